@@ -1,0 +1,56 @@
+"""The peak arrival rate of the next epoch, from the rates seen so far.
+
+Thin on purpose: the larger of the recent peak and the recent trend, with a guard for counting noise. The weekly
+template per class and its quantile bands come with the class pools.
+"""
+
+from __future__ import annotations
+
+import math
+
+GUARD_SIGMAS = 2.0
+"""A mean rate over a window of w seconds has a Poisson error of sqrt(rate / w); two of them cover 97.5 % of windows."""
+
+Rates = tuple[tuple[float, float], ...]
+
+
+def remembered(rates: Rates, now_s: float, arrival_rps: float, *, lookback_s: float) -> Rates:
+    """Return `rates` with the newest appended and everything older than `lookback_s` dropped."""
+    kept = tuple(sample for sample in rates if now_s - sample[0] <= lookback_s and sample[0] < now_s)
+    return (*kept, (now_s, arrival_rps))
+
+
+def slope_rps_per_s(rates: Rates) -> float:
+    """Return the least-squares slope of the rates; 0 with fewer than three samples."""
+    if len(rates) < 3:
+        return 0.0
+    mean_t = sum(t for t, _ in rates) / len(rates)
+    mean_r = sum(r for _, r in rates) / len(rates)
+    spread = sum((t - mean_t) ** 2 for t, _ in rates)
+    return sum((t - mean_t) * (r - mean_r) for t, r in rates) / spread if spread > 0 else 0.0
+
+
+def guarded_rps(arrival_rps: float, *, window_s: float) -> float:
+    """Return a rate with room for the counting noise of the window it was measured over."""
+    return arrival_rps + GUARD_SIGMAS * math.sqrt(arrival_rps / window_s)
+
+
+def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, recent_s: float) -> float:
+    """Return the rate to provision for over the next `lead_s` seconds.
+
+    Args:
+        rates: `((t_s, arrival_rps), ...)`, oldest first, at least one.
+        now_s: The cycle's time.
+        lead_s: How far ahead the plan must hold: the period plus a start-up.
+        window_s: The window that each rate was measured over.
+        recent_s: The trend is taken over this long; a longer one would smooth the rise away.
+
+    Returns:
+        The larger of the highest rate in `rates` and the trend carried `lead_s` ahead (a falling trend never
+        lowers the peak), plus the guard. Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
+    """
+    recent = tuple(sample for sample in rates if now_s - sample[0] <= recent_s)
+    ahead_rps = rates[-1][1] + max(slope_rps_per_s(recent), 0.0) * lead_s
+    highest_rps = max(rate for _, rate in rates)
+    carried_rps = min(ahead_rps, 2 * highest_rps)  # a trend over minutes does not more than double what was seen
+    return guarded_rps(max(highest_rps, carried_rps), window_s=window_s)

@@ -1,0 +1,69 @@
+"""What is seen: pools with their replicas, what Prometheus says of them, and the watts that domains leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from capstan.model.reasons import Reason
+from capstan.model.sample import Missing, Sample
+
+NO_DATA = Missing(Reason.NO_DATA)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolObserved:
+    """One pool of a policy as the API server shows it.
+
+    Attributes:
+        pool: Pool name (`all` in the Single scheme).
+        tp: GPUs per replica.
+        desired: `spec.replicas` of the workload.
+        ready: Pods Ready and not draining.
+        starting: Pods created, not Ready yet (they draw power in full and serve nothing).
+        terminating: Pods draining (likewise).
+        gpu_product: `nvidia.com/gpu.product` of the nodes they sit on; None when unknown.
+    """
+
+    pool: str
+    tp: int
+    desired: int
+    ready: int
+    starting: int = 0
+    terminating: int = 0
+    gpu_product: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceObserved:
+    """One policy as seen in one cycle: pools from the API server, the rest from Prometheus.
+
+    `prompt_tokens` and `output_tokens` are means per request; `ttft_s` and `tpot_s` are at the SLO's percentile;
+    `sample_requests` says how many requests those percentiles rest on; `power_w` sums all GPUs of the policy.
+    """
+
+    policy: str
+    pools: tuple[PoolObserved, ...]
+    arrival_rps: Sample[float] = NO_DATA
+    prompt_tokens: Sample[float] = NO_DATA
+    output_tokens: Sample[float] = NO_DATA
+    running: Sample[float] = NO_DATA
+    waiting: Sample[float] = NO_DATA
+    ttft_s: Sample[float] = NO_DATA
+    tpot_s: Sample[float] = NO_DATA
+    sample_requests: Sample[float] = NO_DATA
+    power_w: Sample[float] = NO_DATA
+    output_tokens_per_s: Sample[float] = NO_DATA
+    gpu_product: str | None = None
+    capped: bool = False  # a power domain caps GPUs of this policy: no scale-out into it
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything one cycle sees. `now_s` is the only clock of the core."""
+
+    now_s: float
+    services: tuple[ServiceObserved, ...]
+
+    def of(self, policy: str) -> ServiceObserved | None:
+        """Return what was seen of one policy."""
+        return next((s for s in self.services if s.policy == policy), None)

@@ -1,0 +1,64 @@
+"""A ServingPolicy as the core sees it: SI units, enums, no Kubernetes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from capstan.model.slo import Slo
+
+
+class Priority(StrEnum):
+    """Who is capped first. Low is the default; High only where the domain admits the namespace."""
+
+    LOW = "Low"
+    HIGH = "High"
+
+
+class Knob(StrEnum):
+    """Whether a knob is written (Act), only planned and published (Advise), or left alone (Off)."""
+
+    ACT = "Act"
+    ADVISE = "Advise"
+    OFF = "Off"
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """One switch per knob; every one is Advise until its owner says otherwise."""
+
+    replicas: Knob = Knob.ADVISE
+    tensor_parallel: Knob = Knob.ADVISE
+    clock: Knob = Knob.ADVISE
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a plan may not leave. `tensor_parallel` ascends; `min_clock_mhz` None means the profile's lowest."""
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    max_gpus: int | None = None
+    tensor_parallel: tuple[int, ...] = (1,)
+    min_clock_mhz: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError("bounds need 0 <= min_replicas <= max_replicas")
+        if not self.tensor_parallel or list(self.tensor_parallel) != sorted(set(self.tensor_parallel)):
+            raise ValueError("tensor_parallel must ascend without repeats")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One service to keep inside its SLO and its watts. `key` is `namespace/name`."""
+
+    key: str
+    llm: str
+    slo: Slo
+    priority: Priority = Priority.LOW
+    power_budget_w: float | None = None
+    bounds: Bounds = Bounds()
+    knobs: Knobs = Knobs()
+    profile_names: tuple[str, ...] = ()
+    paused: bool = False

@@ -1,0 +1,152 @@
+"""The measured physics of one engine set-up: (LLM, GPU, tp, engine); the record behind a ServingProfile.
+
+Who calls it: `model.latency`, `model.power`, `optimize`, the replay's world. A profile never extrapolates in
+silence: `covers` says whether a question lies inside what the parameters were fitted to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The SM clock grid of a GPU and how power answers it.
+
+    Attributes:
+        min_mhz, max_mhz, step_mhz: Supported graphics clocks, ascending from `min_mhz`.
+        v_min_ratio: Relative core voltage at and below `knee_ratio` (DESIGN 5: v(x) = max(v_min, ...)).
+        knee_ratio: x_0, the clock ratio under which voltage no longer falls.
+        assumed: True where nobody has published a clock sweep for this GPU (H100: A100's shape).
+    """
+
+    min_mhz: float
+    max_mhz: float
+    step_mhz: float
+    v_min_ratio: float
+    knee_ratio: float
+    assumed: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_mhz < self.max_mhz or self.step_mhz <= 0:
+            raise ValueError("clocks need 0 < min < max and a step above zero")
+        if not (0 < self.v_min_ratio <= 1 and 0 <= self.knee_ratio < 1):
+            raise ValueError("v_min_ratio lies in (0, 1], knee_ratio in [0, 1)")
+
+    def snapped_mhz(self, wanted_mhz: float) -> float:
+        """Return the highest supported clock that is not above `wanted_mhz`; the lowest where none is."""
+        if wanted_mhz >= self.max_mhz:
+            return self.max_mhz
+        steps = math.floor((wanted_mhz - self.min_mhz) / self.step_mhz + 1e-9)
+        return self.min_mhz + max(steps, 0) * self.step_mhz
+
+    def ratio(self, clock_cap_mhz: float | None) -> float:
+        """Return x = clock / max clock of a cap (None: full clock)."""
+        return 1.0 if clock_cap_mhz is None else self.snapped_mhz(clock_cap_mhz) / self.max_mhz
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Step times at full clock (DESIGN 5). Seconds; tokens; per replica.
+
+    Attributes:
+        host_s: F, host and framework time of a decode step; not on the SM clock.
+        weights_s: Time to stream this GPU's share of the weights once.
+        per_sequence_s: w, growth of a decode step per further sequence.
+        per_context_token_s: kv, growth per token of context held by the batch.
+        prefill_base_s, prefill_per_token_s, prefill_per_token_long_s: a, s1 (up to 2,048 tokens), s2 (beyond).
+        prefill_min_s: t_min, no prefill step is shorter.
+        attention_per_token2_s: Growth per (new token x token already in KV), chunked prefill.
+        decode_clock_ratio: c_m, share of a decode step's GPU part that scales with the clock.
+        prefill_clock_ratio: c_p, the same for prefill.
+        queue_host_s: Host time from arrival to the first step at no load.
+    """
+
+    host_s: float
+    weights_s: float
+    per_sequence_s: float
+    per_context_token_s: float
+    prefill_base_s: float
+    prefill_per_token_s: float
+    prefill_per_token_long_s: float
+    prefill_min_s: float
+    attention_per_token2_s: float
+    decode_clock_ratio: float
+    prefill_clock_ratio: float
+    queue_host_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Board power of one GPU of the replica (DESIGN 5: P = P_s + P_m u_m + [P_d + P_c u_c^gamma] x v(x)^2).
+
+    Attributes:
+        unloaded_w: No model on the GPU.
+        loaded_idle_w: Model loaded, no request.
+        static_w, memory_w, dynamic_w, compute_w, gamma: P_s, P_m, P_d, P_c and the exponent.
+        limit_w: Board power limit at stock settings; the board never sustains more.
+        min_limit_w: Lowest limit that the device accepts.
+    """
+
+    unloaded_w: float
+    loaded_idle_w: float
+    static_w: float
+    memory_w: float
+    dynamic_w: float
+    compute_w: float
+    gamma: float
+    limit_w: float
+    min_limit_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Bytes and FLOPs behind utilisation, per GPU of the replica.
+
+    Attributes:
+        weight_bytes: This GPU's share of the weights.
+        kv_bytes_per_token: Its share of one token's keys and values.
+        flops_per_token: FLOPs per new token (2 x parameters / tp).
+        peak_bytes_per_s, peak_flops_per_s: From the GPU's data sheet, dense at the profile's dtype.
+    """
+
+    weight_bytes: float
+    kv_bytes_per_token: float
+    flops_per_token: float
+    peak_bytes_per_s: float
+    peak_flops_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One engine set-up. `models` and `gpu_products` are the names under which it appears in the field.
+
+    Attributes:
+        kv_tokens: Tokens of context that fit in the replica's KV cache.
+        max_num_seqs, chunk_tokens: The engine's limits the profile is valid for (vLLM `--max-num-seqs`,
+            `--max-num-batched-tokens`).
+        startup_s: Measured time from pod start to Ready.
+        fit_error_ratio: Mean absolute relative error of the fit; None where nothing was fitted.
+        provenance: Where the figures come from, for people.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    gpu_products: tuple[str, ...]
+    tp: int
+    clocks: Clocks
+    timing: Timing
+    draw: Draw
+    work: Work
+    kv_tokens: int
+    max_num_seqs: int
+    chunk_tokens: int
+    startup_s: float
+    fit_error_ratio: float | None = None
+    provenance: str = ""
+
+    def covers(self, llm: str, gpu_product: str | None, tp: int) -> bool:
+        """Return whether this profile speaks for `llm` at `tp` on a GPU; None means any GPU it knows."""
+        gpu_fits = gpu_product is None or gpu_product in self.gpu_products
+        return llm in self.models and gpu_fits and tp == self.tp

@@ -1,0 +1,65 @@
+"""The closed list of reasons: conditions, events, metric labels, logs and reports print these same words.
+
+Three kinds of nothing are three different words: `NoData`, `NoChangeNeeded` and one of the holds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why something was done, held or refused. The docstring of a member is its page in docs/reference/reasons.md."""
+
+    # --- a plan was made -------------------------------------------------------------------------
+    FORECAST_PEAK = "ForecastPeak"  # replicas follow the forecast peak
+    LEAST_ENERGY = "LeastEnergy"  # the clock with the least joules per token that meets the SLO
+    NO_CHANGE_NEEDED = "NoChangeNeeded"  # the plan in force is still the best one
+    REQUESTS_WAITING = "RequestsWaiting"  # an alarm: requests wait, so full clock and more replicas
+    AT_MINIMUM = "AtMinimum"  # bounds.minReplicas holds the plan up
+    AT_MAXIMUM = "AtMaximum"  # bounds.maxReplicas or maxGPUs holds the plan down
+    ADVISE_ONLY = "AdviseOnly"  # the knob is Advise: planned, published, not written
+    KNOB_OFF = "KnobOff"  # the knob is Off: not planned
+    # --- held ------------------------------------------------------------------------------------
+    NO_DATA = "NoData"  # nothing came back for this series
+    STALE_DATA = "StaleData"  # the newest sample is too old to act on
+    NO_TRAFFIC = "NoTraffic"  # the series are there and say that nobody asked for anything
+    LABEL_MISMATCH = "LabelMismatch"  # Ready pods of ours are missing from the metrics, by name
+    SOURCE_DOWN = "SourceDown"  # Prometheus is unreachable, slow or answers nonsense
+    PROFILE_MISSING = "ProfileMissing"  # no ServingProfile for this model, GPU and tp: full clock
+    PROFILE_OUT_OF_RANGE = "ProfileOutOfRange"  # the load is outside what the profile was fitted to
+    SLO_INFEASIBLE = "SLOInfeasible"  # no clock and no replica count within bounds meets the SLO
+    COOLING_DOWN = "CoolingDown"  # a knob moved lately; its dwell is not over
+    WAITING_FOR_AGREEMENT = "WaitingForAgreement"  # lower only after agreeing ticks
+    STARTING = "Starting"  # pods of the last plan are not Ready yet
+    PAUSED = "Paused"  # spec.paused
+    HELD_BY_FLOOR = "HeldByFloor"  # promise P4: never below min(minReplicas, what was ready)
+    # --- power -----------------------------------------------------------------------------------
+    POWER_LIMITED = "PowerLimited"  # a domain or the policy's own budget holds the plan down
+    BELOW_THRESHOLDS = "BelowThresholds"  # a domain draws less than its low threshold
+    ABOVE_LOW_THRESHOLD = "AboveLowThreshold"
+    ABOVE_HIGH_THRESHOLD = "AboveHighThreshold"
+    ABOVE_BRAKE_THRESHOLD = "AboveBrakeThreshold"
+    RELEASED_AFTER_DWELL = "ReleasedAfterDwell"
+    TELEMETRY_LOST = "TelemetryLost"  # agents silent: counted at their maximum
+    ADMISSION_FAILED = "AdmissionFailed"  # the safe sum does not fit the budget
+    DISARMED = "Disarmed"
+    # --- objects ---------------------------------------------------------------------------------
+    FOUND = "Found"
+    TARGET_NOT_FOUND = "TargetNotFound"
+    CONTROLLER_CONFLICT = "ControllerConflict"  # an HPA or ScaledObject owns replicas
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_TEMPLATE = "InvalidTemplate"
+    TENSOR_PARALLEL_FIXED = "TensorParallelFixed"  # the template does not take our tp
+    INSUFFICIENT_GPUS = "InsufficientGPUs"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    API_REJECTED = "APIRejected"
+    API_DENIED = "APIDenied"
+    COVERED = "Covered"  # a profile covers this model, GPU and tp
+    APPLIED = "Applied"
+    PENDING = "Pending"
+    MET = "Met"
+    AT_RISK = "AtRisk"
+    VIOLATED = "Violated"
+    UNKNOWN = "Unknown"
+    HIGH_NOT_ADMITTED = "HighNotAdmitted"  # priority High asked for where no domain admits the namespace

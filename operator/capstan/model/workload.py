@@ -1,0 +1,36 @@
+"""What is asked of a service: arrival rate and token counts, and the single request of a trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Mean demand on one pool. Shapes: scalars. `prompt_tokens` and `output_tokens` are means per request."""
+
+    arrival_rps: float
+    prompt_tokens: float
+    output_tokens: float
+
+    def __post_init__(self) -> None:
+        if not (self.arrival_rps >= 0 and self.prompt_tokens >= 1 and self.output_tokens >= 1):
+            raise ValueError("a workload needs arrival_rps >= 0 and at least one token each way")
+
+    def scaled(self, ratio: float) -> Workload:
+        """Return the same lengths at `ratio` times the arrival rate."""
+        return Workload(self.arrival_rps * ratio, self.prompt_tokens, self.output_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a trace: when it arrives and how long it is."""
+
+    request_id: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens < 1 or self.output_tokens < 1:
+            raise ValueError("a request has at least one prompt token and one output token")

@@ -1,0 +1,98 @@
+"""One policy with everything its decision needs; the record that `replicas` and `tune` share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from capstan.forecast import peak
+from capstan.model import fleet, plan, sample
+from capstan.model.policy import Policy
+from capstan.model.profile import Profile
+from capstan.model.reasons import Reason
+from capstan.model.workload import Workload
+
+WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
+MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Periods and margins of the decision.
+
+    Attributes:
+        cluster_period_s: How long a replica count stands before it may fall (DynamoLLM: 30 min).
+        pool_period_s: Period of the tp mix (DynamoLLM: 5 min); unused while tp is fixed.
+        instance_period_s: How often `decide` is called and the clock may move (DynamoLLM: 5 s).
+        lookback_s: How long rates are remembered.
+        rate_window_s: Window that each arrival rate was measured over.
+        slo_margin_ratio: Share of each SLO limit to plan for.
+        agreeing_ticks: Ticks that must agree before a clock falls (GreenLLM's three windows).
+    """
+
+    cluster_period_s: float = 1800.0
+    pool_period_s: float = 300.0
+    instance_period_s: float = 5.0
+    lookback_s: float = 1800.0
+    rate_window_s: float = 60.0
+    slo_margin_ratio: float = 0.9
+    agreeing_ticks: int = 3
+
+    def __post_init__(self) -> None:
+        periods = (self.instance_period_s, self.cluster_period_s, self.pool_period_s, self.lookback_s)
+        if min(periods) <= 0 or self.rate_window_s <= 0:
+            raise ValueError("every period and window must be above zero")
+        if not 0 < self.slo_margin_ratio <= 1 or self.agreeing_ticks < 1:
+            raise ValueError("slo_margin_ratio lies in (0, 1] and agreeing_ticks is at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One policy in one cycle. `memory` already holds this cycle's fresh rate and lengths."""
+
+    now_s: float
+    policy: Policy
+    seen: fleet.ServiceObserved
+    pool: fleet.PoolObserved
+    profile: Profile
+    memory: plan.PolicyMemory
+    settings: Settings
+
+    @property
+    def blind(self) -> Reason | None:
+        """Why the load is not known well enough to act on, or None."""
+        arrival = self.seen.arrival_rps
+        if isinstance(arrival, sample.Missing):
+            return arrival.reason
+        if isinstance(arrival, sample.Stale):
+            return Reason.STALE_DATA
+        return Reason.NO_TRAFFIC if self.memory.lengths is None else None
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether requests wait or observed percentiles break the SLO; observation may only raise."""
+        waiting = self.seen.waiting
+        if isinstance(waiting, sample.Fresh) and waiting.value > WAITING_PER_REPLICA * max(self.pool.ready, 1):
+            return True
+        counted = self.seen.sample_requests
+        if not isinstance(counted, sample.Fresh) or counted.value < MIN_SAMPLE_REQUESTS:
+            return False
+        limits = ((self.seen.ttft_s, self.policy.slo.ttft_s), (self.seen.tpot_s, self.policy.slo.tpot_s))
+        return any(isinstance(seen, sample.Fresh) and seen.value > limit for seen, limit in limits)
+
+    def load(self, arrival_rps: float) -> Workload | None:
+        """Return `arrival_rps` with the lengths in memory, or None while no lengths are known."""
+        return None if self.memory.lengths is None else Workload(arrival_rps, *self.memory.lengths)
+
+
+def remembered(
+    now_s: float, seen: fleet.ServiceObserved, memory: plan.PolicyMemory, lookback_s: float
+) -> plan.PolicyMemory:
+    """Return the memory with this cycle's fresh rate and lengths; stale and missing ones leave no trace."""
+    if not isinstance(seen.arrival_rps, sample.Fresh):
+        return memory
+    lengths = memory.lengths
+    if isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh):
+        lengths = (max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0))
+    rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=lookback_s)
+    return dataclasses.replace(memory, rates=rates, lengths=lengths)

@@ -1,0 +1,81 @@
+"""Capacity of a replica, replicas for a peak, and the clock with the least watts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capstan.model.slo import Slo
+from capstan.model.workload import Workload
+from capstan.optimize import clock, sizing
+from support.builders import profile
+
+P = profile()
+CHAT = Slo(ttft_s=2.0, tpot_s=0.1)
+CONVERSATION = Workload(0.0, 1155, 211)  # mean lengths of the Azure 2023 conversation trace
+
+
+def options(rps: float, **bounds: float) -> tuple[clock.Option, ...]:
+    load = Workload(rps, CONVERSATION.prompt_tokens, CONVERSATION.output_tokens)
+    return clock.options(P, load, CHAT, min_clock_mhz=bounds.get("min_clock_mhz"), margin=0.9)
+
+
+@pytest.mark.parametrize(
+    ("peak_rps", "each_rps", "replicas"),
+    [(10, 4, 3), (8, 4, 2), (8.0000001, 4, 3), (0, 4, 1), (0.1, 4, 1)],
+    ids=["ten at four each", "exactly two", "a hair over two", "nothing asked", "hardly anything"],
+)
+def test_replicas_cover_the_peak(peak_rps: float, each_rps: float, replicas: int) -> None:
+    assert sizing.replicas_for(peak_rps, each_rps) == replicas
+
+
+def test_a_replica_without_capacity_is_a_broken_invariant() -> None:
+    with pytest.raises(ValueError, match="one_replica_rps"):
+        sizing.replicas_for(1.0, 0.0)
+
+
+def test_capacity_is_the_edge_of_the_slo() -> None:
+    edge_rps = sizing.capacity_rps(P, CONVERSATION, CHAT)
+    assert options(edge_rps * 0.999)[0].feasible
+    assert not options(edge_rps * 1.001)[0].feasible
+
+
+@settings(max_examples=25)
+@given(st.floats(0.3, 5.0), st.floats(1.05, 3.0))
+def test_a_looser_slo_never_lowers_capacity(ttft_s: float, factor: float) -> None:
+    tight = sizing.capacity_rps(P, CONVERSATION, Slo(ttft_s, 0.1))
+    loose = sizing.capacity_rps(P, CONVERSATION, Slo(ttft_s * factor, 0.1 * factor))
+    assert loose >= tight
+
+
+def test_an_unreachable_slo_has_no_capacity() -> None:
+    """TTFT of 10 ms is below the host overhead alone."""
+    assert sizing.capacity_rps(P, CONVERSATION, Slo(0.010, 0.1)) == 0
+
+
+def test_the_clock_follows_the_load() -> None:
+    best = [clock.least_power(options(rps)) for rps in (0.5, 1.5, 3.0)]
+    clocks = [found.clock_mhz for found in best if found is not None]
+    assert clocks == sorted(clocks)
+    assert clocks[0] < clocks[-1] < P.clocks.max_mhz
+
+
+def test_the_chosen_clock_is_feasible_and_the_cheapest() -> None:
+    looked_at = options(1.5)
+    best = clock.least_power(looked_at)
+    assert best is not None
+    assert best.feasible
+    assert best.point is not None
+    assert all(best.point.gpu_w <= o.point.gpu_w for o in looked_at if o.feasible and o.point is not None)
+
+
+def test_an_overload_has_no_feasible_clock() -> None:
+    assert clock.least_power(options(40.0)) is None
+
+
+def test_the_grid_starts_at_the_maximum_and_keeps_the_floor() -> None:
+    grid = clock.grid_mhz(P, min_clock_mhz=1200)
+    assert grid[0] == 1980
+    assert min(grid) >= 1200
+    assert all(mhz == P.clocks.snapped_mhz(mhz) for mhz in grid)
