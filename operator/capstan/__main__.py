@@ -1,0 +1,68 @@
+"""`capstan operator|power|agent|setter|replay|crds …`: one console script, one process per command.
+
+A command's module is imported when the command is asked for, so that the extras of one (pynvml, matplotlib) are not
+needed by another, and so that `capstan operator` stays small.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import capstan
+
+# name: (module, attribute, one line for `capstan --help`, which must not import anything)
+COMMANDS = {
+    "agent": ("capstan.app.agent", "agent_command", "Report a node's watts and hold its leases (non-root)."),
+    "crds": ("capstan.app.crds", "command", "Print or check the custom resource definitions."),
+    "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
+    "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
+    "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
+    "setter": ("capstan.app.agent", "setter_command", "Write a node's GPU clocks and limits (root)."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands, in order."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; a missing extra is one clear sentence."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").startswith("capstan"):
+                raise  # ours is never missing for want of an extra
+            raise click.ClickException(
+                f"`capstan {cmd_name}` needs the Python package {missing.name}, which is not installed: "
+                f"pip install 'capstan[{_extra(cmd_name)}]'"
+            ) from missing
+        if not isinstance(found, click.Command):
+            raise TypeError(f"{module}.{attribute} is not a click command")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in sorted(COMMANDS.items())])
+
+
+def _extra(command: str) -> str:
+    return {"agent": "agent", "setter": "agent", "replay": "replay"}.get(command, "dev")
+
+
+@click.group(cls=Lazy, context_settings={"auto_envvar_prefix": "CAPSTAN", "help_option_names": ["-h", "--help"]})
+@click.version_option(capstan.__version__, prog_name="capstan")
+def main() -> None:
+    """Capstan: latency objectives and power budgets of LLM serving in one decision."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The API server: a thin client on raw JSON, a list-and-watch cache, and a Lease."""

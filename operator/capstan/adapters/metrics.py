@@ -1,0 +1,208 @@
+"""Every metric that Capstan exports: one catalogue, one class per process, and the page that lists them.
+
+Who calls it: `app/`. Base units and low-cardinality labels; the word of a reason is the word of `model.reasons`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from capstan.adapters import http
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS_EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # a call to a cycle that hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of the catalogue. `kind` is gauge, counter or histogram; counters end in `_total` when scraped."""
+
+    name: str
+    kind: str
+    process: str
+    labels: tuple[str, ...]
+    text: str
+
+
+_POLICY = ("namespace", "policy")
+_POOL = (*_POLICY, "pool")
+_TARGET = (*_POOL, "target")
+
+CATALOGUE = (
+    Metric("capstan_leader", "gauge", "both", ("component",), "1 on the replica that decides, 0 on a standby"),
+    Metric("capstan_api_writes_total", "counter", "both", ("verb", "resource"), "Writes to the API server"),
+    Metric("capstan_cycle_seconds", "histogram", "both", ("component",), "Duration of one control cycle"),
+    Metric("capstan_desired_replicas", "gauge", "operator", _TARGET, "Planned replicas; an HPA or KEDA may follow it"),
+    Metric("capstan_current_replicas", "gauge", "operator", _TARGET, "Ready replicas"),
+    Metric("capstan_desired_tensor_parallel", "gauge", "operator", _TARGET, "Planned GPUs per replica"),
+    Metric("capstan_clock_cap_megahertz", "gauge", "operator", _POOL, "Planned SM clock cap; absent: full clock"),
+    Metric(
+        "capstan_slo_ratio",
+        "gauge",
+        "operator",
+        (*_POLICY, "slo"),
+        "Observed latency quantile over its limit (slo: ttft, tpot)",
+    ),
+    Metric("capstan_arrival_rate", "gauge", "operator", _POLICY, "Requests arriving per second"),
+    Metric("capstan_forecast_arrival_rate", "gauge", "operator", _POLICY, "Peak that replicas are provisioned for"),
+    Metric("capstan_policy_power_watts", "gauge", "operator", _POLICY, "GPU watts of the policy, observed"),
+    Metric("capstan_expected_power_watts", "gauge", "operator", _POLICY, "GPU watts that the plan should draw"),
+    Metric("capstan_policy_energy_joules_total", "counter", "operator", _POLICY, "GPU joules of the policy"),
+    Metric("capstan_joules_per_output_token", "gauge", "operator", _POLICY, "GPU joules per generated token, observed"),
+    Metric("capstan_decisions_total", "counter", "operator", ("knob", "reason"), "Decisions by knob and reason"),
+    Metric(
+        "capstan_held_decisions_total", "counter", "operator", ("reason",), "Cycles in which nothing changed, and why"
+    ),
+    Metric("capstan_input_age_seconds", "gauge", "operator", ("source",), "Age of an input when it was decided on"),
+    Metric("capstan_actuation_errors_total", "counter", "operator", ("knob", "reason"), "Writes that were refused"),
+    Metric(
+        "capstan_kopf_restarts_total", "counter", "operator", (), "Times that kopf ended by itself and was called again"
+    ),
+    Metric("capstan_domain_power_watts", "gauge", "power", ("domain", "source"), "AC draw of a domain"),
+    Metric("capstan_domain_budget_watts", "gauge", "power", ("domain",), "Budget of a domain"),
+    Metric("capstan_domain_headroom_watts", "gauge", "power", ("domain",), "Budget less draw"),
+    Metric(
+        "capstan_domain_state", "gauge", "power", ("domain", "state"), "1 for the state that a domain is in, else 0"
+    ),
+    Metric(
+        "capstan_domain_transitions_total",
+        "counter",
+        "power",
+        ("domain", "from", "to", "reason"),
+        "Changes of a domain's state",
+    ),
+    Metric("capstan_capped_gpus", "gauge", "power", ("domain", "priority"), "GPUs under a domain's cap"),
+    Metric("capstan_agent_call_seconds", "histogram", "power", (), "Duration of the 1 s call to one agent"),
+    Metric("capstan_agents", "gauge", "power", ("state",), "Agents by state (answering, silent)"),
+    Metric(
+        "capstan_agent_gpu_power_watts",
+        "gauge",
+        "agent",
+        ("node", "gpu", "namespace", "pod"),
+        "Watts of a GPU, sampled at 1 Hz",
+    ),
+    Metric("capstan_agent_gpu_sm_clock_megahertz", "gauge", "agent", ("node", "gpu"), "SM clock of a GPU"),
+    Metric(
+        "capstan_agent_gpu_clock_cap_megahertz", "gauge", "agent", ("node", "gpu"), "Clock cap in force; absent: none"
+    ),
+    Metric("capstan_agent_gpu_power_limit_watts", "gauge", "agent", ("node", "gpu"), "Enforced board power limit"),
+    Metric("capstan_agent_energy_joules_total", "counter", "agent", ("node", "gpu"), "Joules since the agent started"),
+    Metric("capstan_agent_sample_age_seconds", "gauge", "agent", ("node",), "Age of the newest sample"),
+    Metric("capstan_agent_sample_sequence", "gauge", "agent", ("node",), "Number of the newest sample"),
+    Metric(
+        "capstan_agent_lease_remaining_seconds",
+        "gauge",
+        "agent",
+        ("node",),
+        "Until the safe setting, without a renewal",
+    ),
+    Metric("capstan_agent_safe_setting", "gauge", "agent", ("node",), "1 while the node is in its safe setting"),
+)
+
+
+def names() -> tuple[str, ...]:
+    """Return every series name as scraped (a histogram has three)."""
+    made: list[str] = []
+    for metric in CATALOGUE:
+        suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
+        made += [metric.name + suffix for suffix in suffixes]
+    return tuple(made)
+
+
+def reference() -> str:
+    """Return the page docs/reference/metrics.md."""
+    rows = ["# Metrics", "", "| metric | type | exported by | labels | meaning |", "|---|---|---|---|---|"]
+    for metric in CATALOGUE:
+        by = "operator, power" if metric.process == "both" else metric.process
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {metric.kind} | {by} | {labels} | {metric.text} |")
+    return "\n".join(rows) + "\n"
+
+
+class Metrics:
+    """The metrics of one process, on a registry of their own.
+
+    Args:
+        process: `operator`, `power` or `agent`: only its part of the catalogue exists.
+    """
+
+    def __init__(self, process: str) -> None:
+        self.process = process
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._made: dict[str, Gauge | Counter | Histogram] = {}
+        for metric in CATALOGUE:
+            if metric.process == process or (metric.process == "both" and process in ("operator", "power")):
+                self._made[metric.name] = self._make(metric)
+
+    def _make(self, metric: Metric) -> Gauge | Counter | Histogram:
+        if metric.kind == "gauge":
+            return Gauge(metric.name, metric.text, metric.labels, registry=self.registry)
+        if metric.kind == "counter":
+            return Counter(metric.name.removesuffix("_total"), metric.text, metric.labels, registry=self.registry)
+        return Histogram(metric.name, metric.text, metric.labels, registry=self.registry, buckets=SECONDS_EDGES)
+
+    def set(self, name: str, value: float | None, *labels: str) -> None:
+        """Set a gauge; None removes the series: absent is absent, never 0."""
+        gauge = self._made[name]
+        if not isinstance(gauge, Gauge):
+            raise TypeError(f"{name} is no gauge")
+        if value is not None:
+            (gauge.labels(*labels) if labels else gauge).set(value)
+        elif labels:
+            gauge.remove(*labels)
+
+    def clear(self, *gauges: str) -> None:
+        """Forget all series of gauges, before a cycle sets those that still exist."""
+        for name in gauges:
+            self._made[name].clear()
+
+    def add(self, name: str, amount: float, *labels: str) -> None:
+        """Raise a counter by `amount` >= 0."""
+        counter = self._made[name]
+        if not isinstance(counter, Counter):
+            raise TypeError(f"{name} is no counter")
+        (counter.labels(*labels) if labels else counter).inc(amount)
+
+    def observe(self, name: str, seconds: float, *labels: str) -> None:
+        """Put a duration into a histogram."""
+        histogram = self._made[name]
+        if not isinstance(histogram, Histogram):
+            raise TypeError(f"{name} is no histogram")
+        (histogram.labels(*labels) if labels else histogram).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """Return what a scrape reads."""
+        return generate_latest(self.registry)
+
+
+def routes(
+    metrics: Metrics,
+    *,
+    healthy: Callable[[], bool],
+    ready: Callable[[], bool],
+    more: Mapping[tuple[str, str], http.Handler] | None = None,
+) -> dict[tuple[str, str], http.Handler]:
+    """Return `/metrics`, `/healthz` and `/readyz`, and whatever else the process serves."""
+
+    def probe(check: Callable[[], bool], word: str) -> Callable[[http.Request], Awaitable[http.Response]]:
+        async def answer(_: http.Request) -> http.Response:
+            good = check()
+            status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+            return http.Response.text(status, f"{word if good else 'not ' + word}\n")
+
+        return answer
+
+    async def scrape(_: http.Request) -> http.Response:
+        return http.Response(HTTPStatus.OK, metrics.exposition(), CONTENT_TYPE)
+
+    return {
+        ("GET", "/metrics"): scrape,
+        ("GET", "/healthz"): probe(healthy, "healthy"),
+        ("GET", "/readyz"): probe(ready, "ready"),
+        **(more or {}),
+    }

@@ -1,0 +1,228 @@
+"""The way inside: a manifest of ours to a value of the core, units converted once.
+
+Who calls it: `serving`, `power`, `replay` and the rig, for manifests from the API server and from files alike. What
+this version does not do is refused here with a word, never ignored in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from capstan import units
+from capstan.api import errors, manifests, v1alpha1
+from capstan.api.powerdomain import Caps, PowerDomainSpec, Strategy, Thresholds
+from capstan.api.servingpolicy import Scheme, ServingPolicySpec
+from capstan.api.servingprofile import ClockResponse, Draw, Timing, Work
+from capstan.api.servingprofile import Clocks as ClocksSpec
+from capstan.model import profile as physics
+from capstan.model.policy import Bounds, Knobs, Policy, Priority
+from capstan.model.profile import Profile
+from capstan.model.slo import Slo
+from capstan.powercap import domains
+
+Manifest = Mapping[str, object]
+
+
+def policy(manifest: Manifest, *, granted: Priority = Priority.LOW) -> Policy:
+    """Return a ServingPolicy as the core sees it.
+
+    Args:
+        manifest: The object as the API server or a file has it.
+        granted: The priority that the domains admit; what the policy asks for is `asked_priority`.
+
+    Raises:
+        Invalid: The field and the fix.
+    """
+    parsed = manifests.parse(v1alpha1.ServingPolicy, manifest)
+    spec = parsed.spec
+    _refuse_undecided(spec)
+    bounds, minimum = spec.bounds, spec.bounds.min_clock_megahertz
+    return Policy(
+        key=parsed.key,
+        llm=spec.model,
+        slo=Slo(
+            ttft_s=units.seconds_of_milliseconds(spec.slo.ttft_milliseconds),
+            tpot_s=units.seconds_of_milliseconds(spec.slo.tpot_milliseconds),
+            percentile_ratio=units.ratio_of_percent(spec.slo.percentile),
+        ),
+        priority=granted,
+        power_budget_w=_float(spec.power_budget_watts),
+        bounds=Bounds(
+            min_replicas=bounds.min_replicas,
+            max_replicas=bounds.max_replicas,
+            max_gpus=bounds.max_gpus,
+            tensor_parallel=bounds.tensor_parallel,
+            min_clock_mhz=_float(minimum),
+        ),
+        knobs=Knobs(spec.knobs.replicas, spec.knobs.tensor_parallel, spec.knobs.clock),
+        profile_names=spec.profile_names,
+        paused=spec.paused,
+    )
+
+
+def asked_priority(manifest: Manifest) -> Priority:
+    """Return the priority that a ServingPolicy asks for; whether it is granted is its domain's say.
+
+    Raises:
+        Invalid: The field and the fix.
+    """
+    return manifests.parse(v1alpha1.ServingPolicy, manifest).spec.priority
+
+
+def profile(manifest: Manifest) -> Profile:
+    """Return a ServingProfile as the core sees it.
+
+    Raises:
+        Invalid: The field and the fix.
+    """
+    parsed = manifests.parse(v1alpha1.ServingProfile, manifest)
+    spec = parsed.spec
+    return Profile(
+        name=parsed.metadata.name,
+        models=spec.models,
+        gpu_products=spec.gpu_products,
+        tp=spec.tensor_parallel,
+        clocks=_clocks(spec.clocks, spec.clock_response),
+        timing=_timing(spec.timing),
+        draw=_draw(spec.draw),
+        work=_work(spec.work),
+        kv_tokens=spec.kv_tokens,
+        max_num_seqs=spec.max_num_seqs,
+        chunk_tokens=spec.chunk_tokens,
+        startup_s=float(spec.startup_seconds),
+        fit_error_ratio=None if spec.fit_error_ratio is None else float(spec.fit_error_ratio),
+        provenance=spec.provenance,
+    )
+
+
+def power_domain(
+    manifest: Manifest,
+    nodes: tuple[str, ...],
+    *,
+    armed: bool = False,
+    safe: domains.SafeSetting | None = None,
+) -> domains.Domain:
+    """Return a PowerDomain as the machine sees it.
+
+    Args:
+        manifest: The object as the API server or a file has it.
+        nodes: Names of all nodes below this domain, as its and its children's selectors found them.
+        armed: Whether caps may be written: mode Act, and admitted.
+        safe: The safe setting in force.
+
+    Raises:
+        Invalid: The field and the fix. An armed domain stays armed on its last valid spec: the caller's duty.
+    """
+    parsed = manifests.parse(v1alpha1.PowerDomain, manifest)
+    spec = parsed.spec
+    _refuse_unheld(spec)
+    return domains.Domain(
+        name=parsed.metadata.name,
+        parent=spec.parent_name,
+        kind=spec.type.value,
+        budget_w=float(spec.budget_watts),
+        thresholds=_thresholds(spec.thresholds),
+        caps=_caps(spec.caps),
+        armed=armed,
+        non_gpu_typical_w=float(spec.non_gpu_watts_per_node.typical),
+        non_gpu_worst_w=float(spec.non_gpu_watts_per_node.worst_case),
+        supply_efficiency_ratio=units.ratio_of_percent(spec.power_supply_efficiency_percent),
+        nodes=nodes,
+        safe=safe,
+    )
+
+
+def _refuse_undecided(spec: ServingPolicySpec) -> None:
+    if spec.pools.scheme is not Scheme.SINGLE:
+        raise errors.Invalid("spec.pools.scheme", f"{spec.pools.scheme} is not decided by this version; use Single")
+    if spec.slo.tbt_milliseconds is not None:
+        raise errors.Invalid("spec.slo.tbtMilliseconds", "is not held by this version; remove it")
+    if spec.slo.classes:
+        raise errors.Invalid("spec.slo.classes", "limits per class are not held by this version; remove them")
+
+
+def _refuse_unheld(spec: PowerDomainSpec) -> None:
+    if spec.strategy is not Strategy.STATISTICAL:
+        raise errors.Invalid("spec.strategy", f"{spec.strategy} is not held by this version; use Statistical")
+    if spec.reductions:
+        raise errors.Invalid("spec.reductions", "are not applied by this version; change budgetWatts at the time")
+    if spec.feeds:
+        raise errors.Invalid("spec.feeds", "are not read by this version; set budgetWatts to what one feed carries")
+
+
+def _float(value: int | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _clocks(spec: ClocksSpec, response: ClockResponse) -> physics.Clocks:
+    return physics.Clocks(
+        min_mhz=float(spec.min_megahertz),
+        max_mhz=float(spec.max_megahertz),
+        step_mhz=float(spec.step_megahertz),
+        v_min_ratio=float(spec.voltage_min_ratio),
+        knee_ratio=float(spec.voltage_knee_ratio),
+        assumed=response is ClockResponse.ASSUMED,
+    )
+
+
+def _timing(spec: Timing) -> physics.Timing:
+    return physics.Timing(
+        host_s=float(spec.host_seconds),
+        weights_s=float(spec.weights_seconds),
+        per_sequence_s=float(spec.per_sequence_seconds),
+        per_context_token_s=float(spec.per_context_token_seconds),
+        prefill_base_s=float(spec.prefill_base_seconds),
+        prefill_per_token_s=float(spec.prefill_per_token_seconds),
+        prefill_per_token_long_s=float(spec.prefill_per_token_long_seconds),
+        prefill_min_s=float(spec.prefill_min_seconds),
+        attention_per_token2_s=float(spec.attention_per_token_squared_seconds),
+        decode_clock_ratio=float(spec.decode_clock_ratio),
+        prefill_clock_ratio=float(spec.prefill_clock_ratio),
+        queue_host_s=float(spec.queue_host_seconds),
+    )
+
+
+def _draw(spec: Draw) -> physics.Draw:
+    return physics.Draw(
+        unloaded_w=float(spec.unloaded_watts),
+        loaded_idle_w=float(spec.loaded_idle_watts),
+        static_w=float(spec.static_watts),
+        memory_w=float(spec.memory_watts),
+        dynamic_w=float(spec.dynamic_watts),
+        compute_w=float(spec.compute_watts),
+        gamma=float(spec.gamma),
+        limit_w=float(spec.limit_watts),
+        min_limit_w=float(spec.min_limit_watts),
+    )
+
+
+def _work(spec: Work) -> physics.Work:
+    return physics.Work(
+        weight_bytes=float(spec.weight_bytes),
+        kv_bytes_per_token=float(spec.kv_bytes_per_token),
+        flops_per_token=float(spec.flops_per_token),
+        peak_bytes_per_s=float(spec.peak_bytes_per_second),
+        peak_flops_per_s=float(spec.peak_flops_per_second),
+    )
+
+
+def _thresholds(spec: Thresholds | None) -> domains.Thresholds:
+    if spec is None:
+        return domains.Thresholds()
+    return domains.Thresholds(
+        low_ratio=units.ratio_of_percent(spec.low_percent),
+        high_ratio=units.ratio_of_percent(spec.high_percent),
+        brake_ratio=units.ratio_of_percent(spec.brake_percent),
+        hysteresis_ratio=units.ratio_of_percent(spec.hysteresis_percent),
+    )
+
+
+def _caps(spec: Caps | None) -> domains.Caps:
+    if spec is None:
+        return domains.Caps()
+    return domains.Caps(
+        low_base_mhz=float(spec.low_base_megahertz),
+        low_deep_mhz=float(spec.low_deep_megahertz),
+        high_mhz=float(spec.high_megahertz),
+        brake_mhz=float(spec.brake_megahertz),
+    )

@@ -1,0 +1,153 @@
+"""What a scenario file holds beside our own kinds: the machines, and the run.
+
+Who calls it: `manifests`, for replay and the rig, which read the same file
+(docs/designs/20261121-the-house.md, Scenario). These documents never reach an API server.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from capstan.api import errors, fields, meta
+from capstan.api.schema import Spec, rule
+
+PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
+POLICY_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+
+class Namespace(BaseModel):
+    """A Kubernetes Namespace, for its labels."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kind: Literal["Namespace"]
+    metadata: meta.Metadata
+
+    @property
+    def name(self) -> str:
+        """Return the namespace's name."""
+        return self.metadata.name
+
+
+class NodeGroup(Spec):
+    """`count` equal nodes, named `<name>-0` and on; a single one is just `<name>-0`."""
+
+    name: fields.Name
+    count: Annotated[int, Strict(), Field(ge=1, le=10_000)] = 1
+    gpu_product: fields.LabelValue
+    """Value of the node label nvidia.com/gpu.product."""
+    gpus: Annotated[int, Strict(), Field(ge=1, le=64)] = 8
+    labels: fields.Labels = Field(default_factory=dict)
+    """What a PowerDomain's nodeSelector looks for."""
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """Return the names of the nodes."""
+        return tuple(f"{self.name}-{i}" for i in range(self.count))
+
+
+class Fleet(Spec):
+    """The machines of a scenario."""
+
+    api_version: Literal["replay.capstan.dev/v1alpha1"] = "replay.capstan.dev/v1alpha1"
+    kind: Literal["Fleet"]
+    name: fields.Name = "fleet"
+    nodes: Annotated[tuple[NodeGroup, ...], Field(min_length=1, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [name for group in self.nodes for name in group.node_names]
+        twice = next((name for name in names if names.count(name) > 1), None) if len(names) != len(set(names)) else None
+        if twice:
+            fix = f"two groups make a node {twice}; rename one of them"
+            raise PydanticCustomError(errors.RULE, "{field}: {fix}", {"field": "nodes", "fix": fix})
+        return self
+
+
+class Published(StrEnum):
+    """Published statistics that a synthetic trace is drawn from (replay/synth.py)."""
+
+    CONVERSATION = "conv"
+    CODE = "code"
+
+
+class Fallback(Spec):
+    """A synthetic trace for where the source is not on the machine."""
+
+    synthetic: Published
+    rate_ratio: fields.Parameter = "1"
+    """Arrivals as a multiple of the published ones."""
+
+
+class Trace(Spec):
+    """The requests of one policy."""
+
+    policy: Annotated[str, Field(max_length=317, pattern=POLICY_PATTERN)]
+    """`namespace/name` of a ServingPolicy in the same file."""
+    source: Annotated[str, Field(min_length=1, max_length=4096)]
+    """azure-2023-conversation, azure-2023-code, or the path of a CSV file in their format."""
+    rate_ratio: fields.Parameter = "1"
+    """Arrivals as a multiple of the source's; decimal string."""
+    fallback: Fallback | None = None
+    """Left out: a source that is not there is an error."""
+
+
+class EventKind(StrEnum):
+    """What can happen in a run."""
+
+    BUDGET_CUT = "BudgetCut"
+
+
+class Event(Spec):
+    """Something that happens to the plant; a second cut with the old budget takes the first one back."""
+
+    at_seconds: fields.Count
+    """Since the run began."""
+    kind: EventKind
+    domain: fields.Name
+    budget_watts: fields.Watts
+
+
+class Run(Spec):
+    """How a scenario is played, on the rig in real time or in virtual time."""
+
+    api_version: Literal["replay.capstan.dev/v1alpha1"] = "replay.capstan.dev/v1alpha1"
+    kind: Literal["Run"]
+    name: fields.Name
+    duration_seconds: Annotated[int, Strict(), Field(ge=1, le=60 * 86_400)]
+    compression: Annotated[int, Strict(), Field(ge=1, le=1000)] = 1
+    """The trace's shape runs this many times faster, its rates unchanged."""
+    periods: Annotated[str, Field(pattern=PERIODS_PATTERN)] = "1800,300,5"
+    """Seconds between decisions: cluster, pool, instance."""
+    startup_seconds: Annotated[int, Strict(), Field(ge=0, le=86_400)] = 120
+    telemetry_seconds: Annotated[int, Strict(), Field(ge=1, le=3600)] = 5
+    """From one scrape to the next."""
+    seed: fields.Count = 1
+    traces: Annotated[tuple[Trace, ...], Field(min_length=1, max_length=100)]
+    events: Annotated[tuple[Event, ...], Field(max_length=1000)] = ()
+
+    @property
+    def periods_s(self) -> tuple[float, float, float]:
+        """Return (cluster, pool, instance) in seconds."""
+        cluster, pool, instance = (float(part) for part in self.periods.split(","))
+        return cluster, pool, instance
+
+    @rule(
+        field="periods",
+        fix="must be three numbers above 0, cluster,pool,instance, the instance period the shortest; write 1800,300,5",
+    )
+    def _periods_order(self) -> bool:
+        cluster, pool, instance = self.periods_s
+        return 0 < instance <= min(cluster, pool)
+
+    @rule(field="events", fix="an event's atSeconds is not before durationSeconds; move it or run longer")
+    def _events_within(self) -> bool:
+        return all(event.at_seconds < self.duration_seconds for event in self.events)
+
+    @rule(field="traces", fix="two traces serve the same policy; give each policy one")
+    def _one_trace_each(self) -> bool:
+        return len({trace.policy for trace in self.traces}) == len(self.traces)

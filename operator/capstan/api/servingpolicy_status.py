@@ -1,0 +1,84 @@
+"""The status of a ServingPolicy: plan, what is in force, figures, the last decisions. `serving` writes it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from capstan.api import fields, meta
+from capstan.api.schema import Spec
+
+
+class PoolStatus(Spec):
+    """One pool of a plan."""
+
+    name: fields.Text
+    tensor_parallel: fields.TensorParallel
+    replicas: fields.Count
+    clock_megahertz: fields.Megahertz | None = None
+
+
+class PlanStatus(Spec):
+    """What was decided, and why."""
+
+    summary: fields.Sentence
+    """The plan in a word, such as 3xtp4@1410MHz."""
+    replicas_reason: fields.Text | None = None
+    clock_reason: fields.Text | None = None
+    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=16)] = ()
+
+
+class AppliedStatus(Spec):
+    """What is in force."""
+
+    summary: fields.Sentence
+    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=16)] = ()
+
+
+class EffectStatus(Spec):
+    """Watts, energy and latency; a figure left out is unknown."""
+
+    power_watts: fields.Measured | None = None
+    millijoules_per_output_token: fields.Measured | None = None
+    ttft_milliseconds: fields.Measured | None = None
+    tpot_milliseconds: fields.Measured | None = None
+
+
+class KnobName(StrEnum):
+    """A knob in a status entry."""
+
+    REPLICAS = "replicas"
+    TENSOR_PARALLEL = "tensorParallel"
+    CLOCK = "clock"
+
+
+class DecisionStatus(Spec):
+    """One change of a knob."""
+
+    time: AwareDatetime
+    knob: KnobName
+    from_: Annotated[str, Field(alias="from", max_length=253)]
+    to: Annotated[str, Field(max_length=253)]
+    reason: fields.Text
+
+
+class TargetStatus(Spec):
+    """What a target was before we touched it, so that it can be given back."""
+
+    name: fields.Name
+    original_replicas: fields.Count
+
+
+class ServingPolicyStatus(Spec):
+    """What is so; written on transitions, by `capstan operator` only."""
+
+    observed_generation: fields.Count | None = None
+    plan: PlanStatus | None = None
+    applied: AppliedStatus | None = None
+    expected: EffectStatus | None = None
+    observed: EffectStatus | None = None
+    decisions: Annotated[tuple[DecisionStatus, ...], Field(max_length=10)] = ()
+    targets: Annotated[tuple[TargetStatus, ...], Field(max_length=16, json_schema_extra=meta.keyed_by("name"))] = ()
+    conditions: meta.Conditions = ()

@@ -1,0 +1,116 @@
+"""The way outside: a decision or a tick of the core to the status that the CRDs describe, whole numbers only.
+
+Who calls it: `serving` and `power`, each for its own kind. Pure builders; who writes, and when, is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from capstan import units
+from capstan.model.plan import Effect, PolicyDecision, PoolPlan
+from capstan.powercap import domains
+
+Status = dict[str, object]
+
+MESSAGE_CHARS = 1024  # a condition is a sentence; the API would take 32 KiB
+
+
+def rfc3339(now_s: float) -> str:
+    """Return epoch seconds as Kubernetes writes a time: whole seconds, UTC."""
+    return datetime.fromtimestamp(int(now_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def condition(kind: str, *, holds: bool | None, reason: str, message: str, generation: int, now_s: float) -> Status:
+    """Return a metav1.Condition as of now; `holds` None is Unknown. `following` keeps an older transition time."""
+    return {
+        "type": kind,
+        "status": {True: "True", False: "False", None: "Unknown"}[holds],
+        "reason": reason,
+        "message": message[:MESSAGE_CHARS],
+        "observedGeneration": generation,
+        "lastTransitionTime": rfc3339(now_s),
+    }
+
+
+def following(before: Iterable[Mapping[str, object]], now: Iterable[Status]) -> list[Status]:
+    """Return `now` with the transition times of `before` wherever the status did not change."""
+    known = {c.get("type"): c for c in before}
+    merged: list[Status] = []
+    for fresh in now:
+        old = known.get(fresh["type"])
+        same = old is not None and old.get("status") == fresh["status"] and old.get("lastTransitionTime")
+        merged.append({**fresh, "lastTransitionTime": old["lastTransitionTime"]} if old and same else fresh)
+    return merged
+
+
+def summary(pools: Iterable[PoolPlan]) -> str:
+    """Return a plan in a word: `3xtp4@1410MHz`, without a clock where there is no cap; `-` where there is no plan."""
+    return " ".join(_word(pool) for pool in pools) or "-"
+
+
+def effect(figures: Effect) -> Status:
+    """Return watts, energy and latency; what is unknown is left out."""
+    found = {
+        "powerWatts": _whole(figures.power_w),
+        "millijoulesPerOutputToken": _thousandths(figures.j_per_output_token),
+        "ttftMilliseconds": _thousandths(figures.ttft_s),
+        "tpotMilliseconds": _thousandths(figures.tpot_s),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def serving_status(
+    decision: PolicyDecision, *, generation: int, applied: Iterable[PoolPlan], observed: Effect
+) -> Status:
+    """Return a ServingPolicy's status without its lists of conditions, decisions and targets, which have a history."""
+    in_force = tuple(applied)
+    return {
+        "observedGeneration": generation,
+        "plan": {
+            "summary": summary(decision.pools),
+            "replicasReason": decision.replicas_reason.value,
+            "clockReason": decision.clock_reason.value,
+            "pools": [_pool(pool) for pool in decision.pools],
+        },
+        "applied": {"summary": summary(in_force), "pools": [_pool(pool) for pool in in_force]},
+        "expected": effect(decision.expected),
+        "observed": effect(observed),
+    }
+
+
+def domain_status(step: domains.Step, *, generation: int, capped_gpus: int, safe_sum_w: float | None) -> Status:
+    """Return a PowerDomain's status without its conditions; headroom rounds down, draws round up."""
+    found: Status = {
+        "observedGeneration": generation,
+        "measuredWatts": _ceiling(step.measured_w),
+        "projectedWatts": _ceiling(step.projected_w),
+        "headroomWatts": int(step.headroom_w // 1),
+        "state": step.level.value,
+        "cappedGPUs": capped_gpus,
+        "safeSumWatts": _ceiling(safe_sum_w),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _word(pool: PoolPlan) -> str:
+    clock = "" if pool.clock_cap_mhz is None else f"@{pool.clock_cap_mhz:.0f}MHz"
+    return f"{pool.replicas}xtp{pool.tp}{clock}"
+
+
+def _pool(pool: PoolPlan) -> Status:
+    clock = {} if pool.clock_cap_mhz is None else {"clockMegahertz": int(pool.clock_cap_mhz)}
+    return {"name": pool.pool, "tensorParallel": pool.tp, "replicas": pool.replicas, **clock}
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _thousandths(value: float | None) -> int | None:
+    return None if value is None else units.milliseconds_of_seconds(value)
+
+
+def _ceiling(value: float | None) -> int | None:
+    return None if value is None else int(-(-value // 1))

@@ -1,0 +1,221 @@
+"""What Prometheus said in one cycle: a record per pod, and the pure sums from pods to a policy.
+
+Who calls it: `adapters.prometheus.vllm` fills the records; `serving` picks a policy's pods (the kube cache knows which
+they are) and asks `pooled` for what they did together. Must not know: PromQL, Kubernetes, clocks.
+A field that is None was not in the answer; it is never 0 for "no data".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Source(StrEnum):
+    """Where a reading comes from; a label of `capstan_input_age_seconds`."""
+
+    ENGINE = "engine"  # vLLM's /metrics
+    GPU = "gpu"  # dcgm-exporter
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Observations of one window: `counts[i]` of them were at most `edges_s[i]`.
+
+    Cumulative, as Prometheus has it; the last edge is +Inf, so the last count is the total. Counts are floats because
+    `increase` extrapolates; one that falls below its predecessor (a scrape between two increments) is lifted to it.
+    """
+
+    edges_s: tuple[float, ...]
+    counts: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.edges_s) != len(self.counts) or not self.edges_s:
+            raise ValueError("a histogram has one count per edge, and at least one")
+        if list(self.edges_s) != sorted(set(self.edges_s)) or self.edges_s[-1] != math.inf:
+            raise ValueError("edges_s must rise and end in inf")
+        if not all(0 <= count < math.inf for count in self.counts):
+            raise ValueError("a count is negative or not finite")
+        high = 0.0
+        lifted = tuple(high := max(high, count) for count in self.counts)
+        object.__setattr__(self, "counts", lifted)
+
+    @property
+    def total(self) -> float:
+        """Return how many observations there are."""
+        return self.counts[-1]
+
+    def within(self, limit_s: float) -> float:
+        """Return how many observations were at most `limit_s`, linear inside a bucket (exact where it is an edge)."""
+        below_s, below = 0.0, 0.0
+        for edge_s, count in zip(self.edges_s, self.counts, strict=True):
+            if limit_s >= edge_s:
+                below_s, below = edge_s, count
+                continue
+            if edge_s == math.inf:
+                return below
+            return below + (count - below) * max(limit_s - below_s, 0.0) / (edge_s - below_s)
+        return below
+
+
+@dataclass(frozen=True, slots=True)
+class PodReading:
+    """One engine pod over the last rate window.
+
+    Attributes:
+        namespace: Namespace of the pod.
+        pod: Name of the pod.
+        age_s: Since the engine was last scraped, on Prometheus' clock; None: no engine series for this pod.
+        arrival_rps: Requests that arrived, per second (see `adapters.prometheus.vllm` for how).
+        finished_requests: Requests that finished in the window, whatever their end; the two sums rest on them.
+        prompt_tokens_sum: Prompt tokens of the finished requests.
+        output_tokens_sum: Output tokens of the finished requests.
+        running: Requests being served, now.
+        waiting: Requests queued, now.
+        output_tokens_per_s: Tokens generated, per second.
+        ttft: Time to first token, of the requests that got theirs in the window.
+        tpot: Mean time per output token of a request, of the requests that finished in the window.
+        power_w: All GPUs of the pod, now.
+        gpus: How many GPUs `power_w` sums; fewer than the pod holds: some did not report.
+        power_age_s: Since dcgm-exporter was last scraped.
+    """
+
+    namespace: str
+    pod: str
+    age_s: float | None = None
+    arrival_rps: float | None = None
+    finished_requests: float | None = None
+    prompt_tokens_sum: float | None = None
+    output_tokens_sum: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    output_tokens_per_s: float | None = None
+    ttft: Histogram | None = None
+    tpot: Histogram | None = None
+    power_w: float | None = None
+    gpus: int = 0
+    power_age_s: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Return `namespace/pod`."""
+        return f"{self.namespace}/{self.pod}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceError:
+    """A source that did not answer, or not with sense. `message` names the fault and the fix."""
+
+    source: Source
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """One cycle's answer. `taken_at_s` is the caller's clock (epoch seconds); `warnings` are Prometheus' own."""
+
+    taken_at_s: float
+    pods: tuple[PodReading, ...] = ()
+    errors: tuple[SourceError, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def error_of(self, source: Source) -> SourceError | None:
+        """Return why a source is down, None while it answers."""
+        return next((error for error in self.errors if error.source is source), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Several pods together, each field None where no pod has it.
+
+    `prompt_tokens` and `output_tokens` are means per request; `ttft_s` and `tpot_s` are at the percentile asked for;
+    `sample_requests` is how many requests those rest on; `age_s` and `power_age_s` are the oldest pod's.
+    """
+
+    arrival_rps: float | None
+    prompt_tokens: float | None
+    output_tokens: float | None
+    running: float | None
+    waiting: float | None
+    output_tokens_per_s: float | None
+    ttft_s: float | None
+    tpot_s: float | None
+    sample_requests: float | None
+    power_w: float | None
+    gpus: int
+    age_s: float | None
+    power_age_s: float | None
+
+
+def pooled(pods: Iterable[PodReading], *, percentile_ratio: float) -> Pooled:
+    """Return what `pods` did together: rates and gauges are sums, means are weighted by requests, ages are maxima."""
+    of = tuple(pods)
+    ttft = merged(pod.ttft for pod in of)
+    tpot = merged(pod.tpot for pod in of)
+    finished = _sum(of, lambda pod: pod.finished_requests)
+    return Pooled(
+        arrival_rps=_sum(of, lambda pod: pod.arrival_rps),
+        prompt_tokens=_mean(_sum(of, lambda pod: pod.prompt_tokens_sum), finished),
+        output_tokens=_mean(_sum(of, lambda pod: pod.output_tokens_sum), finished),
+        running=_sum(of, lambda pod: pod.running),
+        waiting=_sum(of, lambda pod: pod.waiting),
+        output_tokens_per_s=_sum(of, lambda pod: pod.output_tokens_per_s),
+        ttft_s=quantile_s(ttft, percentile_ratio) if ttft else None,
+        tpot_s=quantile_s(tpot, percentile_ratio) if tpot else None,
+        sample_requests=min(ttft.total, finished) if ttft and finished is not None else None,
+        power_w=_sum(of, lambda pod: pod.power_w),
+        gpus=sum(pod.gpus for pod in of),
+        age_s=_max(of, lambda pod: pod.age_s),
+        power_age_s=_max(of, lambda pod: pod.power_age_s),
+    )
+
+
+def merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
+    """Return the sum of histograms over the union of their edges; None where there is none.
+
+    Engines of one policy may have different buckets (`--custom-histogram-buckets`, a rolling upgrade): a count at an
+    edge that an engine does not have is linear inside its bucket.
+    """
+    known = [histogram for histogram in histograms if histogram is not None]
+    if not known:
+        return None
+    edges_s = tuple(sorted({edge_s for histogram in known for edge_s in histogram.edges_s}))
+    return Histogram(edges_s, tuple(sum(histogram.within(edge_s) for histogram in known) for edge_s in edges_s))
+
+
+def quantile_s(histogram: Histogram, ratio: float) -> float | None:
+    """Return the quantile, linear inside its bucket; None where nothing was observed.
+
+    Above the highest finite edge nothing is known but "at least that edge", which is what is returned, as
+    `histogram_quantile` does: give the engine an edge above the SLO.
+
+    Args:
+        histogram: What was observed.
+        ratio: Quantile in (0, 1].
+    """
+    if histogram.total <= 0:
+        return None
+    rank = ratio * histogram.total
+    below_s, below = 0.0, 0.0
+    for edge_s, count in zip(histogram.edges_s, histogram.counts, strict=True):
+        if count >= rank:
+            if edge_s == math.inf:
+                return below_s if below_s > 0 else None
+            return below_s + (edge_s - below_s) * (rank - below) / (count - below)
+        below_s, below = edge_s, count
+    return None  # unreachable for ratio <= 1: the last count is the total
+
+
+def _sum(pods: tuple[PodReading, ...], value: Callable[[PodReading], float | None]) -> float | None:
+    known = [found for pod in pods if (found := value(pod)) is not None]
+    return sum(known) if known else None
+
+
+def _max(pods: tuple[PodReading, ...], value: Callable[[PodReading], float | None]) -> float | None:
+    return max((found for pod in pods if (found := value(pod)) is not None), default=None)
+
+
+def _mean(total: float | None, count: float | None) -> float | None:
+    return total / count if total is not None and count else None

@@ -1,0 +1,99 @@
+"""The safe setting of a domain: the board limit at which its worst case fits the budget, and whether there is one.
+
+Who calls it: `power` before it arms a domain and whenever budget or nodes change; `step`, which brakes an armed
+domain whose safe sum no longer fits. Must not know: what the nodes draw now, only what they could.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from capstan.powercap.domains import Domain, NodeSample, SafeSetting
+
+OVERSHOOT_RATIO = 1.05
+"""A board may draw 5 % over its limit: the limiter regulates on the board's own sensor (DESIGN 4, gain error e)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a domain may be armed, and the arithmetic (DESIGN 2).
+
+    Attributes:
+        safe: The safe setting: the highest board limit that fits N-1, else the lowest that the boards accept.
+        safe_sum_w: AC watts with every node at `safe`.
+        lost_node_w: The same with the largest node uncontrolled at its worst case (N-1).
+    """
+
+    safe: SafeSetting
+    safe_sum_w: float
+    lost_node_w: float
+    budget_w: float
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the budget holds with any one node lost."""
+        return self.lost_node_w <= self.budget_w
+
+
+def worst_w(domain: Domain, sample: NodeSample) -> float:
+    """Return AC watts of a node that nobody controls: every board at its largest limit, and over it."""
+    return _ac_w(domain, sample.worst_case_w * OVERSHOOT_RATIO)
+
+
+def safe_w(domain: Domain, sample: NodeSample, safe: SafeSetting) -> float:
+    """Return AC watts of a node at the safe setting, in the worst case."""
+    largest_w = sample.worst_case_w / max(sample.gpus, 1)
+    limit_w = min(max(safe.power_limit_w, sample.min_limit_w), largest_w)
+    return _ac_w(domain, limit_w * sample.gpus * OVERSHOOT_RATIO)
+
+
+def safe_sum_w(domain: Domain, samples: tuple[NodeSample, ...], safe: SafeSetting) -> float:
+    """Return AC watts of the domain with every node at the safe setting, in the worst case."""
+    return sum(safe_w(domain, sample, safe) for sample in _inside(domain, samples))
+
+
+def lost_node_w(domain: Domain, samples: tuple[NodeSample, ...], safe: SafeSetting) -> float:
+    """Return the safe sum with the node whose loss costs most at its worst case instead (N-1)."""
+    extra = (worst_w(domain, s) - safe_w(domain, s, safe) for s in _inside(domain, samples))
+    return safe_sum_w(domain, samples, safe) + max(extra, default=0.0)
+
+
+def admit(domain: Domain, samples: tuple[NodeSample, ...]) -> Admission:
+    """Return the safe setting that a domain's budget allows, and whether it may be armed with it.
+
+    A domain with a safe setting of its own keeps it; else the clock is the deep cap of low priority and the limit is
+    searched in whole watts.
+
+    Args:
+        domain: Its budget, supplies and non-GPU watts count.
+        samples: One per node; only what the node could draw counts, not what it draws.
+    """
+    safe = domain.safe or _derived(domain, samples)
+    return Admission(
+        safe=safe,
+        safe_sum_w=safe_sum_w(domain, samples, safe),
+        lost_node_w=lost_node_w(domain, samples, safe),
+        budget_w=domain.budget_w,
+    )
+
+
+def _derived(domain: Domain, samples: tuple[NodeSample, ...]) -> SafeSetting:
+    inside = _inside(domain, samples)
+    clock_mhz = domain.caps.low_deep_mhz
+    low = int(max((s.min_limit_w for s in inside), default=0.0))
+    high = int(max((s.worst_case_w / max(s.gpus, 1) for s in inside), default=0.0))
+    while low < high:  # the sum rises with the limit: bisection for the highest that fits
+        middle = (low + high + 1) // 2
+        if lost_node_w(domain, samples, SafeSetting(clock_mhz, middle)) <= domain.budget_w:
+            low = middle
+        else:
+            high = middle - 1
+    return SafeSetting(clock_mhz, float(low))
+
+
+def _inside(domain: Domain, samples: tuple[NodeSample, ...]) -> list[NodeSample]:
+    return [sample for sample in samples if sample.node in domain.nodes]
+
+
+def _ac_w(domain: Domain, gpus_w: float) -> float:
+    return (gpus_w + domain.non_gpu_worst_w) / domain.supply_efficiency_ratio

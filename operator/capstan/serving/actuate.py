@@ -1,0 +1,263 @@
+"""Makes the plan so, as far as each knob allows: apply, scale, clock; every step idempotent.
+
+Who calls it: `cycle`, once a policy a cycle, then once for all node plans. Safe direction when blind or refused:
+keep the SLO, so capacity stays as it is and caps of ours are given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from capstan.model.plan import PolicyDecision, PoolPlan
+from capstan.model.policy import Knob
+from capstan.model.reasons import Reason
+from capstan.serving import clocks, cluster, manifest, names, objects, ports
+from capstan.serving.applied import Applier
+from capstan.serving.cluster import NodePlan, Pod, PodClock
+from capstan.serving.conditions import Condition, Type
+from capstan.serving.manifest import Manifest
+from capstan.serving.view import Pool, View, missing_pool
+
+COST_PODS = 50  # pods whose deletion cost is written in one scale-down; a larger pool removes the rest as it likes
+NODE_WRITES = 8  # NodeCaps written at the same time; a clock change of a large pool touches every node
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Replicas written to a workload."""
+
+    workload: str
+    before: int
+    after: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What acting for one policy came to."""
+
+    conditions: tuple[Condition, ...]
+    scaled: tuple[Scaled, ...] = ()
+
+
+class Actuator:
+    """Acts for policies. `now_s` is the monotonic clock of the process."""
+
+    def __init__(self, writer: ports.Writer, now_s: Callable[[], float]) -> None:
+        self._writer = writer
+        self._applier = Applier(writer, now_s)
+        self._plans: dict[str, NodePlan] = {}
+
+    async def act(
+        self, view: View, decision: PolicyDecision, live: Mapping[str, str], running: Mapping[str, float]
+    ) -> Outcome:
+        """Bring one policy's objects and replicas to the plan.
+
+        Args:
+            view: The policy and what is there.
+            decision: Its plan; no pools: leave everything as it is.
+            live: `fields_hash` of cached Services and PodDisruptionBudgets by `Kind/namespace/name`.
+            running: Requests in each pod, by pod key, as far as known: a scale-down removes the idlest first.
+        """
+        if view.targeted:
+            return await self._act_on_targets(view, decision, running)
+        problem = template_problem(view)
+        if problem is not None:
+            return Outcome((problem,))
+        try:
+            pools = [(plan, await self._ensure_pool(view, plan)) for plan in decision.pools]
+            await self._ensure_front(view, live)
+        except ports.Refused as refused:
+            return Outcome((_not_ready(Type.ENGINE_READY, refused),))
+        ready = Condition(Type.ENGINE_READY, True, Reason.PAUSED if view.policy.paused else Reason.APPLIED)
+        return await self._scale_all(view, pools, decision.replicas_reason, running, (ready,))
+
+    async def release(self, view: View) -> None:
+        """Give a deleted policy's targets back as they were found, then let the policy go.
+
+        Raises:
+            Refused: Try again next cycle; the finalizer stays until the targets are restored.
+        """
+        for pool in view.pools:
+            before = original_replicas(view.raw, pool.name)
+            ours = view.policy.knobs.replicas is Knob.ACT and pool.autoscaler is None
+            if ours and pool.workload is not None and before not in (None, pool.workload.replicas):
+                version = pool.workload.resource_version
+                await self._writer.scale(pool.workload_key, before or 0, resource_version=version)
+        await self._writer.apply(finalizer_document(view.raw, held=False))
+
+    async def clock(self, wanted: Iterable[tuple[str, PodClock]], plans: Mapping[str, NodePlan]) -> tuple[str, ...]:
+        """Write the node plans that changed; return the messages of those that were refused."""
+        newest = {node: max(p, self._plans.get(node, p), key=lambda x: x.sequence) for node, p in plans.items()}
+        fresh = {node: p for node, p in self._plans.items() if node not in newest}
+        due = clocks.changed(wanted, {**fresh, **newest})
+        turn = asyncio.Semaphore(NODE_WRITES)
+        refused = await asyncio.gather(*(self._write_plan(plan, turn) for plan in due))
+        return tuple(message for message in refused if message)
+
+    def forget(self, views: Iterable[View]) -> None:
+        """Forget what belonged to policies that are gone."""
+        self._applier.forget(frozenset(v.uid for v in views))
+
+    async def _write_plan(self, plan: NodePlan, turn: asyncio.Semaphore) -> str:
+        async with turn:
+            try:
+                await self._writer.apply(clocks.document(plan))
+            except ports.Refused as refused:
+                return f"NodeCap {plan.node}: {refused}"
+        self._plans[plan.node] = plan
+        return ""
+
+    async def _ensure_pool(self, view: View, plan: PoolPlan) -> Pool:
+        """Return the planned pool with its Deployment applied, as new as this cycle knows it."""
+        found = view.pool(plan.pool, plan.tp) or missing_pool(view.raw, plan.pool, plan.tp)
+        live_hash = None if found.workload is None else found.workload.fields_hash
+        document = objects.deployment(objects.owner(view.raw), pool=plan.pool, tp=plan.tp)
+        written = await self._applier.ensure(document, live_hash=live_hash, prove=True)
+        return found if written is None else replace(found, workload=cluster.workload(written))
+
+    async def _ensure_front(self, view: View, live: Mapping[str, str]) -> None:
+        if view.policy.paused:
+            return
+        by = objects.owner(view.raw)
+        for document in (objects.service(by), objects.disruption_budget(by)):
+            key = f"{manifest.text(document, 'kind')}/{manifest.key(document)}"
+            await self._applier.ensure(document, live_hash=live.get(key))
+
+    async def _act_on_targets(self, view: View, decision: PolicyDecision, running: Mapping[str, float]) -> Outcome:
+        lost = [pool.workload_key for pool in view.pools if pool.workload is None]
+        found = Condition(Type.TARGET_FOUND, True, Reason.FOUND)
+        if lost:
+            message = f"no apps/v1 Deployment {', '.join(lost)}: create it, or correct spec.targets"
+            found = Condition(Type.TARGET_FOUND, False, Reason.TARGET_NOT_FOUND, message)
+        try:
+            await self._hold(view)
+        except ports.Refused as refused:
+            return Outcome((found, _not_ready(Type.READY, refused)))
+        held = names.RELEASE_FINALIZER in finalizers(view.raw)
+        pools = [
+            (plan, pool)
+            for plan in decision.pools
+            if (pool := view.pool(plan.pool, plan.tp)) is not None
+            # Not before the API server holds both what to restore and that we must: a crash in between loses nothing.
+            and held
+            and original_replicas(view.raw, pool.name) is not None
+        ]
+        return await self._scale_all(view, pools, decision.replicas_reason, running, (found,))
+
+    async def _hold(self, view: View) -> None:
+        """Put our finalizer on a policy whose targets we scale, before the first scaling."""
+        acts = view.policy.knobs.replicas is Knob.ACT and not view.policy.paused
+        if acts and names.RELEASE_FINALIZER not in finalizers(view.raw):
+            await self._writer.apply(finalizer_document(view.raw, held=True))
+
+    async def _scale_all(
+        self,
+        view: View,
+        pools: list[tuple[PoolPlan, Pool]],
+        reason: Reason,
+        running: Mapping[str, float],
+        conditions: tuple[Condition, ...],
+    ) -> Outcome:
+        scaled: list[Scaled] = []
+        conflict = conflict_condition(view)
+        for plan, pool in pools:
+            try:
+                done = await self._scale(view, plan, pool, reason, running)
+            except ports.Refused as refused:
+                if refused.refusal is not ports.Refusal.CONFLICT:  # a conflict: it moved on, and so does the next cycle
+                    return Outcome((*conditions, conflict, _not_ready(Type.PROGRESSING, refused)), tuple(scaled))
+                continue
+            if done is not None:
+                scaled.append(done)
+        return Outcome((*conditions, conflict), tuple(scaled))
+
+    async def _scale(
+        self, view: View, plan: PoolPlan, pool: Pool, reason: Reason, running: Mapping[str, float]
+    ) -> Scaled | None:
+        if view.policy.knobs.replicas is not Knob.ACT or pool.autoscaler is not None or pool.workload is None:
+            return None
+        before = pool.workload.replicas
+        count = floored(plan.replicas, min_replicas=view.policy.bounds.min_replicas, ready=pool.ready)
+        if count == before:
+            return None
+        if count < before:
+            await self._mark_idlest(pool.pods, running)
+        await self._writer.scale(pool.workload_key, count, resource_version=pool.workload.resource_version)
+        return Scaled(pool.workload_key, before, count, reason if count == plan.replicas else Reason.HELD_BY_FLOOR)
+
+    async def _mark_idlest(self, pods: Iterable[Pod], running: Mapping[str, float]) -> None:
+        """Tell the ReplicaSet which pods are cheap to lose: those with the fewest requests."""
+        for pod in sorted(pods, key=lambda p: running.get(p.key, 0.0))[:COST_PODS]:
+            cost = str(int(running[pod.key])) if pod.key in running else ""
+            if cost and cost != pod.deletion_cost and pod.serving:
+                await self._writer.apply(cost_document(pod, cost))
+
+
+def floored(planned: int, *, min_replicas: int, ready: int) -> int:
+    """Return the planned count, held up by promise P4: never below min(minReplicas, what is ready)."""
+    return max(planned, min(min_replicas, ready))
+
+
+def template_problem(view: View) -> Condition | None:
+    """Return why the engine's template cannot hold the plan, or None."""
+    engine = manifest.mapping(view.raw, "spec", "engine")
+    if not objects.engine_found(engine):
+        wanted = manifest.text(engine, "container") or "(the first)"
+        message = f"spec.engine.template.spec.containers has no container {wanted}: name it in spec.engine.container"
+        return Condition(Type.ENGINE_READY, False, Reason.INVALID_TEMPLATE, message)
+    degrees = view.policy.bounds.tensor_parallel
+    if len(degrees) > 1 and not objects.passes_tensor_parallel(engine):
+        message = (
+            f"spec.bounds.tensorParallel lists {len(degrees)} degrees, but the template holds only one: pass "
+            f"--tensor-parallel-size=$({names.TP_ENV}) in the engine container, or list one degree"
+        )
+        return Condition(Type.ENGINE_READY, False, Reason.TENSOR_PARALLEL_FIXED, message)
+    return None
+
+
+def conflict_condition(view: View) -> Condition:
+    """Return whether an autoscaler owns replicas that our knob would write."""
+    rivals = [p.autoscaler for p in view.pools if p.autoscaler is not None]
+    if not rivals or view.policy.knobs.replicas is not Knob.ACT:
+        return Condition(Type.CONTROLLER_CONFLICT, False, Reason.NO_CHANGE_NEEDED)
+    named = ", ".join(f"{a.namespace}/{a.name}" for a in rivals)
+    message = f"HorizontalPodAutoscaler {named} owns replicas: delete it, or set spec.knobs.replicas to Advise"
+    return Condition(Type.CONTROLLER_CONFLICT, True, Reason.CONTROLLER_CONFLICT, message)
+
+
+def finalizers(raw: Manifest) -> tuple[str, ...]:
+    """Return the finalizers of an object."""
+    found = manifest.mapping(raw, "metadata").get("finalizers")
+    return tuple(str(f) for f in found) if isinstance(found, list | tuple) else ()
+
+
+def finalizer_document(raw: Manifest, *, held: bool) -> Manifest:
+    """Build the apply document that adds our finalizer, or that takes it away. The uid keeps it from creating."""
+    metadata = {k: manifest.text(raw, "metadata", k) for k in ("name", "namespace", "uid")}
+    held_by = [names.RELEASE_FINALIZER] if held else []
+    return {"apiVersion": names.API_VERSION, "kind": "ServingPolicy", "metadata": {**metadata, "finalizers": held_by}}
+
+
+def cost_document(pod: Pod, cost: str) -> Manifest:
+    """Build the apply document of a pod's deletion cost."""
+    metadata = {"name": pod.name, "namespace": pod.namespace, "annotations": {names.DELETION_COST_ANNOTATION: cost}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+
+
+def original_replicas(raw: Manifest, target: str) -> int | None:
+    """Return the replicas that a target had when we first saw it, as status recorded them."""
+    found = (t for t in manifest.items(raw, "status", "targets") if t.get("name") == target)
+    return next((manifest.number(t, "originalReplicas") for t in found), None)
+
+
+def _not_ready(kind: Type, refused: ports.Refused) -> Condition:
+    reason = {
+        ports.Refusal.REJECTED: Reason.INVALID_TEMPLATE if kind is Type.ENGINE_READY else Reason.API_REJECTED,
+        ports.Refusal.DENIED: Reason.API_DENIED,
+        ports.Refusal.UNAVAILABLE: Reason.PENDING,
+        ports.Refusal.CONFLICT: Reason.PENDING,
+    }[refused.refusal]
+    return Condition(kind, False, reason, str(refused))

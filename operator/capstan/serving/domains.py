@@ -1,0 +1,78 @@
+"""What PowerDomains mean for a policy: whether its priority is granted, and whether its GPUs are capped now.
+
+Who calls it: `cycle`. Pure, read-only: `power` owns domains, serving only reads their spec and state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from capstan.model.policy import Policy, Priority
+from capstan.model.reasons import Reason
+from capstan.powercap.domains import Level
+from capstan.serving import manifest
+from capstan.serving.cluster import Node, Pod
+from capstan.serving.conditions import Condition, Type
+from capstan.serving.manifest import Manifest
+
+CAPS_LOW = frozenset({Level.LOW_BASE, Level.LOW_DEEP, Level.HIGH_CAP, Level.BRAKE, Level.FAIL_SAFE})
+CAPS_HIGH = frozenset({Level.HIGH_CAP, Level.BRAKE, Level.FAIL_SAFE})
+
+
+def admits(domains: Iterable[Manifest], namespace_labels: Mapping[str, str]) -> bool:
+    """Return whether some domain admits a namespace to high priority."""
+    selectors = (manifest.mapping(d, "spec", "highPriorityNamespaces") for d in domains)
+    return any(manifest.matches(s, namespace_labels) for s in selectors)
+
+
+def granted(policy: Policy, *, admitted: bool) -> tuple[Priority, Condition]:
+    """Return the priority in force and the condition that says so."""
+    if policy.priority is Priority.LOW:
+        return Priority.LOW, Condition(Type.PRIORITY_GRANTED, True, Reason.APPLIED)
+    if admitted:
+        return Priority.HIGH, Condition(Type.PRIORITY_GRANTED, True, Reason.APPLIED)
+    message = (
+        "no PowerDomain's spec.highPriorityNamespaces selects this namespace; served as Low. Ask whoever runs the "
+        "domain to admit it, or set spec.priority to Low"
+    )
+    return Priority.LOW, Condition(Type.PRIORITY_GRANTED, False, Reason.HIGH_NOT_ADMITTED, message)
+
+
+def capping(
+    pods: Iterable[Pod], priority: Priority, domains: Iterable[Manifest], nodes: Mapping[str, Node]
+) -> tuple[str, ...]:
+    """Return the names of the domains that cap GPUs of these pods now, ancestors included."""
+    caps = CAPS_HIGH if priority is Priority.HIGH else CAPS_LOW
+    by_name = {manifest.text(d, "metadata", "name"): d for d in domains}
+    labels = {p.node: nodes[p.node].labels for p in pods if p.node in nodes}
+    found: set[str] = set()
+    for name, domain in by_name.items():
+        selector = manifest.mapping(domain, "spec", "nodeSelector")
+        if any(manifest.matches(selector, of_node) for of_node in labels.values()):
+            found.update(_with_ancestors(name, by_name))
+    return tuple(sorted(name for name in found if _caps(by_name[name], caps)))
+
+
+def power_condition(capping_domains: tuple[str, ...], *, budget_holds: bool) -> Condition:
+    """Return PowerConstrained: whether a domain or the policy's own budget holds it down."""
+    if capping_domains:
+        message = f"capped by PowerDomain {', '.join(capping_domains)}: no scale-out into it"
+        return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
+    if budget_holds:
+        message = "spec.powerBudgetWatts holds the plan down"
+        return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
+    return Condition(Type.POWER_CONSTRAINED, False, Reason.BELOW_THRESHOLDS)
+
+
+def _caps(domain: Manifest, caps: frozenset[Level]) -> bool:
+    """Return whether a domain acts (one that only advises caps nobody) and is at one of these levels."""
+    return manifest.text(domain, "spec", "mode") == "Act" and manifest.text(domain, "status", "state") in caps
+
+
+def _with_ancestors(name: str, by_name: Mapping[str, Manifest]) -> Iterable[str]:
+    """Yield a domain and those above it; a loop ends where it began."""
+    met: set[str] = set()
+    while name in by_name and name not in met:
+        met.add(name)
+        yield name
+        name = manifest.text(by_name[name], "spec", "parentName")

@@ -1,0 +1,31 @@
+"""Builders of power domains and their samples: round numbers, so that a test's arithmetic fits in a comment."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh, Missing, Sample
+from capstan.powercap.domains import Domain, NodeSample, Timers
+
+NODES = ("n1", "n2", "n3", "n4")
+BUDGET_W = 10_000.0
+GONE = Missing(Reason.NO_DATA)
+
+
+def domain(**changes: object) -> Domain:
+    """An armed rack of four nodes with 10 kW, efficiency 1, no watts beside the GPUs and no spread of releases."""
+    base = Domain(name="rack-1", budget_w=BUDGET_W, nodes=NODES, armed=True, timers=Timers(spread_ratio=0.0))
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
+
+
+def sample(node: str, watts: float | Sample[float], *, worst_case_w: float = 3000.0) -> NodeSample:
+    """One node of 8 GPUs; a bare number is fresh."""
+    value = Fresh(watts, 0.2) if isinstance(watts, int | float) else watts
+    return NodeSample(node, value, worst_case_w=worst_case_w, gpus=8, min_limit_w=100)
+
+
+def drawing(ratio: float, *, of: Domain | None = None) -> tuple[NodeSample, ...]:
+    """All nodes of a domain heard, together at `ratio` of its budget."""
+    rack = of or domain()
+    return tuple(sample(node, rack.budget_w * ratio / len(rack.nodes)) for node in rack.nodes)
