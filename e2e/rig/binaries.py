@@ -81,7 +81,7 @@ def _fill_cache(missing: list[Tool], *, may_build: bool) -> dict[str, Binary | N
         to_build = [tool for tool in missing if not build.is_current(tool, cache) and not _adopt(tool, cache)]
         if to_build and not may_build:
             names = ", ".join(tool.name for tool in to_build)
-            raise NotAvailable(f"{names}: not built yet; run `make rig` or `python -m rig build` once")
+            raise NotAvailable(f"{names}: not here, or built from other pins; run `make rig-binaries` once")
         build.build(to_build, cache)
     fresh = {tool.name for tool in to_build}
     return {t.name: _binary(t, cache / t.name, "built" if t.name in fresh else "cache", t.version) for t in missing}
@@ -108,7 +108,8 @@ def _ask(tool: Tool, path: Path) -> tools.Version | None:
 
 
 def _binary(tool: Tool, path: Path, source: str, version: tools.Version) -> Binary:
-    return Binary(tool.name, path.resolve(), source, "v" + ".".join(map(str, version)))
+    # Not resolve(): a snap's or a dispatcher's symlink must be called by its own name.
+    return Binary(tool.name, path.absolute(), source, "v" + ".".join(map(str, version)))
 
 
 @contextlib.contextmanager

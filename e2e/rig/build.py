@@ -62,7 +62,7 @@ def build(wanted: Sequence[Tool], cache: Path) -> None:
     if not wanted:
         return
     minutes = sum(tool.minutes for tool in wanted)
-    say(f"rig: {len(wanted)} programs to build once, about {max(round(minutes), 1)} min on 2 cores, into {cache}")
+    say(f"rig: {len(wanted)} program(s) to build once, about {max(round(minutes), 1)} min on 2 cores, into {cache}")
     go = _go(cache, wanted)
     for tool in wanted:
         _build_one(tool, go, cache)

@@ -17,9 +17,10 @@ STAGES = Path(__file__).with_name("kwok")
 GO_ENV = {"GOMAXPROCS": "2"}  # five servers share a laptop with the demo; more threads only spread garbage collection
 # Below the kernel's ephemeral range (32768 on), so that no outgoing connection takes a port between look and bind.
 PORTS = range(11000, 20000)
-# KWOK renews a node's Lease every quarter of it: 30 s, so an idle rig of 8 nodes writes 16 times a minute.
-NODE_LEASE_S = 120
-NODE_GRACE_S = 150  # must exceed the Lease, or nodes turn NotReady between two renewals
+# No node Leases: a killed KWOK would keep its nodes from its successor until they expire, and renewals are writes.
+# The heartbeat is the node's status, every 10-20 minutes (kwok/node.yaml); the controllers wait for twice that.
+NODE_LEASE_S = 0
+NODE_GRACE_S = 2400
 # The loopback cannot be advertised as the `kubernetes` Service's endpoint; nothing in the rig uses that Service.
 ADVERTISED = "192.0.2.1"  # TEST-NET-1, RFC 5737
 # Endpoints refuse loopback addresses (core/validation: "may not be in the loopback range"), and pods of the rig have

@@ -15,7 +15,8 @@ import capstan
 # name: (module, attribute, one line for `capstan --help`, which must not import anything)
 COMMANDS = {
     "agent": ("capstan.app.agent", "agent_command", "Report a node's watts and hold its leases (non-root)."),
-    "crds": ("capstan.app.crds", "command", "Print or check the custom resource definitions."),
+    "crds": ("capstan.app.crds", "command", "Write the custom resource definitions and their page."),
+    "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
     "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
     "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
@@ -26,11 +27,11 @@ COMMANDS = {
 class Lazy(click.Group):
     """A group whose commands are imported on use."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the commands, in order."""
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """Import a command; a missing extra is one clear sentence."""
         if cmd_name not in COMMANDS:
             return None
@@ -48,7 +49,7 @@ class Lazy(click.Group):
             raise TypeError(f"{module}.{attribute} is not a click command")
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """List the commands from the table, importing none."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in sorted(COMMANDS.items())])
@@ -60,8 +61,13 @@ def _extra(command: str) -> str:
 
 @click.group(cls=Lazy, context_settings={"auto_envvar_prefix": "CAPSTAN", "help_option_names": ["-h", "--help"]})
 @click.version_option(capstan.__version__, prog_name="capstan")
-def main() -> None:
+def cli() -> None:
     """Capstan: latency objectives and power budgets of LLM serving in one decision."""
+
+
+def main() -> None:
+    """Run the console script."""
+    cli(prog_name="capstan")
 
 
 if __name__ == "__main__":

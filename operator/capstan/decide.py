@@ -19,9 +19,9 @@ from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.optimize import case as cases
 from capstan.optimize import replicas, tune
-from capstan.optimize.case import Settings
+from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 
-__all__ = ["POOL", "Settings", "decide", "profile_for"]
+__all__ = ["MIN_SAMPLE_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
 
 POOL = "all"  # the one pool of the Single scheme
 

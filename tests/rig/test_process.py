@@ -107,8 +107,9 @@ def test_children_end_last_started_first(supervisor: process.Supervisor, tmp_pat
     order = tmp_path / "order"
     for name in ("store", "server"):
         script = f"trap 'echo {name} >> {order}; exit' TERM; echo up; while :; do sleep 0.02; done"
-        child = supervisor.start(name, ["sh", "-c", script])
-        rig.eventually(lambda child=child: "up" in child.tail(), "the trap being set")  # type: ignore[misc]  # lambda
+        supervisor.start(name, ["sh", "-c", script])
+    children = supervisor.children.values()
+    rig.eventually(lambda: all("up" in child.tail() for child in children), "the traps being set")
     supervisor.stop_all()
     assert order.read_text().split() == ["server", "store"]
 

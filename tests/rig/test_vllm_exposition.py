@@ -33,7 +33,8 @@ GAP: list[float] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7
 TTFT: list[float] = [
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560),
 ]
-TOKENS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000]  # up to a model length of 32,768
+# Up to a model length of 32,768.
+TOKENS: list[float] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000]
 BUCKETS: dict[str, list[float]] = {
     "vllm:time_to_first_token_seconds": TTFT,
     "vllm:inter_token_latency_seconds": GAP,

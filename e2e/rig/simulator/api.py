@@ -111,7 +111,7 @@ class Mirror:
     async def _watch(self, version: str) -> str:
         """Follow one watch to its end and return the version to go on from."""
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "1", "timeoutSeconds": str(WATCH_S)}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=WATCH_S)
         async with self._api.session.get(self._path, params=query, timeout=timeout) as response:
             if response.status == GONE:
                 raise Expired

@@ -73,7 +73,7 @@ class Stream:
 
 
 class Replica:
-    """The engine of one pod. Use `start` and `close` in a running event loop; `advance` may be called at any time.
+    """The engine of one pod, in a running event loop. `advance` may be called at any time; `close` when it is over.
 
     Times are those of `clock`; in service that is `time.monotonic`, the event loop's own clock, so timers fit it.
     """

@@ -24,6 +24,7 @@ from rig.simulator.truth import Truth
 
 log = logging.getLogger(__name__)
 
+ANNOUNCEMENT = "simulator.json"
 RESYNC_S = 2.0  # what failed (an address still taken, an API server away) is tried again at least this often
 
 
@@ -108,7 +109,7 @@ class Simulator:
         self._dcgm_target = f"{self._options.listen}:{port}"
         said = {"sd": f"http://{self._dcgm_target}/sd", "dcgm": self._dcgm_target}
         text = json.dumps(said)
-        (self._options.folder / "simulator.json").write_text(text + "\n")
+        (self._options.folder / ANNOUNCEMENT).write_text(text + "\n")
         print(text, flush=True)
 
     async def _dcgm(self, _: web.Request) -> web.Response:
@@ -135,6 +136,7 @@ def engine_pods(mirror: Mirror) -> dict[str, PodView]:
 async def run(options: Options) -> None:
     """Run the simulator until cancelled."""
     options.folder.mkdir(parents=True, exist_ok=True)
+    (options.folder / ANNOUNCEMENT).unlink(missing_ok=True)  # who waits for it must not find an earlier run's ports
     async with Api(options.kubeconfig) as api:
         await Simulator(options, api).run()
 

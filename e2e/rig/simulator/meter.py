@@ -60,7 +60,8 @@ class Meter:
         policy_w: defaultdict[str, float] = defaultdict(float)
         for uid, tenant in self._fleet.tenants.items():
             policy_w[tenant.pod.policy] += draws[uid].power_w * len(tenant.gpus)
-        self._truth.book(elapsed_s, node_w, policy_w, sum(node_w.values()) - sum(policy_w.values()))
+        unassigned_w = max(0.0, sum(node_w.values()) - sum(policy_w.values()))  # the rest, less rounding
+        self._truth.book(elapsed_s, node_w, policy_w, unassigned_w)
 
     def _draw(self, tenant: Tenant, elapsed_s: float, now_s: float) -> Draw:
         """Return what each GPU of a tenant drew; a pod that is not Ready yet draws as loaded and idle."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,6 +17,9 @@ from http import HTTPStatus
 MAX_HEAD_BYTES = 16 * 1024  # a scraper's headers are a few hundred bytes
 MAX_BODY_BYTES = 256 * 1024  # a lease call for 64 pods is under 10 KiB
 READ_S = 5.0  # a slow drip is cut off
+SEND_S = 5.0  # and so is a reader that does not read
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,9 @@ async def serve(host: str, port: int, routes: Routes) -> asyncio.Server:
         except (ConnectionError, asyncio.IncompleteReadError):
             writer.close()
             return
+        except Exception:  # noqa: BLE001 - the boundary: one request's bug must not leave its caller waiting
+            _log.exception("a request failed")
+            response = Response.text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error, see the log\n")
         await _send(writer, response)
 
     return await asyncio.start_server(connection, host, port, limit=MAX_HEAD_BYTES)
@@ -129,9 +136,10 @@ async def _send(writer: asyncio.StreamWriter, response: Response) -> None:
         f"Content-Length: {len(response.body)}\r\nConnection: close\r\n\r\n"
     )
     try:
-        writer.write(head.encode("latin-1") + response.body)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-    except ConnectionError:
-        writer.close()  # the peer left; there is nobody to tell
+        async with asyncio.timeout(SEND_S):
+            writer.write(head.encode("latin-1") + response.body)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+    except (ConnectionError, TimeoutError):
+        writer.transport.abort()  # the peer left, or does not read; there is nobody to tell

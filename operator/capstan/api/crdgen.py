@@ -96,7 +96,8 @@ def _column(column: Column) -> Schema:
 def _structural(node: Schema, definitions: Schema, seen: tuple[str, ...]) -> Schema:
     """Return `node` with references inlined and every keyword in the API server's form."""
     node, seen = _resolved(node, definitions, seen)
-    node = _exclusive(_without_null(node, definitions))
+    node, seen = _without_null(node, definitions, seen)
+    node = _exclusive(node)
     if "const" in node:
         node["enum"] = [node["const"]]
     out = {key: value for key, value in node.items() if key in KEPT}
@@ -134,16 +135,16 @@ def _resolved(node: Schema, definitions: Schema, seen: tuple[str, ...]) -> tuple
     return node, seen
 
 
-def _without_null(node: Schema, definitions: Schema) -> Schema:
+def _without_null(node: Schema, definitions: Schema, seen: tuple[str, ...]) -> tuple[Schema, tuple[str, ...]]:
     """Return an optional field as its type: `anyOf: [X, null]` becomes X."""
     options = node.get("anyOf")
     if not isinstance(options, list):
-        return node
+        return node, seen
     types = [_mapping(option) for option in options if _mapping(option).get("type") != "null"]
     if len(types) != 1:
         raise UnstructuralError(f"{node.get('title', 'a field')}: a union of types has no structural form")
-    inner, _ = _resolved(types[0], definitions, ())
-    return {**inner, **{key: value for key, value in node.items() if key != "anyOf"}}
+    inner, seen = _resolved(types[0], definitions, seen)
+    return {**inner, **{key: value for key, value in node.items() if key != "anyOf"}}, seen
 
 
 def _exclusive(node: Schema) -> Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
@@ -97,6 +98,24 @@ class LabelSelector(Spec):
     )
     def _selects(self) -> bool:
         return bool(self.match_labels or self.match_expressions)
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Return whether an object with these labels is selected."""
+        equal = all(labels.get(key) == value for key, value in self.match_labels.items())
+        return equal and all(_met(expression, labels) for expression in self.match_expressions)
+
+
+def _met(expression: LabelExpression, labels: Mapping[str, str]) -> bool:
+    found = labels.get(expression.key)
+    match expression.operator:
+        case Operator.IN:
+            return found in expression.values
+        case Operator.NOT_IN:
+            return found not in expression.values
+        case Operator.EXISTS:
+            return found is not None
+        case Operator.DOES_NOT_EXIST:
+            return found is None
 
 
 @dataclass(frozen=True, slots=True)

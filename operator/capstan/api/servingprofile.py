@@ -239,8 +239,8 @@ class ServingProfile(meta.Resource):
 
     NAMES: ClassVar = meta.Names("ServingProfile", "servingprofiles", "svprof", meta.Scope.CLUSTER)
     COLUMNS: ClassVar = (
-        meta.Column("MODELS", ".spec.models"),
-        meta.Column("GPUS", ".spec.gpuProducts"),
+        meta.Column("MODEL", ".spec.models[0]"),
+        meta.Column("GPU", ".spec.gpuProducts[0]"),
         meta.Column("TP", ".spec.tensorParallel", "integer"),
         meta.Column("DTYPE", ".spec.dtype"),
         meta.Column("ENGINE", ".spec.engine.version"),

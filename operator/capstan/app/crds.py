@@ -1,4 +1,4 @@
-"""`capstan crds`: write the custom resource definitions and their reference page.
+"""`capstan crds`: write the custom resource definitions; `capstan gen` writes their reference page too.
 
 Who calls it: people, and `capstan gen`, which keeps the repository's copies current.
 """
@@ -32,17 +32,10 @@ def reference() -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("crds"), help="Folder to write into."
 )
-@click.option(
-    "--reference", "page", type=click.Path(path_type=Path, dir_okay=False), help="Also write this Markdown page."
-)
-def command(out: Path, page: Path | None) -> None:
+def command(out: Path) -> None:
     """Write the custom resource definitions, one file per kind."""
     for path in write(out):
         click.echo(path)
-    if page is not None:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(reference(), encoding="utf-8")
-        click.echo(page)
 
 
 def _written(path: Path, definition: crdgen.Schema) -> Path:

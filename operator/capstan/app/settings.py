@@ -14,7 +14,6 @@ from capstan import decide
 
 MIN_INSTANCE_PERIOD_S = 0.5  # below this a cycle would start before Prometheus could have scraped anything new
 RATE_WINDOW_S = 60.0  # four scrapes of 15 s, the fewest from which a rate is worth something
-RATE_WINDOW_PERIODS = 6  # a demo's shortened periods shorten the window with them
 
 
 class Address(pydantic.BaseModel, frozen=True):
@@ -57,7 +56,7 @@ class Operator(pydantic.BaseModel, frozen=True):
     record: Path | None = None
 
 
-class AddressType(click.ParamType):
+class AddressType(click.ParamType[Address]):
     """`HOST:PORT`; an IPv6 host stands in brackets."""
 
     name = "host:port"
@@ -72,7 +71,7 @@ class AddressType(click.ParamType):
         return Address(host=host.strip("[]"), port=int(port))
 
 
-class PeriodsType(click.ParamType):
+class PeriodsType(click.ParamType[Periods]):
     """`CLUSTER,POOL,INSTANCE` in seconds."""
 
     name = "cluster,pool,instance"

@@ -69,9 +69,9 @@ class PodReading:
         pod: Name of the pod.
         age_s: Since the engine was last scraped, on Prometheus' clock; None: no engine series for this pod.
         arrival_rps: Requests that arrived, per second (see `adapters.prometheus.vllm` for how).
-        finished_requests: Requests that finished in the window, whatever their end; the two sums rest on them.
-        prompt_tokens_sum: Prompt tokens of the finished requests.
-        output_tokens_sum: Output tokens of the finished requests.
+        sample_requests: Requests that finished in the window, whatever their end; the next two rest on them.
+        finished_prompt_tokens: Prompt tokens of those requests, summed.
+        finished_output_tokens: Output tokens of those requests, summed.
         running: Requests being served, now.
         waiting: Requests queued, now.
         output_tokens_per_s: Tokens generated, per second.
@@ -86,9 +86,9 @@ class PodReading:
     pod: str
     age_s: float | None = None
     arrival_rps: float | None = None
-    finished_requests: float | None = None
-    prompt_tokens_sum: float | None = None
-    output_tokens_sum: float | None = None
+    sample_requests: float | None = None
+    finished_prompt_tokens: float | None = None
+    finished_output_tokens: float | None = None
     running: float | None = None
     waiting: float | None = None
     output_tokens_per_s: float | None = None
@@ -154,11 +154,11 @@ def pooled(pods: Iterable[PodReading], *, percentile_ratio: float) -> Pooled:
     of = tuple(pods)
     ttft = merged(pod.ttft for pod in of)
     tpot = merged(pod.tpot for pod in of)
-    finished = _sum(of, lambda pod: pod.finished_requests)
+    finished = _sum(of, lambda pod: pod.sample_requests)
     return Pooled(
         arrival_rps=_sum(of, lambda pod: pod.arrival_rps),
-        prompt_tokens=_mean(_sum(of, lambda pod: pod.prompt_tokens_sum), finished),
-        output_tokens=_mean(_sum(of, lambda pod: pod.output_tokens_sum), finished),
+        prompt_tokens=_mean(_sum(of, lambda pod: pod.finished_prompt_tokens), finished),
+        output_tokens=_mean(_sum(of, lambda pod: pod.finished_output_tokens), finished),
         running=_sum(of, lambda pod: pod.running),
         waiting=_sum(of, lambda pod: pod.waiting),
         output_tokens_per_s=_sum(of, lambda pod: pod.output_tokens_per_s),

@@ -143,9 +143,15 @@ class Pool:
         return [replica for replica in self.replicas if replica.ready and not replica.draining]
 
     @property
+    def gpu_product(self) -> str | None:
+        """The GPUs that the replicas sit on; None while there is none."""
+        products = {node.name: node.gpu_product for node in self._seats.nodes}
+        return products[self.replicas[0].node] if self.replicas else None
+
+    @property
     def starting(self) -> int:
         """Pods created or pending, not ready yet."""
-        return self.desired - len(self.serving)
+        return max(self.desired - len(self.serving), 0)
 
     @property
     def terminating(self) -> int:

@@ -65,7 +65,9 @@ def observed(
     product, name = pool.gpu_product, log.policy.key
     if at_s <= 0:
         return ServiceObserved(name, (pool,), gpu_product=product, capped=capped)
-    done = log.finished[bisect.bisect_right(log.finished_s, at_s - window_s) : bisect.bisect_right(log.finished_s, at_s)]
+    done = log.finished[
+        bisect.bisect_right(log.finished_s, at_s - window_s) : bisect.bisect_right(log.finished_s, at_s)
+    ]
     last = bisect.bisect_right(log.gauges_s, at_s) - 1
     gauges = log.gauges[last] if last >= 0 else None
     percentile = log.policy.slo.percentile_ratio

@@ -8,38 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from capstan.model.plan import PolicyDecision, PoolPlan
 from capstan.model.policy import Knob
 from capstan.model.reasons import Reason
-from capstan.serving import clocks, cluster, manifest, names, objects, ports
+from capstan.serving import clocks, cluster, manifest, names, objects, ports, targets
 from capstan.serving.applied import Applier
 from capstan.serving.cluster import NodePlan, Pod, PodClock
 from capstan.serving.conditions import Condition, Type
 from capstan.serving.manifest import Manifest
+from capstan.serving.outcome import Outcome, Scaled
 from capstan.serving.view import Pool, View, missing_pool
 
 COST_PODS = 50  # pods whose deletion cost is written in one scale-down; a larger pool removes the rest as it likes
 NODE_WRITES = 8  # NodeCaps written at the same time; a clock change of a large pool touches every node
-
-
-@dataclass(frozen=True, slots=True)
-class Scaled:
-    """Replicas written to a workload."""
-
-    workload: str
-    before: int
-    after: int
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What acting for one policy came to."""
-
-    conditions: tuple[Condition, ...]
-    scaled: tuple[Scaled, ...] = ()
 
 
 class Actuator:
@@ -74,32 +57,38 @@ class Actuator:
         ready = Condition(Type.ENGINE_READY, True, Reason.PAUSED if view.policy.paused else Reason.APPLIED)
         return await self._scale_all(view, pools, decision.replicas_reason, running, (ready,))
 
-    async def release(self, view: View) -> None:
+    async def release(self, raw: Manifest, pools: tuple[Pool, ...]) -> None:
         """Give a deleted policy's targets back as they were found, then let the policy go.
 
         Raises:
             Refused: Try again next cycle; the finalizer stays until the targets are restored.
         """
-        for pool in view.pools:
-            before = original_replicas(view.raw, pool.name)
-            ours = view.policy.knobs.replicas is Knob.ACT and pool.autoscaler is None
-            if ours and pool.workload is not None and before not in (None, pool.workload.replicas):
+        if names.RELEASE_FINALIZER not in targets.finalizers(raw):
+            return
+        acts = manifest.text(raw, "spec", "knobs", "replicas") == Knob.ACT
+        for pool in pools:
+            before = targets.original_replicas(raw, pool.name)
+            if not acts or pool.autoscaler is not None or pool.workload is None or before is None:
+                continue  # somebody else owns replicas now, or there is nothing to restore
+            if before != pool.workload.replicas:
                 version = pool.workload.resource_version
-                await self._writer.scale(pool.workload_key, before or 0, resource_version=version)
-        await self._writer.apply(finalizer_document(view.raw, held=False))
+                await self._writer.scale(pool.workload_key, before, resource_version=version)
+        await self._writer.apply(targets.finalizer_document(raw, held=False))
 
-    async def clock(self, wanted: Iterable[tuple[str, PodClock]], plans: Mapping[str, NodePlan]) -> tuple[str, ...]:
-        """Write the node plans that changed; return the messages of those that were refused."""
-        newest = {node: max(p, self._plans.get(node, p), key=lambda x: x.sequence) for node, p in plans.items()}
-        fresh = {node: p for node, p in self._plans.items() if node not in newest}
-        due = clocks.changed(wanted, {**fresh, **newest})
+    async def clock(
+        self, wanted: Iterable[tuple[str, PodClock]], plans: Mapping[str, NodePlan]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Write the node plans that changed; return how many, and the messages of those that were refused."""
+        self._plans = {node: p for node, p in self._plans.items() if _newer(p, plans.get(node))}
+        due = clocks.changed(wanted, {**plans, **self._plans})
         turn = asyncio.Semaphore(NODE_WRITES)
         refused = await asyncio.gather(*(self._write_plan(plan, turn) for plan in due))
-        return tuple(message for message in refused if message)
+        messages = tuple(message for message in refused if message)
+        return len(due) - len(messages), messages
 
-    def forget(self, views: Iterable[View]) -> None:
+    def forget(self, kept_uids: frozenset[str]) -> None:
         """Forget what belonged to policies that are gone."""
-        self._applier.forget(frozenset(v.uid for v in views))
+        self._applier.forget(kept_uids)
 
     async def _write_plan(self, plan: NodePlan, turn: asyncio.Semaphore) -> str:
         async with turn:
@@ -136,22 +125,22 @@ class Actuator:
             await self._hold(view)
         except ports.Refused as refused:
             return Outcome((found, _not_ready(Type.READY, refused)))
-        held = names.RELEASE_FINALIZER in finalizers(view.raw)
+        held = names.RELEASE_FINALIZER in targets.finalizers(view.raw)
         pools = [
             (plan, pool)
             for plan in decision.pools
             if (pool := view.pool(plan.pool, plan.tp)) is not None
             # Not before the API server holds both what to restore and that we must: a crash in between loses nothing.
             and held
-            and original_replicas(view.raw, pool.name) is not None
+            and targets.original_replicas(view.raw, pool.name) is not None
         ]
         return await self._scale_all(view, pools, decision.replicas_reason, running, (found,))
 
     async def _hold(self, view: View) -> None:
         """Put our finalizer on a policy whose targets we scale, before the first scaling."""
         acts = view.policy.knobs.replicas is Knob.ACT and not view.policy.paused
-        if acts and names.RELEASE_FINALIZER not in finalizers(view.raw):
-            await self._writer.apply(finalizer_document(view.raw, held=True))
+        if acts and names.RELEASE_FINALIZER not in targets.finalizers(view.raw):
+            await self._writer.apply(targets.finalizer_document(view.raw, held=True))
 
     async def _scale_all(
         self,
@@ -196,6 +185,11 @@ class Actuator:
                 await self._writer.apply(cost_document(pod, cost))
 
 
+def _newer(written: NodePlan, cached: NodePlan | None) -> bool:
+    """Return whether the cache has not caught up with our own write yet."""
+    return cached is None or cached.sequence < written.sequence
+
+
 def floored(planned: int, *, min_replicas: int, ready: int) -> int:
     """Return the planned count, held up by promise P4: never below min(minReplicas, what is ready)."""
     return max(planned, min(min_replicas, ready))
@@ -228,29 +222,10 @@ def conflict_condition(view: View) -> Condition:
     return Condition(Type.CONTROLLER_CONFLICT, True, Reason.CONTROLLER_CONFLICT, message)
 
 
-def finalizers(raw: Manifest) -> tuple[str, ...]:
-    """Return the finalizers of an object."""
-    found = manifest.mapping(raw, "metadata").get("finalizers")
-    return tuple(str(f) for f in found) if isinstance(found, list | tuple) else ()
-
-
-def finalizer_document(raw: Manifest, *, held: bool) -> Manifest:
-    """Build the apply document that adds our finalizer, or that takes it away. The uid keeps it from creating."""
-    metadata = {k: manifest.text(raw, "metadata", k) for k in ("name", "namespace", "uid")}
-    held_by = [names.RELEASE_FINALIZER] if held else []
-    return {"apiVersion": names.API_VERSION, "kind": "ServingPolicy", "metadata": {**metadata, "finalizers": held_by}}
-
-
 def cost_document(pod: Pod, cost: str) -> Manifest:
     """Build the apply document of a pod's deletion cost."""
     metadata = {"name": pod.name, "namespace": pod.namespace, "annotations": {names.DELETION_COST_ANNOTATION: cost}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
-
-
-def original_replicas(raw: Manifest, target: str) -> int | None:
-    """Return the replicas that a target had when we first saw it, as status recorded them."""
-    found = (t for t in manifest.items(raw, "status", "targets") if t.get("name") == target)
-    return next((manifest.number(t, "originalReplicas") for t in found), None)
 
 
 def _not_ready(kind: Type, refused: ports.Refused) -> Condition:

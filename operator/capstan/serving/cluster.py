@@ -112,7 +112,10 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything of the cluster that one cycle looks at; `age_s` is that of the oldest of its caches."""
+    """Everything of the cluster that one cycle looks at; `age_s` is that of the oldest of its caches.
+
+    `objects` holds `fields_hash` of our Services and PodDisruptionBudgets by `Kind/namespace/name`.
+    """
 
     pods: tuple[Pod, ...] = ()
     workloads: tuple[Workload, ...] = ()
@@ -120,6 +123,7 @@ class Snapshot:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     node_plans: Mapping[str, NodePlan] = field(default_factory=dict)
+    objects: Mapping[str, str] = field(default_factory=dict)
     age_s: float = 0.0
 
 

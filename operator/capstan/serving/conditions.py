@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
+from capstan.api import status
 from capstan.model.reasons import Reason
 from capstan.serving import manifest
 from capstan.serving.manifest import Manifest
-
-MESSAGE_CHARS = 1024  # a condition is a sentence; the API allows 32 KiB and nobody reads them
 
 
 class Type(StrEnum):
@@ -68,29 +66,27 @@ def merged(
     before: tuple[Manifest, ...], now: Iterable[Condition], *, generation: int, now_s: float
 ) -> list[dict[str, object]]:
     """Return the `metav1.Condition` list of `now`, keeping each transition time whose status did not change."""
-    known = {manifest.text(c, "type"): c for c in before}
-    return [_raw(known.get(c.type, manifest.EMPTY), c, generation, now_s) for c in now]
+    fresh = (
+        status.condition(
+            c.type.value, holds=c.holds, reason=c.reason.value, message=c.message, generation=generation, now_s=now_s
+        )
+        for c in now
+    )
+    return status.following(before, fresh)
 
 
 def transitions(before: tuple[Manifest, ...], now: Iterable[Condition]) -> tuple[Condition, ...]:
-    """Return the conditions whose status or reason differs from before; a new good one is no news."""
+    """Return the conditions that are worth an Event: what turned bad, and what recovered from bad.
+
+    Starting, draining and not knowing yet are daily life; they are in the list and make no noise.
+    """
     known = {manifest.text(c, "type"): (c.get("status"), c.get("reason")) for c in before}
-    return tuple(c for c in now if known.get(c.type) != (c.word, c.reason.value) and (c.type in known or c.bad))
+    return tuple(c for c in now if _is_news(c, *known.get(c.type, (None, None))))
 
 
-def rfc3339(now_s: float) -> str:
-    """Return a time as Kubernetes writes it, whole seconds, UTC."""
-    return datetime.fromtimestamp(int(now_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _raw(before: Manifest, now: Condition, generation: int, now_s: float) -> dict[str, object]:
-    same = before.get("status") == now.word
-    since = manifest.text(before, "lastTransitionTime") if same else ""
-    return {
-        "type": now.type.value,
-        "status": now.word,
-        "reason": now.reason.value,
-        "message": now.message[:MESSAGE_CHARS],
-        "observedGeneration": generation,
-        "lastTransitionTime": since or rfc3339(now_s),
-    }
+def _is_news(now: Condition, status_before: object, reason_before: object) -> bool:
+    if now.type is Type.PROGRESSING or now.holds is None or now.reason in (Reason.STARTING, Reason.PENDING):
+        return False
+    if now.bad:
+        return (status_before, reason_before) != (now.word, now.reason.value)
+    return status_before is not None and status_before not in (now.word, "Unknown")

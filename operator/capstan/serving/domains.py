@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from capstan.model.policy import Policy, Priority
+from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.powercap.domains import Level
 from capstan.serving import manifest
@@ -25,9 +25,9 @@ def admits(domains: Iterable[Manifest], namespace_labels: Mapping[str, str]) -> 
     return any(manifest.matches(s, namespace_labels) for s in selectors)
 
 
-def granted(policy: Policy, *, admitted: bool) -> tuple[Priority, Condition]:
+def granted(asked: Priority, *, admitted: bool) -> tuple[Priority, Condition]:
     """Return the priority in force and the condition that says so."""
-    if policy.priority is Priority.LOW:
+    if asked is Priority.LOW:
         return Priority.LOW, Condition(Type.PRIORITY_GRANTED, True, Reason.APPLIED)
     if admitted:
         return Priority.HIGH, Condition(Type.PRIORITY_GRANTED, True, Reason.APPLIED)

@@ -14,11 +14,12 @@ from capstan.model.plan import PolicyDecision
 from capstan.model.policy import Knob
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
+from capstan.optimize import case
 from capstan.serving.conditions import Condition, Type
 from capstan.serving.view import View
 
 AT_RISK_RATIO = 0.9  # the decision plans for this share of a limit; above it the plan's own margin is used up
-MIN_REQUESTS = decide.MIN_SAMPLE_REQUESTS
+MIN_REQUESTS = case.MIN_SAMPLE_REQUESTS
 
 
 def profile(view: View, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...], tp: int) -> Condition:

@@ -13,6 +13,7 @@ from capstan.model import reading
 from capstan.serving import recorder
 from capstan.serving.cluster import Snapshot
 from capstan.serving.manifest import Manifest
+from capstan.serving.report import Report
 
 
 class Refusal(StrEnum):
@@ -77,6 +78,23 @@ class Telemetry(Protocol):
 
     async def read(self) -> reading.Readings:
         """Return the newest readings of every engine pod; a source that fails is inside the answer, never raised."""
+
+
+class Meter(Protocol):
+    """Publishes figures of a cycle."""
+
+    def cycle(self, report: Report) -> None:
+        """Take one cycle's report; never raises."""
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now_s(self) -> float:
+        """Return seconds since the epoch: what Prometheus and the API server call now."""
+
+    def monotonic_s(self) -> float:
+        """Return seconds that no clock change moves: what waits and durations are counted in."""
 
 
 class Recorder(Protocol):

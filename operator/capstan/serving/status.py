@@ -9,28 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from capstan.model import sample
+from capstan.api import status
+from capstan.model import plan, sample
 from capstan.model.fleet import ServiceObserved
 from capstan.model.plan import Effect, PolicyDecision, PoolPlan
-from capstan.serving import actuate, conditions, manifest
-from capstan.serving.actuate import Scaled
+from capstan.model.policy import Knob
+from capstan.model.reasons import Reason
+from capstan.serving import conditions, manifest, targets
 from capstan.serving.cluster import NodePlan
-from capstan.serving.conditions import Condition
+from capstan.serving.conditions import Condition, Type
 from capstan.serving.manifest import Manifest
+from capstan.serving.outcome import Scaled
 from capstan.serving.view import View
 
 FIGURES_EVERY_S = 60.0
 FIGURES_MOVED_RATIO = 0.05
 DECISIONS_KEPT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class ClockChange:
-    """A clock cap that a plan changed; None is full clock."""
-
-    before_mhz: float | None
-    after_mhz: float | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +36,56 @@ class News:
     decision: PolicyDecision
     conditions: tuple[Condition, ...]
     scaled: tuple[Scaled, ...] = ()
-    clock_change: ClockChange | None = None
 
 
 def build(news: News, before: Manifest, plans: Mapping[str, NodePlan], *, now_s: float) -> dict[str, object]:
     """Return the whole status document that follows `before`."""
     generation = news.view.generation
-    merged = conditions.merged(
-        manifest.items(before, "conditions"), news.conditions, generation=generation, now_s=now_s
+    document = status.serving_status(
+        news.decision,
+        generation=generation,
+        applied=_in_force(news.view, plans),
+        observed=observed_effect(news.seen),
     )
-    changes = [*manifest.items(before, "decisions"), *_changes(news, now_s)][-DECISIONS_KEPT:]
-    document: dict[str, object] = {
-        "observedGeneration": generation,
-        "plan": _plan(news.decision, before),
-        "applied": _pools_block(_in_force(news.view, plans)),
-        "expected": effect(news.decision.expected),
-        "observed": effect(observed_effect(news.seen)),
-        "decisions": changes,
-        "targets": _targets(news.view, before),
-        "conditions": merged,
-    }
-    return {k: v for k, v in document.items() if v not in (None, {}, [])}
+    if not news.decision.pools:  # a hold: the last plan stands, with the reason of the hold
+        plan = manifest.mapping(document, "plan")
+        stands = {k: v for k, v in manifest.mapping(before, "plan").items() if k in ("summary", "pools")}
+        document["plan"] = {**plan, **stands}
+    kept = manifest.items(before, "conditions")
+    document["conditions"] = conditions.merged(kept, news.conditions, generation=generation, now_s=now_s)
+    changes = [*manifest.items(before, "decisions"), *_changes(news, before, now_s)]
+    document["decisions"] = changes[-DECISIONS_KEPT:]
+    document["targets"] = _targets(news.view, before)
+    return document
+
+
+def remembered(memory: plan.Memory, views: tuple[View, ...]) -> plan.Memory:
+    """Return the memory with what status remembers of policies that this process has not decided yet.
+
+    Only the clock: replicas are what the workload says, and rates, votes and cool-downs restart at their cautious end.
+    """
+    known = {m.policy for m in memory.policies}
+    new = (v for v in views if v.key not in known)
+    return plan.Memory((*memory.policies, *(plan.PolicyMemory(v.key, clock_cap_mhz=_planned_mhz(v.raw)) for v in new)))
+
+
+def _planned_mhz(raw: Manifest) -> float | None:
+    pools = manifest.items(raw, "status", "plan", "pools")
+    mhz = manifest.number(pools[0], "clockMegahertz") if len(pools) == 1 else None
+    return None if mhz is None else float(mhz)
+
+
+def scale_notes(news: News) -> tuple[tuple[str, str], ...]:
+    """Return (reason, note) of an Event per workload that was scaled."""
+    return tuple((s.reason.value, f"Scaled {s.workload} from {s.before} to {s.after} replicas") for s in news.scaled)
+
+
+def invalid(raw: Manifest, before: Manifest, message: str, *, now_s: float) -> tuple[dict[str, object], Condition]:
+    """Return the status of a policy that cannot be read: what was last so, and why nothing follows the spec."""
+    generation = manifest.number(raw, "metadata", "generation") or 0
+    found = Condition(Type.READY, False, Reason.INVALID_SPEC, message)
+    merged = conditions.merged(manifest.items(before, "conditions"), (found,), generation=generation, now_s=now_s)
+    return {**before, "observedGeneration": generation, "conditions": merged}, found
 
 
 def due(before: Manifest, now: Manifest, *, age_s: float) -> bool:
@@ -79,50 +102,6 @@ def observed_effect(seen: ServiceObserved) -> Effect:
     return Effect(power_w, energy_j, _fresh(seen.ttft_s), _fresh(seen.tpot_s))
 
 
-def effect(value: Effect) -> dict[str, int]:
-    """Return an effect as status integers; what is unknown is left out."""
-    figures = {
-        "powerWatts": value.power_w,
-        "millijoulesPerOutputToken": _thousand(value.j_per_output_token),
-        "ttftMilliseconds": _thousand(value.ttft_s),
-        "tpotMilliseconds": _thousand(value.tpot_s),
-    }
-    return {name: round(figure) for name, figure in figures.items() if figure is not None}
-
-
-def summary(pools: Iterable[PoolPlan]) -> str:
-    """Return pools in a word, such as `3xtp4@1410MHz`; no `@` is full clock."""
-    return " ".join(
-        f"{p.replicas}xtp{p.tp}" + ("" if p.clock_cap_mhz is None else f"@{p.clock_cap_mhz:.0f}MHz") for p in pools
-    )
-
-
-def _plan(decision: PolicyDecision, before: Manifest) -> Manifest | dict[str, object]:
-    """Return the plan block; a hold without a plan keeps the last one, with the reason of the hold."""
-    reasons = {"replicasReason": decision.replicas_reason.value, "clockReason": decision.clock_reason.value}
-    if not decision.pools:
-        kept = manifest.mapping(before, "plan")
-        return {**kept, "summary": manifest.text(kept, "summary") or "held", **reasons}
-    return {**_pools_block(decision.pools), **reasons}
-
-
-def _pools_block(pools: tuple[PoolPlan, ...]) -> dict[str, object]:
-    if not pools:
-        return {}
-    return {
-        "summary": summary(pools),
-        "pools": [
-            {
-                "name": p.pool,
-                "tensorParallel": p.tp,
-                "replicas": p.replicas,
-                **({} if p.clock_cap_mhz is None else {"clockMegahertz": int(p.clock_cap_mhz)}),
-            }
-            for p in pools
-        ],
-    }
-
-
 def _in_force(view: View, plans: Mapping[str, NodePlan]) -> tuple[PoolPlan, ...]:
     """Return what serves now: Ready pods, and the clock that the loosest of them is capped at."""
     caps = {(e.namespace, e.name): e.clock_mhz for plan in plans.values() for e in plan.pods}
@@ -137,20 +116,25 @@ def _in_force(view: View, plans: Mapping[str, NodePlan]) -> tuple[PoolPlan, ...]
     return tuple(found)
 
 
-def _changes(news: News, now_s: float) -> Iterable[Manifest]:
-    """Yield an entry per knob that moved."""
-    time = conditions.rfc3339(now_s)
+def _changes(news: News, before: Manifest, now_s: float) -> Iterable[Manifest]:
+    """Yield an entry per knob that moved: replicas that were written, a clock that a new plan caps otherwise."""
+    time = status.rfc3339(now_s)
     for s in news.scaled:
         entry = {"knob": "replicas", "from": str(s.before), "to": str(s.after), "reason": s.reason.value}
         yield {"time": time, **entry}
-    change = news.clock_change
-    if change is not None:
-        entry = {"from": _clock_word(change.before_mhz), "to": _clock_word(change.after_mhz), "reason": change.reason}
-        yield {"time": time, "knob": "clock", **entry}
+    if news.view.policy.knobs.clock is not Knob.ACT:
+        return
+    for pool in news.decision.pools:
+        planned = manifest.items(before, "plan", "pools")
+        old = next((p for p in planned if p.get("name") == pool.pool), None)
+        was, now = _clock_word(old), _clock_word({"clockMegahertz": pool.clock_cap_mhz and int(pool.clock_cap_mhz)})
+        if old is not None and was != now:
+            yield {"time": time, "knob": "clock", "from": was, "to": now, "reason": news.decision.clock_reason.value}
 
 
-def _clock_word(mhz: float | None) -> str:
-    return "full" if mhz is None else f"{mhz:.0f}MHz"
+def _clock_word(pool: Manifest | None) -> str:
+    mhz = manifest.number(pool, "clockMegahertz")
+    return "full" if mhz is None else f"{mhz}MHz"
 
 
 def _targets(view: View, before: Manifest) -> list[dict[str, object]]:
@@ -159,7 +143,7 @@ def _targets(view: View, before: Manifest) -> list[dict[str, object]]:
         return []
     found: list[dict[str, object]] = []
     for pool in view.pools:
-        known = actuate.original_replicas({"status": before}, pool.name)
+        known = targets.original_replicas({"status": before}, pool.name)
         seen = None if pool.workload is None else pool.workload.replicas
         original = known if known is not None else seen
         if original is not None:
@@ -167,13 +151,13 @@ def _targets(view: View, before: Manifest) -> list[dict[str, object]]:
     return found
 
 
-def _core(status: Manifest) -> tuple[object, ...]:
+def _core(document: Manifest) -> tuple[object, ...]:
     """Return the part of a status whose change is news; messages and figures only ride along."""
     said = [
         (c.get("type"), c.get("status"), c.get("reason"), c.get("observedGeneration"))
-        for c in manifest.items(status, "conditions")
+        for c in manifest.items(document, "conditions")
     ]
-    rest = (status.get(k) for k in ("observedGeneration", "plan", "applied", "decisions", "targets"))
+    rest = (document.get(k) for k in ("observedGeneration", "plan", "applied", "decisions", "targets"))
     return (manifest.content_hash({"rest": list(rest)}), tuple(said))
 
 
@@ -191,7 +175,3 @@ def _figures_moved(before: Manifest, now: Manifest) -> bool:
 
 def _fresh(value: sample.Sample[float]) -> float | None:
     return value.value if isinstance(value, sample.Fresh) else None
-
-
-def _thousand(value: float | None) -> float | None:
-    return None if value is None else value * 1000.0

@@ -83,8 +83,13 @@ class Index:
     def view(self, raw: Manifest, policy: Policy) -> View:
         """Return the view of one policy."""
         targets = manifest.items(raw, "spec", "targets")
-        pools = self._target_pools(raw, targets) if targets else self._own_pools(raw)
-        return View(raw, policy, tuple(pools), bool(targets))
+        pools = self.target_pools(raw) if targets else tuple(self._own_pools(raw))
+        return View(raw, policy, pools, bool(targets))
+
+    def target_pools(self, raw: Manifest) -> tuple[Pool, ...]:
+        """Return a pool per target, named as the target."""
+        namespace = manifest.text(raw, "metadata", "namespace")
+        return tuple(self._target_pool(namespace, target) for target in manifest.items(raw, "spec", "targets"))
 
     def _own_pools(self, raw: Manifest) -> Iterable[Pool]:
         """Yield a pool per Deployment that this very policy owns (by uid: a namesake of before does not count)."""
@@ -99,19 +104,14 @@ class Index:
             of_pool = (p for p in pods if (p.labels.get(names.POOL_LABEL), p.labels.get(names.TP_LABEL)) == (pool, tp))
             yield Pool(pool, int(tp), workload.key, workload, tuple(of_pool), self._autoscaler(workload))
 
-    def _target_pools(self, raw: Manifest, targets: tuple[Manifest, ...]) -> Iterable[Pool]:
-        """Yield a pool per target, named as the target; only apps/v1 Deployments are found in this version."""
-        namespace = manifest.text(raw, "metadata", "namespace")
-        for target in targets:
-            ref = manifest.mapping(target, "scaleTargetRef")
-            name, tp = manifest.text(ref, "name"), manifest.number(target, "tensorParallel") or 1
-            deployments = self._workloads[namespace] if ref.get("kind") == "Deployment" else []
-            workload = next((w for w in deployments if w.name == name), None)
-            if workload is None:
-                yield Pool(name, tp, f"{namespace}/{name}", None, ())
-                continue
-            pods = (p for p in self._pods[namespace] if manifest.matches(workload.selector, p.labels))
-            yield Pool(name, tp, workload.key, workload, tuple(pods), self._autoscaler(workload))
+    def _target_pool(self, namespace: str, target: Manifest) -> Pool:
+        ref = manifest.mapping(target, "scaleTargetRef")
+        name, tp = manifest.text(ref, "name"), manifest.number(target, "tensorParallel") or 1
+        workload = next((w for w in self._workloads[namespace] if w.name == name), None)
+        if workload is None:
+            return Pool(name, tp, f"{namespace}/{name}", None, ())
+        pods = (p for p in self._pods[namespace] if manifest.matches(workload.selector, p.labels))
+        return Pool(name, tp, workload.key, workload, tuple(pods), self._autoscaler(workload))
 
     def _autoscaler(self, workload: Workload) -> Autoscaler | None:
         """Return the autoscaler that owns the workload's replicas, if any."""

@@ -5,6 +5,7 @@ Who calls it: `app/`. A token file is read again when it changes: the kubelet ro
 
 from __future__ import annotations
 
+import atexit
 import base64
 import os
 import ssl
@@ -34,12 +35,15 @@ class Config:
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context for this cluster."""
-        made = ssl.create_default_context(cadata=self.ca)
+        try:
+            made = ssl.create_default_context(cadata=self.ca)
+            if self.client_cert is not None and self.client_key is not None:
+                made.load_cert_chain(self.client_cert, self.client_key)
+        except (ssl.SSLError, OSError) as problem:
+            raise errors.Malformed(f"{self.url}: a certificate or key is not usable PEM: {problem}") from problem
         if self.insecure:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE
-        if self.client_cert is not None and self.client_key is not None:
-            made.load_cert_chain(self.client_cert, self.client_key)
         return made
 
     def bearer(self) -> str | None:
@@ -56,7 +60,8 @@ def load(kubeconfig: Path | None) -> Config:
     """Return the cluster of a kubeconfig's current context; None: `KUBECONFIG`, then the pod's ServiceAccount.
 
     Raises:
-        Malformed: The file is not a kubeconfig, or asks for something that this client does not do.
+        Malformed: The file is not a kubeconfig, names a file that cannot be read, or asks for something that this
+            client does not do.
     """
     named = kubeconfig or (Path(os.environ["KUBECONFIG"]) if os.environ.get("KUBECONFIG") else None)
     return _from_file(named) if named is not None else _in_cluster()
@@ -82,15 +87,11 @@ def _from_file(path: Path) -> Config:
     context = _named(path, document, "contexts", "context", document.get("current-context"))
     cluster = _named(path, document, "clusters", "cluster", context.get("cluster"))
     user = _named(path, document, "users", "user", context.get("user"))
-    for unsupported in ("exec", "auth-provider"):
-        if unsupported in user:
-            raise errors.Malformed(
-                f"{path}: users[].user.{unsupported} is not supported: use token, tokenFile or a client certificate "
-                "(kubectl create token makes one)"
-            )
+    _refuse(path, "users[].user", user, ("exec", "auth-provider", "username"))
+    _refuse(path, "clusters[].cluster", cluster, ("proxy-url", "tls-server-name"))
     url = cluster.get("server")
-    if not isinstance(url, str):
-        raise errors.Malformed(f"{path}: clusters[].cluster.server is missing")
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        raise errors.Malformed(f"{path}: clusters[].cluster.server must be https://HOST:PORT, and is {url!r}")
     token_file = user.get("tokenFile")
     return Config(
         url=url.rstrip("/"),
@@ -112,21 +113,39 @@ def _named(path: Path, document: Mapping[str, object], plural: str, single: str,
     raise errors.Malformed(f"{path}: no entry {name!r} under {plural}; set current-context to one that exists")
 
 
+def _refuse(path: Path, where: str, entry: Mapping[str, object], fields: tuple[str, ...]) -> None:
+    """Raise for a field that would be ignored: somebody relies on it."""
+    for field in fields:
+        if field in entry:
+            raise errors.Malformed(
+                f"{path}: {where}.{field} is not supported: use server and certificate-authority, and token, tokenFile "
+                "or a client certificate (kubectl create token makes a token)"
+            )
+
+
 def _pem(path: Path, entry: Mapping[str, object], key: str) -> str | None:
-    """Return PEM text from `key` (a file) or `key-data` (base64)."""
-    if isinstance(entry.get(f"{key}-data"), str):
-        return base64.b64decode(str(entry[f"{key}-data"])).decode()
-    named = entry.get(key)
-    return (path.parent / str(named)).read_text(encoding="utf-8") if named else None
+    """Return PEM text from `key-data` (base64), which wins as in kubectl, or from `key` (a file)."""
+    try:
+        if isinstance(entry.get(f"{key}-data"), str):
+            return base64.b64decode(str(entry[f"{key}-data"]), validate=True).decode()
+        named = entry.get(key)
+        return (path.parent / str(named)).read_text(encoding="utf-8") if named else None
+    except (ValueError, OSError) as problem:
+        raise errors.Malformed(f"{path}: {key} cannot be read: {problem}") from problem
 
 
 def _pem_file(path: Path, entry: Mapping[str, object], key: str) -> Path | None:
-    """Return a file with the PEM; inline data goes into a private one, since OpenSSL takes files only."""
-    if entry.get(key):
-        return path.parent / str(entry[key])
+    """Return a file with the PEM.
+
+    Inline data goes into a private file for as long as the process lives: OpenSSL takes files only, and kopf asks for
+    them again at every login.
+    """
     text = _pem(path, entry, key)
     if text is None:
         return None
+    if f"{key}-data" not in entry:
+        return path.parent / str(entry[key])
     with tempfile.NamedTemporaryFile("w", prefix="capstan-", suffix=".pem", delete=False) as file:  # created 0600
         file.write(text)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
     return Path(file.name)

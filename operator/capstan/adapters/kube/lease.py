@@ -18,18 +18,27 @@ from dataclasses import dataclass
 
 from capstan.adapters import errors
 from capstan.adapters.kube import resources
-from capstan.adapters.kube.client import KubeClient, Manifest
+from capstan.adapters.kube.client import KubeClient
+from capstan.adapters.kube.wire import Manifest
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Lease times in seconds; the leader gives up `margin_s` before anybody else may take over."""
+    """Lease times in seconds.
+
+    The leader gives up `margin_s` before anybody else may take over, and notices at most one `attempt_s` later.
+    """
 
     duration_s: int = 15  # client-go's default
     renew_s: float = 2.0
     margin_s: float = 5.0
+    attempt_s: float = 3.0  # a server that takes the connection and says nothing must not outlast the margin
+
+    def __post_init__(self) -> None:
+        if not 0 < self.attempt_s < self.margin_s < self.duration_s:
+            raise ValueError("a Lease needs attempt_s < margin_s < duration_s, or two may lead at once")
 
 
 class LeaderLease:
@@ -63,12 +72,18 @@ class LeaderLease:
         self._now_s = now_s
         self._renewed_s: float | None = None
         self._seen: tuple[str, float] | None = None  # another holder's resourceVersion, and since when it stands
+        self._problem = ""
 
     @property
     def is_leader(self) -> bool:
         """Whether we hold the Lease and renewed it in time."""
-        fresh_s = self._timing.duration_s - self._timing.margin_s
-        return self._renewed_s is not None and self._now_s() - self._renewed_s < fresh_s
+        return self._left_s() > 0
+
+    def _left_s(self) -> float:
+        """Return for how long we may still act as the leader."""
+        if self._renewed_s is None:
+            return 0.0
+        return self._renewed_s + self._timing.duration_s - self._timing.margin_s - self._now_s()
 
     async def acquire(self) -> None:
         """Return when we are the leader."""
@@ -80,8 +95,8 @@ class LeaderLease:
 
     async def keep(self) -> None:
         """Renew until the Lease is lost, then return; the caller exits."""
-        while self.is_leader:
-            await asyncio.sleep(self._timing.renew_s)
+        while (left_s := self._left_s()) > 0:
+            await asyncio.sleep(min(self._timing.renew_s, left_s))
             await self._attempt()
 
     async def release(self) -> None:
@@ -90,37 +105,49 @@ class LeaderLease:
         if not held:
             return
         try:
-            lease = await self._get()
-            if lease is not None and _spec(lease).get("holderIdentity") == self._identity:
-                _spec(lease).update({"holderIdentity": "", "leaseDurationSeconds": 1})
-                await self._client.replace(lease)
-        except errors.AdapterError as problem:
-            _log.info("lease %s was not released: %s", self._name, problem)
+            async with asyncio.timeout(self._timing.attempt_s):
+                lease = await self._get()
+                if lease is not None and _spec(lease).get("holderIdentity") == self._identity:
+                    _spec(lease).update({"holderIdentity": "", "leaseDurationSeconds": 1})
+                    await self._client.replace(lease)
+        except (errors.AdapterError, TimeoutError) as problem:
+            _log.warning("lease %s was not released, a standby waits for its end: %s", self._name, problem)
 
     async def _attempt(self) -> bool:
         """Take or renew the Lease once; return whether it is ours now."""
         asked_s = self._now_s()
         try:
-            lease = await self._get()
-            if lease is None:
-                await self._client.create(self._document())
-                return self._won(asked_s, epoch=0)
-            if not self._may_take(lease):
-                self._renewed_s = None
-                return False
-            epoch = self._claim(lease)
-            await self._client.replace(lease)
-            return self._won(asked_s, epoch=epoch)
+            async with asyncio.timeout(self._timing.attempt_s):
+                epoch = await self._take()
         except errors.Conflict:
             return self.is_leader  # somebody was faster, or our own renewal crossed: look again
         except errors.AdapterError as problem:
-            _log.warning("lease %s: %s", self._name, problem)
+            self._say(str(problem))
             return self.is_leader
+        except TimeoutError:
+            self._say(f"no answer within {self._timing.attempt_s:g} s")
+            return self.is_leader
+        self._problem = ""
+        self._renewed_s = None if epoch is None else asked_s
+        self.epoch = self.epoch if epoch is None else epoch
+        return epoch is not None
 
-    def _won(self, asked_s: float, *, epoch: int) -> bool:
-        self.epoch = epoch
-        self._renewed_s = asked_s
-        return True
+    async def _take(self) -> int | None:
+        """Write ourselves into the Lease if we may; return its epoch, None while it is another's."""
+        lease = await self._get()
+        if lease is None:
+            await self._client.create(self._document())
+            return 0
+        if not self._may_take(lease):
+            return None
+        epoch = self._claim(lease)
+        await self._client.replace(lease)
+        return epoch
+
+    def _say(self, problem: str) -> None:
+        """Log a problem; the same one again is only for those who debug."""
+        _log.log(logging.DEBUG if problem == self._problem else logging.WARNING, "lease %s: %s", self._name, problem)
+        self._problem = problem
 
     async def _get(self) -> Manifest | None:
         try:

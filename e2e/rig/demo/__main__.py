@@ -1,0 +1,5 @@
+"""`python -m rig.demo`."""
+
+from rig.demo.command import command
+
+command()

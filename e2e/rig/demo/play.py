@@ -1,0 +1,231 @@
+"""The demo's course on a rig that stands: quiet, load, budget cut, perhaps a killed operator, drain, one spec change.
+
+Time is the wall's. Nothing here reads Capstan's processes: what is shown and recorded comes from the API server, the
+simulator's truth and the load driver's outcomes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from capstan.replay.record import Mark, Tick
+from capstan.replay.scenario import Scenario
+from rig import process
+from rig.demo import audit, figures, looks, outcomes, ticks
+from rig.demo.looks import Look
+from rig.demo.stage import Stage
+from rig.demo.view import Scene, Screen
+
+LEAD_S = 3.0  # the load driver needs a second or two to see the pods
+QUIET_S = 20.0  # long enough for four instance periods of the shortened demo
+SETTLE_S = 30.0  # P7 allows 120 s; the demo has not that long, and says so where it was not enough
+SETTLED_S = 6.0  # no write for so long counts as settled: more than a period of any loop but the slowest
+PROBE_WAIT_S = 30.0
+PERIOD_S = 1.0
+
+
+@dataclass(slots=True)
+class Course:
+    """What the demo remembers of its run. Times are unix seconds."""
+
+    start_s: float = 0.0
+    end_s: float = 0.0
+    quiet: tuple[float, float] | None = None
+    probed: bool = False
+    marks: list[Mark] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    operator: figures.ProcessMeter = field(default_factory=figures.ProcessMeter)
+    operator_wall_s: float = 0.0
+
+
+class Play:
+    """Runs the course. `off` says that Capstan is not there; `kill` that its operator is killed on the way."""
+
+    def __init__(self, stage: Stage, scenario: Scenario, screen: Screen, *, off: bool, kill: bool) -> None:
+        self._stage, self._scenario, self._screen = stage, scenario, screen
+        self._off = off
+        self._kill = kill
+        self.course = Course()
+        self.cast = ticks.Cast(
+            scenario.domains,
+            {s.policy.key: s.policy.priority for s in scenario.services},
+            {s.policy.key: [r.arrival_s for r in s.requests] for s in scenario.services},
+        )
+        self._tally = outcomes.Tally(self.outcomes_file, {s.policy.key: s.policy.slo for s in scenario.services})
+        self._truth = outcomes.Tail(self.truth_file)
+        self._row: ticks.Row | None = None
+        self._told: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    @property
+    def outcomes_file(self) -> Path:
+        """Where the load driver writes."""
+        return self._stage.out / "outcomes.jsonl"
+
+    @property
+    def truth_file(self) -> Path:
+        """Where the simulator writes."""
+        return self._stage.folder / "truth.jsonl"
+
+    def run(self) -> Course:
+        """Play everything; returns what happened.
+
+        Raises:
+            process.ChildError: A process of the rig or of Capstan ended on its own.
+        """
+        self.course.start_s = time.time()
+        if not self._off:
+            self._be_quiet()
+        self._load()
+        if not self._off:
+            self._change_spec()
+        self._tally.close()
+        self._truth.close()
+        return self.course
+
+    # --- before the load ---------------------------------------------------------------------------
+
+    def _be_quiet(self) -> None:
+        """Wait until Capstan writes nothing more, then watch that it stays so: a figure, not a condition."""
+        self._screen.say("Nothing is asked of the service yet: Capstan should write nothing while nothing changes.")
+        deadline_s = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline_s and self._since_last_write_s() < SETTLED_S:
+            self._second("settling")
+        since_s = time.time()
+        while time.time() < since_s + QUIET_S:
+            self._second("nothing changes")
+        self.course.quiet = (since_s, time.time())
+
+    def _since_last_write_s(self) -> float:
+        last_s = audit.last_write_s(self.writes())
+        return 0.0 if last_s is None else time.time() - last_s
+
+    def writes(self) -> list[audit.Write]:
+        """Return every write of the run so far."""
+        with self._stage.control.audit_log.open() as log:
+            return audit.read(log)
+
+    # --- the trace ---------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Play the trace; what is due at a time happens at the first second after it."""
+        scenario, course = self._scenario, self.course
+        requests = self._stage.folder / "requests.jsonl"
+        outcomes.write_requests(scenario.services, requests)
+        course.start_s = time.time() + LEAD_S
+        self._start_load(requests, course.start_s)
+        total = sum(len(s.requests) for s in scenario.services)
+        self._screen.say(f"Load: {total:,} requests over {scenario.duration_s:.0f} s, as real HTTP to the pods.")
+        due = sorted(scenario.cuts, key=lambda cut: cut.t_s)
+        kill_at_s = 0.45 * scenario.duration_s if self._kill else float("inf")
+        load = self._stage.control.supervisor.children["load"]
+        while load.alive:
+            t_s = self._second("load")
+            while due and t_s >= due[0].t_s:
+                cut = due.pop(0)
+                self._cut(cut.domain, cut.budget_w)
+            if t_s >= kill_at_s:
+                kill_at_s = float("inf")
+                self._kill_operator()
+        course.end_s = time.time()
+        self._stage.control.supervisor.stop("load")
+        del self._stage.control.supervisor.children["load"]  # it ended as it should: nobody needs to be told
+
+    def _start_load(self, requests: Path, start_s: float) -> None:
+        argv = [sys.executable, "-m", "rig.load", f"--kubeconfig={self._stage.control.kubeconfig}",
+                f"--requests={requests}", f"--out={self.outcomes_file}", f"--start-at={start_s:.3f}",
+                f"--drain-seconds={self._scenario.drain_s:g}"]  # fmt: skip
+        env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+        self._stage.control.supervisor.start("load", argv, env=env)
+
+    def _cut(self, domain: str, budget_w: float) -> None:
+        self._screen.say(f"The budget of {domain} is cut to {budget_w / 1e3:.1f} kW:", style="bold")
+        self._stage.patch("powerdomain", domain, {"spec": {"budgetWatts": round(budget_w)}})
+        self._mark(f"budget of {domain} is now {budget_w / 1e3:.1f} kW")
+
+    def _kill_operator(self) -> None:
+        self._screen.say(f"kill -9 of the operator (pid {self._stage.operator_pid}); another one starts.", style="bold")
+        self._stage.control.supervisor.signal("operator", signal.SIGKILL)
+        self._mark("operator killed with -9 and started again")
+        self._stage.control.supervisor.wait_until(lambda: self._stage.operator_pid is None, "operator killed", 5)
+
+    def _mark(self, text: str) -> None:
+        self.course.marks.append(Mark(max(time.time() - self.course.start_s, 0.0), text))
+
+    # --- after it ----------------------------------------------------------------------------------
+
+    def _change_spec(self) -> None:
+        """Raise minReplicas of the first policy above what it has: the time to the scale write is a figure."""
+        policy = self._scenario.services[0].policy
+        wanted = min((self._desired(policy.key) or policy.bounds.min_replicas) + 1, policy.bounds.max_replicas)
+        namespace, _, name = policy.key.partition("/")
+        self._screen.say(f"One spec change: {policy.key} shall have at least {wanted} replicas.")
+        patch = {"spec": {"bounds": {"minReplicas": wanted}}}
+        self._stage.patch("servingpolicy", name, patch, f"--namespace={namespace}")
+        self.course.probed = True
+        deadline_s = time.monotonic() + PROBE_WAIT_S
+        while time.monotonic() < deadline_s and not audit.spec_to_scale_s(self.writes(), policy.key):
+            self._second("spec change")
+
+    def _desired(self, policy: str) -> int | None:
+        seen = self.course.looks[-1].policies if self.course.looks else ()
+        return next((look.desired for look in seen if look.policy == policy), None)
+
+    # --- every second ------------------------------------------------------------------------------
+
+    def _second(self, phase: str) -> float:
+        """Look, show, check that everybody lives, and sleep to the next second; returns seconds since the start."""
+        began = time.monotonic()
+        now_s = time.time()
+        with contextlib.suppress(httpx.HTTPError):  # a look that fails is made again in a second
+            self.course.looks.append(looks.take(self._stage.client, now_s))
+        self._measure()
+        self._show(phase, now_s)
+        self._everybody_lives()
+        time.sleep(max(PERIOD_S - (time.monotonic() - began), 0.0))
+        return time.time() - self.course.start_s
+
+    def _measure(self) -> None:
+        pid = self._stage.operator_pid
+        if pid is not None:
+            self.course.operator.sample(pid)
+            self.course.operator_wall_s += PERIOD_S
+
+    def _show(self, phase: str, now_s: float) -> None:
+        fresh = ticks.rows(self._truth.lines())
+        self._row = fresh[-1] if fresh else self._row
+        self._tally.update()
+        if self._row is None or not self.course.looks:
+            return
+        look = self.course.looks[-1]
+        tick = ticks.tick(self._row, look, now_s - self.course.start_s, self.cast)
+        self._note(tick, look)
+        scene = Scene(phase, self._scenario.duration_s, tick, look, self._tally.served, self._notes)
+        self._screen.show(scene)
+
+    def _note(self, tick: Tick, look: Look) -> None:
+        """Keep the last reasons: what changed its word since the last second."""
+        words = {p.policy: f"{p.plan} {p.reason}" for p in look.policies if p.plan}
+        words |= {d.domain: d.level for d in look.domains}
+        for name, word in words.items():
+            if self._told.get(name) != word:
+                self._told[name] = word
+                self._notes.append(f"{tick.t_s:5.0f} s  {name}: {word}")
+
+    def _everybody_lives(self) -> None:
+        """Raise for a child that ended on its own; the load may, and a killed operator is started again."""
+        supervisor = self._stage.control.supervisor
+        for name, child in list(supervisor.children.items()):
+            if child.alive or name == "load":
+                continue
+            if name == "operator" and any("killed" in mark.text for mark in self.course.marks):
+                self._stage.start_operator()
+                continue
+            raise process.ChildError(f"{name} ended; its log ends with:\n{child.tail()}")

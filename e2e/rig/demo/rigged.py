@@ -1,0 +1,161 @@
+"""The demo on the rig, from the first process to the record: set up, play, take down, collect, measure."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from capstan.replay import provision
+from capstan.replay.record import Run
+from capstan.replay.scenario import Scenario
+from rig import binaries
+from rig.controlplane import PROGRAMS
+from rig.demo import audit, collect, figures, manifests, promql, stage
+from rig.demo.play import Course, Play
+from rig.demo.stage import ROOT, Stage
+from rig.demo.view import Screen
+
+NEEDED = (*PROGRAMS, "prometheus", "helm")
+READY_S = 90.0
+PROFILES = ROOT / "policies" / "profiles"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the demo is to run; `file` holds the scenario's manifests."""
+
+    scenario: Scenario
+    file: Path
+    out: Path
+    off: bool = False
+    kill: bool = False
+
+
+def programs() -> dict[str, binaries.Binary]:
+    """Find or build every program.
+
+    Raises:
+        binaries.NotAvailable: Something cannot be had; one line says what to install.
+    """
+    return binaries.find(NEEDED)
+
+
+def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *, began_s: float) -> Run:
+    """Run the scenario on the rig and return its record; everything is stopped again, whatever happens.
+
+    Args:
+        wanted: What to run.
+        found: The programs.
+        screen: Where it is told.
+        began_s: Unix time at which the person asked for it: the figures count from there.
+
+    Raises:
+        process.ChildError, RuntimeError: A part ended or did not come up; the logs are under `wanted.out`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="capstan-demo-"))  # short: Unix sockets below it have 107 bytes
+    set_up = None
+    finished = False
+    try:
+        set_up = stage.open_stage(folder, wanted.out, screen.say, found)
+        play = Play(set_up, wanted.scenario, screen, off=wanted.off, kill=wanted.kill)
+        _set_up(set_up, wanted)
+        course = play.run()
+        measured, notes = ({}, {}) if wanted.off else _measure(set_up, course, play.writes(), wanted, began_s)
+        record = _record(wanted, play, course, measured, notes)
+        finished = True
+    finally:
+        stage.close(folder, set_up, wanted.out, keep_logs=not finished)
+    return record
+
+
+def _set_up(set_up: Stage, wanted: Wanted) -> None:
+    """Bring up everything that the load needs, and wait until the pods are Ready."""
+    scenario = wanted.scenario
+    set_up.crds()
+    set_up.nodes(scenario.nodes)
+    set_up.simulator()
+    found = manifests.documents(wanted.file)
+    if wanted.off:
+        counts = provision.mean_load_replicas(scenario)
+        tps = {s.policy.key: s.profile.tp for s in scenario.services}
+        set_up.apply(manifests.profiles(PROFILES), "profiles.yaml")
+        set_up.apply(manifests.without_capstan(found, counts, tps), "objects.yaml")
+        ready = dict(counts)
+    else:
+        set_up.chart()
+        set_up.agents(scenario.nodes)
+        periods = scenario.settings
+        set_up.start_controllers(
+            f"{periods.cluster_period_s:g},{periods.pool_period_s:g},{periods.instance_period_s:g}",
+            rate_window_s=periods.rate_window_s,
+        )
+        set_up.apply(manifests.profiles(PROFILES), "profiles.yaml")
+        set_up.apply(found, "objects.yaml")
+        ready = {s.policy.key: s.start_replicas for s in scenario.services}
+    set_up.say(f"  waiting for {', '.join(f'{n} x {p}' for p, n in ready.items())} to come Ready …")
+    set_up.wait(lambda: set_up.pods_ready(ready), "engine pods Ready", READY_S)
+
+
+def _record(
+    wanted: Wanted, play: Play, course: Course, measured: Mapping[str, float | None], notes: Mapping[str, str]
+) -> Run:
+    """Collect the record, and leave its parts in the output folder."""
+    system = "fixed" if wanted.off else "capstan"
+    files = collect.Files(play.truth_file, play.outcomes_file)
+    record = collect.record(wanted.scenario, course, play.cast, system=system, files=files)
+    collect.write_ticks(record.ticks, wanted.out / "ticks.jsonl")
+    if not wanted.off:
+        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        figures.write(wanted.out / "figures.json", measured, notes, root=ROOT, at=at)
+    return dataclasses.replace(record, figures={name: v for name, v in measured.items() if v is not None})
+
+
+def _measure(
+    set_up: Stage, course: Course, writes: list[audit.Write], wanted: Wanted, began_s: float
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the figures of this run, and a note for each that could not be measured."""
+    first_s = audit.first_plan_s(writes)
+    policy = wanted.scenario.services[0].policy.key
+    delays = audit.spec_to_scale_s(writes, policy)
+    measured = {
+        "start_to_first_plan_s": None if first_s is None else first_s - began_s,
+        "operator_peak_rss_mib": course.operator.peak_rss_bytes / 2**20 or None,
+        "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
+        "quiet_writes_per_minute": _quiet_rate(writes, course),
+        "spec_change_to_scale_s": figures.quantile(delays, 0.99),
+        "load_step_scrape_to_scale_s": _step_to_scale_s(set_up, course, writes, policy),
+        "demo_s": time.time() - began_s,
+    }
+    return measured, {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}
+
+
+NOT_SEEN = {
+    "start_to_first_plan_s": "the operator wrote neither replicas nor a clock plan",
+    "quiet_writes_per_minute": "the run ended before the quiet span",
+    "spec_change_to_scale_s": "no scale write followed the spec change in time",
+    "load_step_scrape_to_scale_s": "the load of this trace called for no replica more, or Prometheus did not answer",
+}
+
+
+def _quiet_rate(writes: list[audit.Write], course: Course) -> float | None:
+    if course.quiet is None:
+        return None
+    since_s, until_s = course.quiet
+    return 60 * len(audit.quiet_writes(writes, since_s, until_s)) / (until_s - since_s)
+
+
+def _step_to_scale_s(set_up: Stage, course: Course, writes: list[audit.Write], policy: str) -> float | None:
+    """Return the time from the scrape that first shows the load to the first scale write after it."""
+    name = policy.rpartition("/")[2]
+    rise_s = promql.first_rise_s(
+        set_up.prometheus_url, pod_prefix=f"{name}-tp", since_s=course.start_s, until_s=course.end_s
+    )
+    if rise_s is None:
+        return None
+    scales = [w.received_s for w in audit.scale_writes(writes, policy) if rise_s <= w.received_s <= course.end_s]
+    return min(scales) - rise_s if scales else None

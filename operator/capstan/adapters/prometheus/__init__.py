@@ -1,0 +1,1 @@
+"""Prometheus: a strict client, and the questions that one cycle asks."""

@@ -1,0 +1,226 @@
+"""What one cycle asks Prometheus: four queries for all policies together, and a record per pod from the answers.
+
+Who calls it: `app.operator`. Names are vLLM 0.33's; where a version has another, the query falls back pod by pod.
+
+Arrivals. `request_success_total` and the `request_*_tokens` histograms count at the *end* of a request, tens of seconds
+late; `prompt_tokens_total` counts at the end of prefill, in tokens. The first token is the earliest thing that vLLM
+counts per request, and what has arrived without one stands in `num_requests_waiting` (but for the few in prefill), so
+arrivals of a window = first tokens + growth of the queue. A load step shows at the next scrape, even where it only
+queues, and nothing is counted twice. A request that gives up while it waits is not counted.
+
+Every sum is over `max by (…, engine, model_name)`: the same engine scraped twice (a pair of Prometheus servers behind
+one query endpoint, two jobs) counts once. Ages are on Prometheus' clock, so that ours may be wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from capstan.adapters import errors
+from capstan.adapters.prometheus.client import Answer, Point, Prometheus, matcher
+from capstan.model.reading import Histogram, PodReading, Readings, Source, SourceError
+
+MAX_GPU_W = 5000.0  # dcgm's "not supported" is 9.2e18; no board draws this
+ENGINE = "namespace, pod, engine, model_name"
+GPU = "namespace, pod, exported_namespace, exported_pod"
+TPOT = (  # newest name first: per request; then per token, which is all that vLLM <= 0.11 and llm-d's simulator have
+    "vllm:request_time_per_output_token_seconds_bucket",
+    "vllm:inter_token_latency_seconds_bucket",
+    "vllm:time_per_output_token_seconds_bucket",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The PromQL of one cycle. `matchers` are asked of every series; see `client.Source`."""
+
+    window_s: float
+    matchers: Mapping[str, str] = field(default_factory=dict)
+
+    def engines(self) -> str:
+        """Return the query for every number of an engine but its histograms; the label `what` says which."""
+        running, waiting = "vllm:num_requests_running", "vllm:num_requests_waiting"
+        first = self._pods("increase", "vllm:time_to_first_token_seconds_count")
+        return _labelled(
+            {
+                "arrived": f"{first} + {self._pods('delta', waiting)}",
+                "finished": self._pods("increase", "vllm:request_generation_tokens_count"),
+                "prompt": self._pods("increase", "vllm:request_prompt_tokens_sum"),
+                "output": self._pods("increase", "vllm:request_generation_tokens_sum"),
+                "tokens_per_s": self._pods("rate", "vllm:generation_tokens_total"),
+                "running": _summed(self._series(running)),
+                "waiting": _summed(self._series(waiting)),
+                "age_s": f"time() - max by (namespace, pod) (timestamp({self._series(running)}))",
+            }
+        )
+
+    def ttft(self) -> str:
+        """Return the query for TTFT buckets; those that counted nothing are left out."""
+        return f"{self._buckets('vllm:time_to_first_token_seconds_bucket')} > 0"
+
+    def tpot(self) -> str:
+        """Return the query for TPOT buckets, of each pod under the newest name that it has."""
+        return f"({' or on (namespace, pod) '.join(self._buckets(name) for name in TPOT)}) > 0"
+
+    def gpus(self) -> str:
+        """Return the query for GPU watts; the workload's pod is `exported_pod` unless the scrape honors labels."""
+        series = self._series("DCGM_FI_DEV_POWER_USAGE")
+        board = f"max by ({GPU}, UUID) ({series} >= 0 < {MAX_GPU_W:g})"
+        return _labelled(
+            {
+                "watts": f"sum by ({GPU}) ({board})",
+                "gpus": f"count by ({GPU}) ({board})",
+                "age_s": f"time() - min by ({GPU}) (max by ({GPU}, UUID) (timestamp({series})))",
+            }
+        )
+
+    def _pods(self, function: str, name: str) -> str:
+        return _summed(f"{function}({self._series(name)}{self._window})")
+
+    def _buckets(self, name: str) -> str:
+        return f"sum by (namespace, pod, le) (max by ({ENGINE}, le) (increase({self._series(name)}{self._window})))"
+
+    def _series(self, name: str) -> str:
+        asked = ",".join(matcher(label, value) for label, value in sorted(self.matchers.items()))
+        return f"{name}{{{asked}}}"
+
+    @property
+    def _window(self) -> str:
+        return f"[{round(self.window_s * 1000)}ms]"  # PromQL's durations take no fractions
+
+
+def _summed(expression: str) -> str:
+    return f"sum by (namespace, pod) (max by ({ENGINE}) ({expression}))"
+
+
+def _labelled(parts: Mapping[str, str]) -> str:
+    """Join expressions into one query; each answer says in the label `what` which one it is."""
+    return " or ".join(f'label_replace({expr}, "what", "{what}", "", "")' for what, expr in parts.items())
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Values of one pod by the word of their query."""
+
+    engine: dict[str, float] = field(default_factory=dict)
+    gpu: dict[str, float] = field(default_factory=dict)
+    ttft: dict[float, float] = field(default_factory=dict)
+    tpot: dict[float, float] = field(default_factory=dict)
+
+
+class Telemetry:
+    """Reads a cycle's numbers. `window_s` is the rate window: at least four scrapes."""
+
+    def __init__(self, prometheus: Prometheus, *, window_s: float, wall_s: Callable[[], float] = time.time) -> None:
+        self._prometheus = prometheus
+        self._queries = Queries(window_s, prometheus.source.matchers)
+        self._wall_s = wall_s
+
+    async def read(self) -> Readings:
+        """Return the newest readings; a source that fails is an error inside the answer, never an exception."""
+        queries = self._queries
+        (engines, engine_error), (gpus, gpu_error) = await asyncio.gather(
+            self._ask(Source.ENGINE, queries.engines(), queries.ttft(), queries.tpot()),
+            self._ask(Source.GPU, queries.gpus()),
+        )
+        pods: defaultdict[tuple[str, str], _Rows] = defaultdict(_Rows)
+        for answer, fill in zip(engines, (_engine, _ttft, _tpot), strict=False):  # none where the source is down
+            _fill(pods, answer.points, fill)
+        for answer in gpus:
+            _fill(pods, answer.points, _gpu)
+        return Readings(
+            taken_at_s=self._wall_s(),
+            pods=tuple(_reading(key, rows, queries.window_s) for key, rows in sorted(pods.items())),
+            errors=tuple(error for error in (engine_error, gpu_error) if error is not None),
+            warnings=tuple(warning for answer in (*engines, *gpus) for warning in answer.warnings),
+        )
+
+    async def _ask(self, source: Source, *queries: str) -> tuple[tuple[Answer, ...], SourceError | None]:
+        """Ask several queries at once; all or nothing, so that no record is half of a moment."""
+        try:
+            answers = await asyncio.gather(*(self._prometheus.instant(query) for query in queries))
+        except errors.AdapterError as problem:
+            return (), SourceError(source, str(problem))
+        return tuple(answers), None
+
+
+def _fill(
+    pods: defaultdict[tuple[str, str], _Rows], points: Iterable[Point], fill: Callable[[_Rows, Point], None]
+) -> None:
+    for point in points:
+        key = _pod_of(point.labels)
+        if key is not None:
+            fill(pods[key], point)
+
+
+def _pod_of(labels: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return (namespace, pod) of the workload: the exporter's own pod stands in `pod` where `exported_pod` exists."""
+    pod = labels.get("exported_pod") or ("" if "exported_namespace" in labels else labels.get("pod", ""))
+    namespace = labels.get("exported_namespace") or labels.get("namespace", "")
+    return (namespace, pod) if pod and namespace else None
+
+
+def _engine(rows: _Rows, point: Point) -> None:
+    rows.engine[point.labels.get("what", "")] = point.value
+
+
+def _gpu(rows: _Rows, point: Point) -> None:
+    rows.gpu[point.labels.get("what", "")] = point.value
+
+
+def _ttft(rows: _Rows, point: Point) -> None:
+    rows.ttft[_edge_s(point)] = point.value
+
+
+def _tpot(rows: _Rows, point: Point) -> None:
+    rows.tpot[_edge_s(point)] = point.value
+
+
+def _edge_s(point: Point) -> float:
+    """Return a bucket's edge; NaN, which `_histogram` drops, where the label is no number."""
+    try:
+        return float(point.labels.get("le", "nan"))  # takes "+Inf"
+    except ValueError:
+        return math.nan
+
+
+def _histogram(buckets: Mapping[float, float]) -> Histogram | None:
+    """Return the histogram, or None where it is not whole (no +Inf) or has an impossible count."""
+    edges = sorted(edge for edge in buckets if not math.isnan(edge))
+    if not edges or edges[-1] != math.inf or any(buckets[edge] < 0 for edge in edges):
+        return None
+    return Histogram(tuple(edges), tuple(buckets[edge] for edge in edges))
+
+
+def _reading(key: tuple[str, str], rows: _Rows, window_s: float) -> PodReading:
+    engine, gpu = rows.engine, rows.gpu
+    arrived = engine.get("arrived")
+    return PodReading(
+        namespace=key[0],
+        pod=key[1],
+        age_s=_known(engine.get("age_s")),
+        arrival_rps=None
+        if arrived is None
+        else max(arrived, 0.0) / window_s,  # given up in the queue: no negative rate
+        sample_requests=_known(engine.get("finished")),
+        finished_prompt_tokens=_known(engine.get("prompt")),
+        finished_output_tokens=_known(engine.get("output")),
+        running=_known(engine.get("running")),
+        waiting=_known(engine.get("waiting")),
+        output_tokens_per_s=_known(engine.get("tokens_per_s")),
+        ttft=_histogram(rows.ttft),
+        tpot=_histogram(rows.tpot),
+        power_w=_known(gpu.get("watts")),
+        gpus=int(gpu.get("gpus", 0)),
+        power_age_s=_known(gpu.get("age_s")),
+    )
+
+
+def _known(value: float | None) -> float | None:
+    """Return a value that cannot be negative; a negative one is no value."""
+    return None if value is None or value < 0 else value

@@ -1,0 +1,256 @@
+"""One tick: renew leases and hear the agents, step every domain, tighten at once, write what changed.
+
+Who calls it: `app.power` every second, on the leader. The fast path (`renew`, `step`, the caps of the next call) needs
+no API server: writes of NodeCaps and status happen beside it and may fail without delaying a cap. Safe direction when
+blind: keep the budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh, Missing, Sample, Stale
+from capstan.power import caps, status, tree
+from capstan.power.ports import AgentReport, Agents, Cluster, LeaseCall, Refused, Scene, Transition, Writer
+from capstan.power.tree import Declared
+from capstan.powercap import safety
+from capstan.powercap import step as machine
+from capstan.powercap.domains import (
+    NO_CAPS,
+    ClassCaps,
+    Domain,
+    DomainMemory,
+    Level,
+    NodeSample,
+    SafeSetting,
+    tightest,
+)
+
+HighPods = frozenset[tuple[str, str]]  # (namespace, name)
+
+STALE_S = 5.0  # facts/polca.md 5.2: never above 10 s less the actuation
+
+_log = logging.getLogger(__name__)
+
+
+class Meter(Protocol):
+    """Where figures go."""
+
+    def tick(self, verdicts: tuple[status.Verdict, ...], answering: int, silent: int, seconds: float) -> None:
+        """Publish one tick."""
+
+    def moved(self, domain: str, before: Level, after: Level, reason: Reason) -> None:
+        """Count a transition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything behind a port, and two clocks."""
+
+    cluster: Cluster
+    agents: Agents
+    writer: Writer
+    meter: Meter
+    now_s: Callable[[], float]  # monotonic: ages, dwell, leases
+    wall_s: Callable[[], float]  # for people only
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The last report of a node and when it came."""
+
+    report: AgentReport
+    at_s: float
+
+
+@dataclass(slots=True)
+class _State:
+    """What the loop remembers of one domain."""
+
+    memory: DomainMemory
+    armed: bool
+    safe: SafeSetting | None = None
+    status_at_s: float = field(default=-1e9)
+
+
+class Loop:
+    """The state of one leader."""
+
+    def __init__(self, ports: Ports, *, epoch: int) -> None:
+        self._ports = ports
+        self._tree = tree.Tree()
+        self._ledger = caps.Ledger(epoch)
+        self._held: dict[str, caps.Held] = {}
+        self._heard: dict[str, _Heard] = {}
+        self._states: dict[str, _State] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    async def tick(self) -> tuple[status.Verdict, ...]:
+        """Run one tick and return what was decided."""
+        started_s = self._ports.now_s()
+        scene = self._ports.cluster.scene()
+        await self._listen(scene)
+        now_s = self._ports.now_s()
+        declared = self._tree.read(scene)
+        self._forget(declared)
+        high = tree.high_pods(scene, declared)
+        verdicts = tuple(self._judge(d, high, now_s) for d in declared)
+        self._wish(verdicts, scene, high)
+        self._publish(verdicts, scene, started_s)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write(verdicts, now_s))
+        return verdicts
+
+    async def settle(self) -> None:
+        """Wait for the writes under way."""
+        if self._writing is not None:
+            await self._writing
+
+    # --- hear --------------------------------------------------------------------------------------
+
+    async def _listen(self, scene: Scene) -> None:
+        """Renew every lease and keep what the agents say."""
+        calls = tuple(self._call(name, seen.agent) for name, seen in scene.nodes.items() if seen.agent)
+        reports = await self._ports.agents.renew(calls)
+        now_s = self._ports.now_s()
+        self._heard.update({node: _Heard(report, now_s) for node, report in reports.items()})
+        self._heard = {node: heard for node, heard in self._heard.items() if node in scene.nodes}
+
+    def _call(self, node: str, address: str) -> LeaseCall:
+        held = self._held.get(node)
+        if held is None:
+            return LeaseCall(node, address, epoch=self._ledger.epoch, sequence=0, lease_s=caps.LEASE_S, caps=NO_CAPS)
+        return LeaseCall(node, address, held.epoch, held.sequence, caps.LEASE_S, held.wish.caps)
+
+    def _samples(self, nodes: tuple[str, ...], now_s: float) -> tuple[NodeSample, ...]:
+        """Return what is known of nodes; one never heard of has no sample, which is blind."""
+        return tuple(_sample(self._heard[node], now_s) for node in nodes if node in self._heard)
+
+    # --- decide ------------------------------------------------------------------------------------
+
+    def _judge(self, declared: Declared, high: HighPods, now_s: float) -> status.Verdict:
+        state = self._state(declared, now_s)
+        samples = self._samples(declared.nodes, now_s)
+        unarmed = tree.domain_of(declared, armed=False)
+        whole = len(samples) == len(declared.nodes) and bool(declared.nodes)
+        admission = safety.admit(unarmed, samples) if whole else None
+        self._arm(declared, state, admission)
+        if admission is not None and (state.safe is None or admission.fits):
+            state.safe = admission.safe
+        domain = replace(unarmed, armed=state.armed, safe=state.safe)
+        done = machine.step(domain, samples, state.memory, now_s)
+        if done.level is not state.memory.level:
+            self._ports.meter.moved(domain.name, state.memory.level, done.level, done.reason)
+        state.memory = done.memory
+        capped = self._capped_gpus(domain, done.caps, high)
+        return status.Verdict(declared, done, state.armed, admission, capped)
+
+    def _state(self, declared: Declared, now_s: float) -> _State:
+        """Return the memory of a domain; a restarted controller takes level and arming from status."""
+        if declared.name not in self._states:
+            armed = declared.asks_to_arm and status.armed_before(declared.raw)
+            level = status.level_before(declared.raw) if armed else None
+            self._states[declared.name] = _State(DomainMemory(level=level or Level.DISARMED, since_s=now_s), armed)
+        return self._states[declared.name]
+
+    @staticmethod
+    def _arm(declared: Declared, state: _State, admission: safety.Admission | None) -> None:
+        """Arm on admission; leave armed only by the explicit release."""
+        if not declared.asks_to_arm:
+            state.armed = False
+        elif not state.armed and admission is not None and admission.fits:
+            state.armed = True
+
+    def _capped_gpus(self, domain: Domain, held: ClassCaps, high: HighPods) -> int:
+        """Count GPUs under a cap of this domain: Low ones under the low cap, High ones under the high cap."""
+        if held == NO_CAPS:
+            return 0
+        count = 0
+        for node in domain.nodes:
+            for gpu in self._heard[node].report.gpus if node in self._heard else ():
+                cap = held.high_mhz if (gpu.namespace, gpu.pod) in high else held.low_mhz
+                count += cap is not None or held.power_limit_w is not None
+        return count
+
+    # --- act ---------------------------------------------------------------------------------------
+
+    def _wish(self, verdicts: tuple[status.Verdict, ...], scene: Scene, high: HighPods) -> None:
+        """Join the caps of all armed domains per node; the next lease call carries them."""
+        armed = [v for v in verdicts if v.armed]
+        on_node = tree.pods_by_node(scene.pods)
+        held: dict[str, caps.Held] = {}
+        for node in sorted({n for v in armed for n in v.declared.nodes}):
+            over = [v for v in armed if node in v.declared.nodes]
+            pods = tuple((p.namespace, p.name) for p in on_node.get(node, ()) if (p.namespace, p.name) in high)
+            safe = _tightest_safe([self._states[v.declared.name].safe for v in over])
+            if safe is None:
+                continue  # armed by an earlier leader and no node heard yet: what the node holds stays
+            wish = caps.NodeWish(node, tightest(*(v.step.caps for v in over)), pods, safe)
+            held[node] = self._ledger.hold(wish, scene.node_powers)
+        self._ledger.forget(frozenset(held))
+        self._held = held
+
+    async def _write(self, verdicts: tuple[status.Verdict, ...], now_s: float) -> None:
+        """Write NodeCaps and status that changed; a refusal is logged once a tick and tried again."""
+        try:
+            for held in [h for h in self._held.values() if not h.written]:
+                await self._ports.writer.node_cap(caps.document(held))
+                self._ledger.wrote(held)
+            for verdict in verdicts:
+                await self._write_status(verdict, now_s)
+        except Refused as refused:
+            _log.warning("the API server did not take a write: %s", refused)
+
+    async def _write_status(self, verdict: status.Verdict, now_s: float) -> None:
+        state, raw = self._states.get(verdict.declared.name), verdict.declared.raw
+        made = status.built(verdict, self._ports.wall_s())
+        if state is None or not status.worth_writing(made, raw, since_s=now_s - state.status_at_s):
+            return
+        await self._ports.writer.status(raw, made)
+        state.status_at_s = now_s
+        before = status.level_before(raw)
+        if before is not verdict.step.level and not (before is None and verdict.step.level is Level.DISARMED):
+            word = "none" if before is None else before.value
+            change = Transition(raw, word, verdict.step.level.value, verdict.step.reason.value)
+            await self._ports.writer.event(change)
+
+    # --- say ---------------------------------------------------------------------------------------
+
+    def _publish(self, verdicts: tuple[status.Verdict, ...], scene: Scene, started_s: float) -> None:
+        now_s = self._ports.now_s()
+        fresh = {node for node, heard in self._heard.items() if now_s - heard.at_s <= STALE_S}
+        silent = sum(1 for node in scene.nodes if node not in fresh)
+        self._ports.meter.tick(verdicts, len(fresh), silent, now_s - started_s)
+
+    def _forget(self, declared: tuple[Declared, ...]) -> None:
+        """Forget domains that are gone."""
+        names = {d.name for d in declared}
+        self._states = {name: state for name, state in self._states.items() if name in names}
+
+
+def _sample(heard: _Heard, now_s: float) -> NodeSample:
+    report = heard.report
+    age_s = now_s - heard.at_s + report.age_s
+    watts: Sample[float] = Fresh(report.gpus_w, age_s) if age_s <= STALE_S else Stale(report.gpus_w, age_s)
+    if not report.gpus:
+        watts = Missing(Reason.NO_DATA)
+    return NodeSample(
+        node=report.node,
+        gpus_w=watts,
+        worst_case_w=sum(gpu.max_power_w for gpu in report.gpus),
+        gpus=max(len(report.gpus), 1),
+        min_limit_w=max((gpu.min_power_w for gpu in report.gpus), default=0.0),
+    )
+
+
+def _tightest_safe(found: list[SafeSetting | None]) -> SafeSetting | None:
+    """Return the elementwise minimum of the domains' safe settings; None where one has none yet."""
+    known = [safe for safe in found if safe is not None]
+    if len(known) < len(found) or not known:
+        return None
+    return SafeSetting(min(s.clock_mhz for s in known), min(s.power_limit_w for s in known))

@@ -1,0 +1,137 @@
+"""What the power loop needs of the world. `app.power` puts an adapter behind each port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from capstan.powercap.domains import ClassCaps
+
+Document = dict[str, object]
+
+
+class Refused(Exception):  # noqa: N818 - the field's word: a write is refused
+    """The API server did not do it; `str()` is its message. The next tick tries again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node with GPUs: its labels, and where its agent listens (None: no agent pod)."""
+
+    name: str
+    labels: Mapping[str, str]
+    agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """An engine pod on a node; `policy` is the key of its ServingPolicy."""
+
+    namespace: str
+    name: str
+    node: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePower:
+    """`spec.power` of a NodeCap as it is in the API server."""
+
+    epoch: int
+    sequence: int
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one tick sees of the cluster, from caches."""
+
+    domains: tuple[Document, ...] = ()
+    policies: Mapping[str, Document] = field(default_factory=dict)
+    nodes: Mapping[str, NodeSeen] = field(default_factory=dict)
+    pods: tuple[PodSeen, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    node_powers: Mapping[str, NodePower] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCall:
+    """One renewal: `caps` may only tighten what the agent has."""
+
+    node: str
+    address: str
+    epoch: int
+    sequence: int
+    lease_s: int
+    caps: ClassCaps
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReport:
+    """One GPU as its agent sampled it. `clock_cap_mhz` None: no cap."""
+
+    index: int
+    namespace: str
+    pod: str
+    power_w: float
+    sm_clock_mhz: float
+    power_limit_w: float
+    max_power_w: float
+    min_power_w: float
+    clock_cap_mhz: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReport:
+    """An agent's answer. `age_s`: of its sample when it answered; `safe`: the node is in its safe setting."""
+
+    node: str
+    epoch: int
+    sequence: int
+    sample_sequence: int
+    age_s: float
+    safe: bool
+    gpus: tuple[GpuReport, ...]
+
+    @property
+    def gpus_w(self) -> float:
+        """DC watts of all GPUs of the node."""
+        return sum(gpu.power_w for gpu in self.gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A domain changed its state."""
+
+    domain: Document
+    before: str
+    after: str
+    reason: str
+
+
+class Cluster(Protocol):
+    """The caches of the cluster."""
+
+    def scene(self) -> Scene:
+        """Return what is cached now; no I/O."""
+
+
+class Agents(Protocol):
+    """The agents on the nodes."""
+
+    async def renew(self, calls: tuple[LeaseCall, ...]) -> Mapping[str, AgentReport]:
+        """Call every agent at once; one that does not answer in time is absent. Never raises."""
+
+
+class Writer(Protocol):
+    """Writes to the API server; each raises `Refused` and nothing else."""
+
+    async def node_cap(self, document: Document) -> None:
+        """Apply `spec.power` of a NodeCap with our field manager."""
+
+    async def status(self, domain: Document, status: Document) -> None:
+        """Replace the status of a PowerDomain."""
+
+    async def event(self, transition: Transition) -> None:
+        """Post an Event about a domain."""

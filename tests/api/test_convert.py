@@ -1,0 +1,200 @@
+"""Manifest to core: units, defaults, what this version refuses; and the same through the models and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan.api import convert, errors, manifests, v1alpha1
+from capstan.model.policy import Bounds, Knob, Knobs, Priority
+from capstan.model.profile import Draw, Timing, Work
+from capstan.powercap import domains
+from support import api
+
+
+def test_a_policy_arrives_in_si_units() -> None:
+    policy = convert.policy(api.chat(), granted=Priority.HIGH)
+    assert policy.key == "llm/chat"
+    assert policy.llm == "meta-llama/Llama-3.1-70B-Instruct"
+    assert (policy.slo.ttft_s, policy.slo.tpot_s, policy.slo.percentile_ratio) == (2.0, 0.1, 0.99)
+    assert policy.power_budget_w == 24_000
+    assert policy.bounds == Bounds(1, 12, 48, (4,), 1200.0)
+    assert policy.knobs == Knobs(Knob.ACT, Knob.ADVISE, Knob.ACT)
+
+
+def test_high_priority_is_granted_and_never_taken() -> None:
+    """The policy asks for High; without a domain that admits it, the core sees Low."""
+    assert convert.asked_priority(api.chat()) is Priority.HIGH
+    assert convert.policy(api.chat()).priority is Priority.LOW
+
+
+def test_what_a_policy_leaves_out_gets_the_defaults() -> None:
+    policy = convert.policy(api.sample("serving-targets"))
+    assert policy.power_budget_w is None
+    assert policy.bounds.max_gpus is None
+    assert policy.bounds.min_clock_mhz is None
+    assert policy.knobs == Knobs()
+    assert policy.slo.percentile_ratio == 0.99
+    assert not policy.paused
+
+
+def test_a_status_of_another_version_does_not_spoil_the_spec() -> None:
+    assert convert.policy({**api.chat(), "status": {"phase": "Unheard-of"}}) == convert.policy(api.chat())
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        pytest.param({"spec.pools": {"scheme": "ByClass"}}, "spec.pools.scheme", id="pools-by-class"),
+        pytest.param({"spec.slo.tbtMilliseconds": 200}, "spec.slo.tbtMilliseconds", id="tbt-limit"),
+        pytest.param({"spec.slo.classes": [{"name": "SS"}]}, "spec.slo.classes", id="limits-per-class"),
+    ],
+)
+def test_what_this_version_does_not_hold_is_refused_not_ignored(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        convert.policy(api.changed(api.chat(), changes))
+    assert caught.value.field == field
+    assert "this version" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        pytest.param({"spec.strategy": "Guaranteed"}, "spec.strategy", id="watt-grants"),
+        pytest.param(
+            {"spec.reductions": [{"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "budgetWatts": 1}]},
+            "spec.reductions",
+            id="timed-reductions",
+        ),
+        pytest.param({"spec.feeds": [{"name": "a", "query": "up"}]}, "spec.feeds", id="redundant-feeds"),
+    ],
+)
+def test_a_domain_refuses_what_it_would_not_hold(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        convert.power_domain(api.changed(api.rack(), changes), ())
+    assert caught.value.field == field
+
+
+def test_a_power_domain_arrives_in_watts_and_shares() -> None:
+    domain = convert.power_domain(api.rack(), ("gpu-0", "gpu-1"))
+    assert domain == domains.Domain(
+        name="rack-7",
+        budget_w=40_000.0,
+        kind="Rack",
+        thresholds=domains.Thresholds(0.62, 0.72, 0.97, 0.05),
+        caps=domains.Caps(1785.0, 1560.0, 1830.0, 405.0),
+        non_gpu_typical_w=2800.0,
+        non_gpu_worst_w=4600.0,
+        supply_efficiency_ratio=0.94,
+        nodes=("gpu-0", "gpu-1"),
+    )
+    assert not domain.armed, "a manifest does not arm: admission does"
+
+
+def test_thresholds_and_caps_left_out_are_the_machines_own() -> None:
+    bare = api.changed(api.rack(), {"spec.thresholds": api.DROP, "spec.caps": api.DROP})
+    domain = convert.power_domain(bare, ())
+    assert domain.thresholds == domains.Thresholds()
+    assert domain.caps == domains.Caps()
+
+
+def test_a_profiles_decimal_strings_become_numbers() -> None:
+    spec = manifests.parse(v1alpha1.ServingProfile, api.profile()).spec
+    profile = convert.profile(api.profile())
+    assert profile.timing.per_context_token_s == float(spec.timing.per_context_token_seconds)
+    assert profile.clocks.max_mhz == 1980
+    assert profile.clocks.assumed
+    assert profile.covers("meta-llama/Llama-3.1-70B-Instruct", "NVIDIA-H100-80GB-HBM3", 4)
+
+
+def test_every_parameter_of_the_physics_comes_from_the_manifest() -> None:
+    """Each field of the record moves when its manifest field does: none is forgotten, none is swapped."""
+    manifest, before = api.profile(), convert.profile(api.profile())
+    sections: dict[str, Timing | Draw | Work] = {"timing": before.timing, "draw": before.draw, "work": before.work}
+    for section, record in sections.items():
+        spec = manifest["spec"]
+        assert isinstance(spec, dict)
+        assert len(spec[section]) == len(dataclasses.fields(record))
+        moved = set()
+        for name, value in spec[section].items():
+            other = value + 1 if isinstance(value, int) else f"{float(value) * 0.9:.6g}"
+            after = convert.profile(api.changed(manifest, {f"spec.{section}.{name}": other}))
+            now = getattr(after, section)
+            changed = [f.name for f in dataclasses.fields(now) if getattr(now, f.name) != getattr(record, f.name)]
+            assert len(changed) == 1, name
+            moved.add(changed[0])
+        assert moved == {f.name for f in dataclasses.fields(record)}
+
+
+@given(
+    low=st.integers(1, 10_000),
+    high=st.integers(1, 10_000),
+    degrees=st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=1, max_size=4),
+    gpus=st.none() | st.integers(1, 64),
+)
+def test_a_spec_that_is_accepted_never_breaks_an_invariant_of_the_core(
+    low: int, high: int, degrees: list[int], gpus: int | None
+) -> None:
+    """Either Invalid with a field below spec.bounds, or a Policy: the core's own ValueError never surfaces."""
+    bounds = {"minReplicas": low, "maxReplicas": high, "tensorParallel": degrees, "maxGPUs": gpus}
+    manifest = api.changed(api.chat(), {"spec.bounds": bounds})
+    ascending = all(a < b for a, b in itertools.pairwise(degrees)) and not {3, 6} & set(degrees)
+    if low <= high and ascending and (gpus is None or gpus >= degrees[0]):
+        assert convert.policy(manifest).bounds.max_replicas == high
+    else:
+        with pytest.raises(errors.Invalid, match=r"^spec[.]bounds[.]"):
+            convert.policy(manifest)
+
+
+@given(
+    percents=st.tuples(st.integers(1, 70), st.integers(60, 90), st.integers(80, 100), st.integers(1, 9)),
+    clocks=st.tuples(*[st.integers(1500, 2000)] * 3, st.integers(1, 1600)),
+)
+def test_an_accepted_domain_never_breaks_an_invariant_of_the_machine(
+    percents: tuple[int, int, int, int], clocks: tuple[int, int, int, int]
+) -> None:
+    names = ("lowPercent", "highPercent", "brakePercent", "hysteresisPercent")
+    caps = ("lowBaseMegahertz", "lowDeepMegahertz", "highMegahertz", "brakeMegahertz")
+    manifest = api.changed(
+        api.rack(),
+        {
+            "spec.thresholds": dict(zip(names, percents, strict=True)),
+            "spec.caps": dict(zip(caps, clocks, strict=True)),
+        },
+    )
+    low, high, brake, hysteresis = percents
+    base, deep, top, hardest = clocks
+    if hysteresis < low < high < brake and hardest <= deep <= min(base, top):
+        assert convert.power_domain(manifest, ()).caps.brake_mhz == hardest
+    else:
+        with pytest.raises(errors.Invalid, match=r"^spec[.](thresholds|caps)[.]"):
+            convert.power_domain(manifest, ())
+
+
+def test_a_manifest_survives_the_model_and_back() -> None:
+    for base, kind in ((api.chat, v1alpha1.ServingPolicy), (api.rack, v1alpha1.PowerDomain)):
+        parsed = manifests.parse(kind, base())
+        again = parsed.model_dump(mode="json", by_alias=True, exclude_none=True)
+        assert manifests.parse(kind, again) == parsed
+
+
+def test_the_engine_template_is_carried_untouched() -> None:
+    """What Kubernetes knows and we do not stays in the template, field for field."""
+    spec = manifests.parse(v1alpha1.ServingPolicy, api.chat()).spec
+    assert spec.engine is not None
+    dumped = spec.engine.template.model_dump(mode="json", by_alias=True)
+    written = api.chat()["spec"]
+    assert isinstance(written, dict)
+    assert dumped["spec"] == written["engine"]["template"]["spec"]
+
+
+def test_every_shipped_file_loads(root: Path) -> None:
+    paths = sorted((root / "policies").rglob("*.yaml"))
+    assert len(paths) >= 8
+    for path in paths:
+        assert manifests.load(path)

@@ -1,0 +1,146 @@
+"""From pods and readings to what the decision sees, with every kind of nothing kept apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from capstan.model import reading, sample
+from capstan.model.reasons import Reason
+from capstan.serving import observe
+from capstan.serving.cluster import Node, Pod, Workload
+from capstan.serving.view import Pool, View
+from support import builders
+
+NOW_S = 10_000.0
+NODES = {"gpu-0": Node("gpu-0", {"nvidia.com/gpu.product": builders.H100})}
+
+
+def pod(name: str, *, ready_for_s: float | None = 600.0, leaving: bool = False, **labels: str) -> Pod:
+    since_s = None if ready_for_s is None else NOW_S - ready_for_s
+    return Pod("llm", name, labels, "gpu-0", since_s, leaving, "", "")
+
+
+def view(*pods: Pod) -> View:
+    workload = Workload("llm", "chat-tp4", "u", {}, "1", 1, len(pods), len(pods), {}, "p", "", "")
+    raw = {"metadata": {"namespace": "llm", "name": "chat"}}
+    return View(raw, builders.policy(), (Pool("all", 4, "llm/chat-tp4", workload, pods),), targeted=False)
+
+
+def read(name: str, **changes: object) -> reading.PodReading:
+    base = reading.PodReading(
+        namespace="llm",
+        pod=name,
+        age_s=3.0,
+        arrival_rps=2.0,
+        sample_requests=120.0,
+        finished_prompt_tokens=120_000.0,
+        finished_output_tokens=24_000.0,
+        running=8.0,
+        waiting=0.0,
+        output_tokens_per_s=400.0,
+        ttft=reading.Histogram((0.5, math.inf), (120.0, 120.0)),
+        tpot=reading.Histogram((0.05, math.inf), (120.0, 120.0)),
+        power_w=1800.0,
+        gpus=4,
+        power_age_s=1.0,
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
+
+
+def sources(*readings: reading.PodReading, errors: tuple[reading.SourceError, ...] = ()) -> observe.Sources:
+    return observe.sources(reading.Readings(NOW_S - 1, tuple(readings), errors), NODES, now_s=NOW_S)
+
+
+def seen(of: View, *readings: reading.PodReading, down: str = "") -> observe.fleet.ServiceObserved:
+    errors = tuple(reading.SourceError(s, down) for s in reading.Source) if down else ()
+    return observe.service(of, sources(*readings, errors=errors), now_s=NOW_S, capped=False)
+
+
+def test_pods_are_summed_and_ages_are_the_oldest_plus_the_wait_since() -> None:
+    found = seen(view(pod("a"), pod("b")), read("a"), read("b", age_s=9.0, arrival_rps=3.0))
+    assert found.arrival_rps == sample.Fresh(5.0, 10.0)  # 2 + 3 rps; 9 s old when asked, 1 s ago
+    assert found.prompt_tokens == sample.Fresh(1000.0, 10.0)
+    assert found.power_w == sample.Fresh(3600.0, 2.0)
+    assert found.gpu_product == builders.H100
+    assert (found.pools[0].ready, found.pools[0].starting, found.pools[0].terminating) == (2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("readings", "down", "reason"),
+    [
+        ((), "refused", Reason.SOURCE_DOWN),
+        ((), "", Reason.LABEL_MISMATCH),
+        ((read("a"),), "", Reason.LABEL_MISMATCH),
+        ((read("a"), read("b", arrival_rps=None)), "", Reason.LABEL_MISMATCH),
+    ],
+    ids=["source-down", "no-series-at-all", "one-pod-of-two", "one-pod-without-a-rate-or-with-nan"],
+)
+def test_a_sum_that_is_not_whole_is_no_number(
+    readings: tuple[reading.PodReading, ...], down: str, reason: Reason
+) -> None:
+    assert seen(view(pod("a"), pod("b")), *readings, down=down).arrival_rps == sample.Missing(reason)
+
+
+def test_no_traffic_is_a_number_and_its_lengths_are_not() -> None:
+    quiet = read("a", arrival_rps=0.0, sample_requests=0.0, finished_prompt_tokens=0.0, ttft=None, tpot=None)
+    found = seen(view(pod("a")), quiet)
+    assert found.arrival_rps == sample.Fresh(0.0, 4.0)
+    assert found.prompt_tokens == sample.Missing(Reason.NO_TRAFFIC)
+    assert found.ttft_s == sample.Missing(Reason.NO_TRAFFIC)
+    condition = observe.metrics_condition(found, (), "")
+    assert (condition.holds, condition.reason) == (True, Reason.NO_TRAFFIC)
+
+
+def test_an_old_scrape_is_stale_and_keeps_its_value_for_people() -> None:
+    found = seen(view(pod("a")), read("a", age_s=60.0))
+    assert found.arrival_rps == sample.Stale(2.0, 61.0)
+    condition = observe.metrics_condition(found, (), "")
+    assert (condition.holds, condition.reason) == (False, Reason.STALE_DATA)
+
+
+def test_a_new_pod_that_no_scrape_has_seen_is_starting_and_no_mismatch() -> None:
+    """Its load is not in the sums, so it must not divide them: the others would look idler than they are."""
+    both = view(pod("a"), pod("b", ready_for_s=10.0))
+    found = seen(both, read("a"))
+    assert (found.pools[0].ready, found.pools[0].starting) == (1, 1)
+    assert isinstance(found.arrival_rps, sample.Fresh)
+    assert observe.lost_pods(both, sources(read("a")), now_s=NOW_S) == ()
+
+
+def test_while_the_source_is_down_ready_pods_stay_ready() -> None:
+    found = seen(view(pod("a"), pod("b", ready_for_s=10.0)), down="refused")
+    assert found.pools[0].ready == 2
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [pod("b", leaving=True), pod("b", **{"capstan.dev/state": "draining"})],
+    ids=["deleted", "labelled-draining"],
+)
+def test_a_draining_pod_counts_for_power_and_not_for_service(leaving: Pod) -> None:
+    found = seen(view(pod("a"), leaving), read("a"), read("b"))
+    assert (found.pools[0].ready, found.pools[0].terminating) == (1, 1)
+    assert isinstance(found.power_w, sample.Fresh)
+    assert found.power_w.value == 3600.0
+
+
+def test_watts_that_lack_a_serving_gpu_are_none() -> None:
+    assert seen(view(pod("a")), read("a", gpus=3)).power_w == sample.Missing(Reason.NO_DATA)
+
+
+def test_nothing_is_ready_yet() -> None:
+    found = seen(view(pod("a", ready_for_s=None)))
+    assert found.arrival_rps == sample.Missing(Reason.STARTING)
+    assert observe.metrics_condition(found, (), "").holds is None
+    assert (found.pools[0].ready, found.pools[0].starting) == (0, 1)
+
+
+def test_many_lost_pods_are_named_up_to_five() -> None:
+    lost = tuple(f"chat-{i}" for i in range(8))
+    message = observe.metrics_condition(seen(view()), lost, "").message
+    assert "chat-4" in message
+    assert "chat-5" not in message
+    assert "and 3 more" in message
