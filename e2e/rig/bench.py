@@ -21,7 +21,7 @@ import yaml
 
 from capstan.replay.pool import Node
 from rig import binaries, objects, process
-from rig.demo import audit, figures, manifests, rigged, stage
+from rig.demo import audit, figures, manifests, stage
 from rig.demo.stage import ROOT
 
 CHANGES = 20
@@ -85,7 +85,7 @@ def spec_changes(count: int) -> list[float]:
     Raises:
         binaries.NotAvailable: No control plane can be had.
     """
-    found = rigged.programs()
+    found = stage.programs()
     folder = Path(tempfile.mkdtemp(prefix="capstan-bench-"))
     set_up = None
     try:
@@ -105,8 +105,8 @@ def _measured(set_up: stage.Stage, count: int) -> list[float]:
     policy["spec"]["bounds"]["maxReplicas"] = count + 2
     key = f"{policy['metadata']['namespace']}/{policy['metadata']['name']}"
     set_up.apply(manifests.documents(ROOT / "policies" / "namespaces.yaml"), "namespaces.yaml")
-    set_up.apply([*manifests.profiles(rigged.PROFILES), policy], "objects.yaml")
-    set_up.wait(lambda: set_up.pods_ready({key: 1}), "the first replica Ready", rigged.READY_S)
+    set_up.apply([*manifests.profiles(stage.PROFILES), policy], "objects.yaml")
+    set_up.wait(lambda: set_up.pods_ready({key: 1}), "the first replica Ready", stage.READY_S)
     for step in range(count):
         patch = {"spec": {"bounds": {"minReplicas": step + 2}}}
         set_up.patch("servingpolicy", key.rpartition("/")[2], patch, f"--namespace={key.partition('/')[0]}")

@@ -6,11 +6,11 @@ import asyncio
 
 import httpx
 import pytest
-from support import adapters
 
 from capstan.adapters import errors
 from capstan.adapters.kube import client as kube_client
 from capstan.adapters.kube import resources, wire
+from support import adapters
 
 DEPLOYMENT: dict[str, object] = {
     "apiVersion": "apps/v1",

@@ -6,10 +6,10 @@ import asyncio
 
 import httpx
 import pytest
-from support import adapters
 
 from capstan.adapters.kube import lease
 from capstan.adapters.kube.lease import LeaderLease
+from support import adapters
 
 TIMING = lease.Timing(duration_s=15, renew_s=0.01, margin_s=5)
 

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from support import adapters
 
 from capstan.adapters.kube import reflector, resources, wire
 from capstan.adapters.kube.reflector import Reflector
+from support import adapters
 
 Cache = Reflector[str]
 
@@ -43,12 +43,16 @@ async def running(
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(1.5):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - the cache is looked at as its user looks at it
             await asyncio.sleep(0.002)
 
 
 async def test_it_lists_then_follows_events() -> None:
-    lines = [adapters.event("ADDED", "new", tier="a"), adapters.event("BOOKMARK", "-", 7), adapters.event("DELETED", "listed")]  # fmt: skip
+    lines = [
+        adapters.event("ADDED", "new", tier="a"),
+        adapters.event("BOOKMARK", "-", 7),
+        adapters.event("DELETED", "listed"),
+    ]
     async with running(adapters.Script("\n".join(lines) + "\n")) as cache:
         assert cache.age_s == math.inf
         await until(lambda: cache.items == {"llm/new": "a"})

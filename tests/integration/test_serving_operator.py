@@ -196,9 +196,9 @@ async def test_a_settled_policy_is_written_nothing(gpus: rig.ApiServer, namespac
         await operator.settle()
         for name in ("service", "poddisruptionbudget"):
             assert operator.get(f"{name} chat")["metadata"]["ownerReferences"][0]["name"] == "chat"
-        await asyncio.sleep(6)
+        await asyncio.sleep(4)
         operator.writes.clear()
-        await asyncio.sleep(8)
+        await asyncio.sleep(6)
         assert operator.writes == []
 
 

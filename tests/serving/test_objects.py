@@ -64,6 +64,14 @@ def test_a_pod_drains_before_it_dies_unless_its_owner_says_how() -> None:
     assert manifest.mapping(kept, "spec", "template", "spec")["terminationGracePeriodSeconds"] == 30
 
 
+@pytest.mark.parametrize(("grace_s", "sleep_s"), [(600, 5), (5, 4), (2, 1), (1, None), (0, None)], ids=lambda v: f"{v}")
+def test_the_drain_fits_into_whatever_grace_a_tenant_gives(grace_s: int, sleep_s: int | None) -> None:
+    """The API server refuses a sleep that is not shorter than the grace period."""
+    own = owner(engine__template__spec__terminationGracePeriodSeconds=grace_s)
+    lifecycle = manifest.mapping(container(objects.deployment(own, pool="all", tp=4)), "lifecycle")
+    assert manifest.number(lifecycle, "preStop", "sleep", "seconds") == sleep_s
+
+
 def test_labels_select_the_pool_and_pods_carry_their_state() -> None:
     document = objects.deployment(owner(), pool="all", tp=4)
     selector = manifest.mapping(document, "spec", "selector", "matchLabels")

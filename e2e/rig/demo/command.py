@@ -19,7 +19,7 @@ from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.trace import TraceError
 from rig import binaries, process
-from rig.demo import rigged, virtual
+from rig.demo import rigged, stage, virtual
 from rig.demo.view import Screen
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -103,7 +103,7 @@ def _play(asked: Asked, scenario: Scenario, screen: Screen) -> Run:
         return _in_virtual_time(asked, scenario, screen, "as asked")
     began_s = time.time()
     try:
-        programs = rigged.programs()
+        programs = stage.programs()
     except binaries.NotAvailable as problem:
         return _in_virtual_time(asked, scenario, screen, str(problem))
     _introduce(asked, scenario, screen)

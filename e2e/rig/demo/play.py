@@ -7,6 +7,7 @@ simulator's truth and the load driver's outcomes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from capstan.model.policy import Policy
 from capstan.replay.record import Mark, Tick
 from capstan.replay.scenario import Scenario
 from rig import process
@@ -25,8 +27,10 @@ from rig.demo.view import Scene, Screen
 
 LEAD_S = 3.0  # the load driver needs a second or two to see the pods
 QUIET_S = 20.0  # long enough for four instance periods of the shortened demo
-SETTLE_S = 30.0  # P7 allows 120 s; the demo has not that long, and says so where it was not enough
-SETTLED_S = 6.0  # no write for so long counts as settled: more than a period of any loop but the slowest
+SETTLE_S = 45.0  # P7 allows 120 s; the demo has not that long
+SETTLED_S = (
+    10.0  # no write for so long counts as settled: Prometheus has seen new pods by then (two scrapes, one refresh)
+)
 PROBE_WAIT_S = 30.0
 PERIOD_S = 1.0
 
@@ -58,6 +62,8 @@ class Play:
             {s.policy.key: s.policy.priority for s in scenario.services},
             {s.policy.key: [r.arrival_s for r in s.requests] for s in scenario.services},
         )
+        self._idle_cast = dataclasses.replace(self.cast, arrivals_s={})
+        self._loaded = False
         self._tally = outcomes.Tally(self.outcomes_file, {s.policy.key: s.policy.slo for s in scenario.services})
         self._truth = outcomes.Tail(self.truth_file)
         self._row: ticks.Row | None = None
@@ -73,6 +79,11 @@ class Play:
     def truth_file(self) -> Path:
         """Where the simulator writes."""
         return self._stage.folder / "truth.jsonl"
+
+    @property
+    def probe(self) -> Policy:
+        """The policy whose spec is changed at the end: the one whose replicas are smallest, so that one more fits."""
+        return min(self._scenario.services, key=lambda service: service.profile.tp).policy
 
     def run(self) -> Course:
         """Play everything; returns what happened.
@@ -120,6 +131,7 @@ class Play:
         requests = self._stage.folder / "requests.jsonl"
         outcomes.write_requests(scenario.services, requests)
         course.start_s = time.time() + LEAD_S
+        self._loaded = True
         self._start_load(requests, course.start_s)
         total = sum(len(s.requests) for s in scenario.services)
         self._screen.say(f"Load: {total:,} requests over {scenario.duration_s:.0f} s, as real HTTP to the pods.")
@@ -162,8 +174,8 @@ class Play:
     # --- after it ----------------------------------------------------------------------------------
 
     def _change_spec(self) -> None:
-        """Raise minReplicas of the first policy above what it has: the time to the scale write is a figure."""
-        policy = self._scenario.services[0].policy
+        """Raise minReplicas of the smallest policy above what it has: the time to the scale write is a figure."""
+        policy = self.probe
         wanted = min((self._desired(policy.key) or policy.bounds.min_replicas) + 1, policy.bounds.max_replicas)
         namespace, _, name = policy.key.partition("/")
         self._screen.say(f"One spec change: {policy.key} shall have at least {wanted} replicas.")
@@ -205,7 +217,7 @@ class Play:
         if self._row is None or not self.course.looks:
             return
         look = self.course.looks[-1]
-        tick = ticks.tick(self._row, look, now_s - self.course.start_s, self.cast)
+        tick = ticks.tick(self._row, look, now_s - self.course.start_s, self.cast if self._loaded else self._idle_cast)
         self._note(tick, look)
         scene = Scene(phase, self._scenario.duration_s, tick, look, self._tally.served, self._notes)
         self._screen.show(scene)

@@ -14,15 +14,10 @@ from capstan.replay import provision
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from rig import binaries
-from rig.controlplane import PROGRAMS
 from rig.demo import audit, collect, figures, manifests, promql, stage
 from rig.demo.play import Course, Play
 from rig.demo.stage import ROOT, Stage
 from rig.demo.view import Screen
-
-NEEDED = (*PROGRAMS, "prometheus", "helm")
-READY_S = 90.0
-PROFILES = ROOT / "policies" / "profiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +29,6 @@ class Wanted:
     out: Path
     off: bool = False
     kill: bool = False
-
-
-def programs() -> dict[str, binaries.Binary]:
-    """Find or build every program.
-
-    Raises:
-        binaries.NotAvailable: Something cannot be had; one line says what to install.
-    """
-    return binaries.find(NEEDED)
 
 
 def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *, began_s: float) -> Run:
@@ -65,7 +51,7 @@ def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *,
         play = Play(set_up, wanted.scenario, screen, off=wanted.off, kill=wanted.kill)
         _set_up(set_up, wanted)
         course = play.run()
-        measured, notes = ({}, {}) if wanted.off else _measure(set_up, course, play.writes(), wanted, began_s)
+        measured, notes = ({}, {}) if wanted.off else _measure(set_up, play, course, began_s)
         record = _record(wanted, play, course, measured, notes)
         finished = True
     finally:
@@ -83,7 +69,7 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
     if wanted.off:
         counts = provision.mean_load_replicas(scenario)
         tps = {s.policy.key: s.profile.tp for s in scenario.services}
-        set_up.apply(manifests.profiles(PROFILES), "profiles.yaml")
+        set_up.apply(manifests.profiles(stage.PROFILES), "profiles.yaml")
         set_up.apply(manifests.without_capstan(found, counts, tps), "objects.yaml")
         ready = dict(counts)
     else:
@@ -94,11 +80,11 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
             f"{periods.cluster_period_s:g},{periods.pool_period_s:g},{periods.instance_period_s:g}",
             rate_window_s=periods.rate_window_s,
         )
-        set_up.apply(manifests.profiles(PROFILES), "profiles.yaml")
+        set_up.apply(manifests.profiles(stage.PROFILES), "profiles.yaml")
         set_up.apply(found, "objects.yaml")
         ready = {s.policy.key: s.start_replicas for s in scenario.services}
     set_up.say(f"  waiting for {', '.join(f'{n} x {p}' for p, n in ready.items())} to come Ready …")
-    set_up.wait(lambda: set_up.pods_ready(ready), "engine pods Ready", READY_S)
+    set_up.wait(lambda: set_up.pods_ready(ready), "engine pods Ready", stage.READY_S)
 
 
 def _record(
@@ -116,19 +102,20 @@ def _record(
 
 
 def _measure(
-    set_up: Stage, course: Course, writes: list[audit.Write], wanted: Wanted, began_s: float
+    set_up: Stage, play: Play, course: Course, began_s: float
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return the figures of this run, and a note for each that could not be measured."""
+    writes = play.writes()
     first_s = audit.first_plan_s(writes)
-    policy = wanted.scenario.services[0].policy.key
-    delays = audit.spec_to_scale_s(writes, policy)
+    delays = audit.spec_to_scale_s(writes, play.probe.key)
+    steps = [_step_to_scale_s(set_up, course, writes, policy) for policy in play.cast.priorities]
     measured = {
         "start_to_first_plan_s": None if first_s is None else first_s - began_s,
         "operator_peak_rss_mib": course.operator.peak_rss_bytes / 2**20 or None,
         "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
         "quiet_writes_per_minute": _quiet_rate(writes, course),
         "spec_change_to_scale_s": figures.quantile(delays, 0.99),
-        "load_step_scrape_to_scale_s": _step_to_scale_s(set_up, course, writes, policy),
+        "load_step_scrape_to_scale_s": max((step for step in steps if step is not None), default=None),
         "demo_s": time.time() - began_s,
     }
     return measured, {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}

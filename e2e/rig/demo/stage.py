@@ -22,15 +22,18 @@ import yaml
 
 from capstan.replay.pool import Node
 from rig import binaries, components, objects, prometheus
-from rig.controlplane import ControlPlane
+from rig.controlplane import PROGRAMS, ControlPlane
 from rig.nvml import build as nvml
 
 ROOT = Path(__file__).resolve().parents[3]
+PROFILES = ROOT / "policies" / "profiles"
+NEEDED = (*PROGRAMS, "prometheus", "helm")
 NAMESPACE = "capstan-system"
 RELEASE = "capstan"
 SCRAPE_S = 2
 WATCHDOG_S = 3  # contract: silence of 3 s while a cap is armed
 WAIT_S = 60
+READY_S = 90.0  # start-up is shortened to seconds; a machine that does other things at once needs longer
 GPU_PRESENT = "nvidia.com/gpu.present"  # what GPU feature discovery sets, and the chart's agent selects
 AGENT_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dagent"
 KEY_SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/capstan-agent-key"
@@ -96,7 +99,7 @@ class Stage:
         """Start the serving simulator and the Prometheus that finds its targets through it."""
         self.operator_port, self.power_port = components.free_ports(2)
         argv = [sys.executable, "-m", "rig.simulator", f"--kubeconfig={self.control.kubeconfig_of('simulator')}",
-                f"--dir={self.folder}", f"--profiles={ROOT / 'policies' / 'profiles'}",
+                f"--dir={self.folder}", f"--profiles={PROFILES}",
                 f"--extra-target=capstan-operator=127.0.0.1:{self.operator_port}",
                 f"--extra-target=capstan-power=127.0.0.1:{self.power_port}"]  # fmt: skip
         self.control.supervisor.start("simulator", argv, env=self._python_path())
@@ -236,6 +239,15 @@ class Stage:
 
     def _python_path(self) -> dict[str, str]:
         return {"PYTHONPATH": str(ROOT / "e2e")}
+
+
+def programs() -> dict[str, binaries.Binary]:
+    """Find or build every program.
+
+    Raises:
+        binaries.NotAvailable: Something cannot be had; one line says what to install.
+    """
+    return binaries.find(NEEDED)
 
 
 def open_stage(folder: Path, out: Path, say: Say, programs: Mapping[str, binaries.Binary]) -> Stage:

@@ -60,7 +60,9 @@ class Screen:
         """Show the newest scene."""
         if self._live is not None:
             self._live.update(panel(scene), refresh=True)
-        elif scene.tick.t_s - self._last_plain_s >= PLAIN_EVERY_S:
+        elif (
+            not self._last_plain_s <= scene.tick.t_s < self._last_plain_s + PLAIN_EVERY_S
+        ):  # the clock restarts with the load
             self._last_plain_s = scene.tick.t_s
             self.say(plain(scene))
 

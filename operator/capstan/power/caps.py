@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from capstan.power.ports import Document, NodePower
-from capstan.powercap.domains import ClassCaps, SafeSetting
+from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting
 
 LEASE_S = 4  # DESIGN 6: 4 s lease + 1 s tick + 3 s actuation and settling stay under promise P1's 10 s
 
@@ -68,6 +68,21 @@ def document(held: Held) -> Document:
         "metadata": {"name": held.wish.node},
         "spec": {"power": power},
     }
+
+
+NO_LIMIT = SafeSetting(clock_mhz=10_000, power_limit_w=100_000)
+"""Above any GPU: the setter clamps to what the device accepts, so this is stock."""
+
+
+def released(node: str) -> NodeWish:
+    """Return the wish of a node that no armed domain holds any more."""
+    return NodeWish(node, NO_CAPS, (), NO_LIMIT)
+
+
+def restricts(power: NodePower) -> bool:
+    """Return whether a stored `spec.power` holds a node below stock."""
+    stock = body(released(""))
+    return any(power.document.get(field) != stock[field] for field in ("caps", "safe") if field in power.document)
 
 
 class Ledger:

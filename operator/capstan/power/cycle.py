@@ -192,8 +192,16 @@ class Loop:
                 continue  # armed by an earlier leader and no node heard yet: what the node holds stays
             wish = caps.NodeWish(node, tightest(*(v.step.caps for v in over)), pods, safe)
             held[node] = self._ledger.hold(wish, scene.node_powers)
+        for node in self._released(frozenset(held), scene):
+            held[node] = self._ledger.hold(caps.released(node), scene.node_powers)
         self._ledger.forget(frozenset(held))
         self._held = held
+
+    def _released(self, armed: frozenset[str], scene: Scene) -> list[str]:
+        """Return nodes that hold caps of ours and are in no armed domain: only a NodeCap loosens them (promise P9)."""
+        holding = {node for node, power in scene.node_powers.items() if caps.restricts(power)} | self._held.keys()
+        known = {n for state in self._states.values() if state.armed and state.safe is None for n in scene.nodes}
+        return sorted(holding - armed - known)
 
     async def _write(self, verdicts: tuple[status.Verdict, ...], now_s: float) -> None:
         """Write NodeCaps and status that changed; a refusal is logged once a tick and tried again."""

@@ -221,7 +221,9 @@ def _dwelt(domain: Domain, memory: DomainMemory, now_s: float) -> bool:
 def _dwell_s(domain: Domain, memory: DomainMemory) -> float:
     """Return the wait before `memory.level` is released: its timer, backed off and spread."""
     timers = domain.timers
-    backed_off_s = min(timers.dwell_s * 2.0 ** min(memory.retrips, MAX_DOUBLINGS), max(timers.dwell_max_s, timers.dwell_s))
+    backed_off_s = min(
+        timers.dwell_s * 2.0 ** min(memory.retrips, MAX_DOUBLINGS), max(timers.dwell_max_s, timers.dwell_s)
+    )
     match memory.level:
         case Level.BRAKE:
             base_s = timers.brake_hold_s

@@ -46,16 +46,9 @@ class Actuator:
         """
         if view.targeted:
             return await self._act_on_targets(view, decision, running)
-        problem = template_problem(view)
-        if problem is not None:
-            return Outcome((problem,))
-        try:
-            pools = [(plan, await self._ensure_pool(view, plan)) for plan in decision.pools]
-            await self._ensure_front(view, live)
-        except ports.Refused as refused:
-            return Outcome((_not_ready(Type.ENGINE_READY, refused),))
-        ready = Condition(Type.ENGINE_READY, True, Reason.PAUSED if view.policy.paused else Reason.APPLIED)
-        return await self._scale_all(view, pools, decision.replicas_reason, running, (ready,))
+        pools, engine, refused = await self._ensure(view, decision, live)
+        done = await self._scale_all(view, pools, decision.replicas_reason, running, (engine,))
+        return replace(done, refused=(*refused, *done.refused))
 
     async def release(self, raw: Manifest, pools: tuple[Pool, ...]) -> None:
         """Give a deleted policy's targets back as they were found, then let the policy go.
@@ -99,6 +92,26 @@ class Actuator:
         self._plans[plan.node] = plan
         return ""
 
+    async def _ensure(
+        self, view: View, decision: PolicyDecision, live: Mapping[str, str]
+    ) -> tuple[list[tuple[PoolPlan, Pool]], Condition, tuple[Condition, ...]]:
+        """Apply what a policy owns; return the pools to scale, EngineReady, and what was refused now.
+
+        What serves goes on being scaled: a refused edit, or a Service that we may not write, is said and costs no SLO.
+        """
+        served = [(plan, pool) for plan in decision.pools if (pool := view.pool(plan.pool, plan.tp)) is not None]
+        problem = template_problem(view)
+        if problem is not None:
+            return served, problem, ()
+        try:
+            served = [(plan, await self._ensure_pool(view, plan)) for plan in decision.pools]
+            await self._ensure_front(view, live)
+        except ports.Refused as refused:
+            said = _said(Type.ENGINE_READY, refused)
+            return served, said, () if refused.resting else (said,)
+        reason = Reason.PAUSED if view.policy.paused else Reason.APPLIED
+        return served, Condition(Type.ENGINE_READY, True, reason), ()
+
     async def _ensure_pool(self, view: View, plan: PoolPlan) -> Pool:
         """Return the planned pool with its Deployment applied, as new as this cycle knows it."""
         found = view.pool(plan.pool, plan.tp) or missing_pool(view.raw, plan.pool, plan.tp)
@@ -124,7 +137,7 @@ class Actuator:
         try:
             await self._hold(view)
         except ports.Refused as refused:
-            return Outcome((found, _not_ready(Type.READY, refused)))
+            return _stopped((found,), refused)
         held = names.RELEASE_FINALIZER in targets.finalizers(view.raw)
         pools = [
             (plan, pool)
@@ -157,7 +170,7 @@ class Actuator:
                 done = await self._scale(view, plan, pool, reason, running)
             except ports.Refused as refused:
                 if refused.refusal is not ports.Refusal.CONFLICT:  # a conflict: it moved on, and so does the next cycle
-                    return Outcome((*conditions, conflict, _not_ready(Type.PROGRESSING, refused)), tuple(scaled))
+                    return _stopped((*conditions, conflict), refused, tuple(scaled))
                 continue
             if done is not None:
                 scaled.append(done)
@@ -228,11 +241,18 @@ def cost_document(pod: Pod, cost: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
 
 
-def _not_ready(kind: Type, refused: ports.Refused) -> Condition:
+def _stopped(found: tuple[Condition, ...], refused: ports.Refused, scaled: tuple[Scaled, ...] = ()) -> Outcome:
+    """Return the outcome of a turn that a refusal ended."""
+    said = _said(Type.PROGRESSING, refused)
+    return Outcome((*found, said), scaled, () if refused.resting else (said,))
+
+
+def _said(kind: Type, refused: ports.Refused) -> Condition:
+    """Return a refusal in the server's own words."""
     reason = {
         ports.Refusal.REJECTED: Reason.INVALID_TEMPLATE if kind is Type.ENGINE_READY else Reason.API_REJECTED,
         ports.Refusal.DENIED: Reason.API_DENIED,
         ports.Refusal.UNAVAILABLE: Reason.PENDING,
         ports.Refusal.CONFLICT: Reason.PENDING,
     }[refused.refusal]
-    return Condition(kind, False, reason, str(refused))
+    return Condition(kind, kind is Type.PROGRESSING, reason, str(refused))

@@ -86,7 +86,7 @@ class Applier:
     def _still_refused(self, key: str, content: str) -> None:
         refused = self._refused.get(key)
         if refused and refused.content == content and self._now_s() - refused.at_s < RETRY_S:
-            raise refused.error
+            raise ports.Refused(refused.error.refusal, str(refused.error), resting=True)
 
 
 def _owner_uid(raw: Manifest) -> str:

@@ -202,9 +202,8 @@ class Cycle:
         known = {c.type for c in found}
         if conditions.Type.PROGRESSING not in known:
             found = (*found, findings.progressing(view, decided))
-        for c in outcome.conditions:
-            if c.bad or c.type is conditions.Type.PROGRESSING:
-                self._refuse("replicas", c.reason.value, f"{view.key}: {c.message}")
+        for c in outcome.refused:
+            self._refuse("replicas", c.reason.value, f"{view.key}: {c.message}")
         ready = findings.ready(view, decided, outcome.conditions)
         return status.News(view, case.seen, decided, (ready, *found), outcome.scaled)
 

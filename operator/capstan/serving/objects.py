@@ -156,14 +156,16 @@ def _template(engine: Manifest, selector: dict[str, str], tp: int) -> Document:
     spec = dict(manifest.mapping(template, "spec"))
     containers = [dict(c) for c in manifest.items(spec, "containers")]
     index = _engine_index(engine)
-    if index is not None:
-        containers[index] = _engine(containers[index], tp)
     spec["containers"] = containers
     spec.setdefault("terminationGracePeriodSeconds", GRACE_SECONDS)
+    # The API server refuses a sleep that is not shorter than the grace, and a tenant's grace may be short.
+    sleep_s = min(PRE_STOP_SECONDS, (manifest.number(spec, "terminationGracePeriodSeconds") or 0) - 1)
+    if index is not None:
+        containers[index] = _engine(containers[index], tp, sleep_s)
     return {"metadata": metadata, "spec": spec}
 
 
-def _engine(container: Document, tp: int) -> Document:
+def _engine(container: Document, tp: int, sleep_s: int) -> Document:
     others = [dict(e) for e in manifest.items(container, "env") if e.get("name") != names.TP_ENV]
     # First in the list: a variable can refer only to those before it.
     env = [{"name": names.TP_ENV, "value": str(tp)}, *others]
@@ -175,5 +177,7 @@ def _engine(container: Document, tp: int) -> Document:
     else:
         resources.pop("requests", None)
     lifecycle = dict(manifest.mapping(container, "lifecycle"))
-    lifecycle.setdefault("preStop", {"sleep": {"seconds": PRE_STOP_SECONDS}})
-    return {**container, "env": env, "resources": resources, "lifecycle": lifecycle}
+    if sleep_s > 0:
+        lifecycle.setdefault("preStop", {"sleep": {"seconds": sleep_s}})
+    held = {"env": env, "resources": resources, **({"lifecycle": lifecycle} if lifecycle else {})}
+    return {**container, **held}

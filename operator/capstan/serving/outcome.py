@@ -23,7 +23,8 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What acting for one policy came to."""
+    """What acting for one policy came to. `refused` holds the words of writes that were tried and not done."""
 
     conditions: tuple[Condition, ...]
     scaled: tuple[Scaled, ...] = ()
+    refused: tuple[Condition, ...] = ()

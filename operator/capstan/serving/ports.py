@@ -26,11 +26,12 @@ class Refusal(StrEnum):
 
 
 class Refused(Exception):  # noqa: N818 - the field's word: a write is refused
-    """A write was not done. `str()` is the server's own message."""
+    """A write was not done. `str()` is the server's own message; `resting`: it was not even tried again yet."""
 
-    def __init__(self, refusal: Refusal, message: str) -> None:
+    def __init__(self, refusal: Refusal, message: str, *, resting: bool = False) -> None:
         super().__init__(message)
         self.refusal = refusal
+        self.resting = resting
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,127 @@
+"""Sums from pods to a policy, and quantiles from summed buckets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan.model.reading import Histogram, PodReading, merged, pooled, quantile_s
+
+INF = math.inf
+
+
+def pod(name: str, **fields: object) -> PodReading:
+    return PodReading("llm", name, **fields)  # type: ignore[arg-type]  # a builder
+
+
+@pytest.mark.parametrize(
+    ("counts", "ratio", "expected"),
+    [
+        ((0, 100, 100), 0.5, 0.75),  # all in (0.5, 1]: half way
+        ((50, 100, 100), 0.5, 0.5),  # exactly on an edge
+        ((100, 100, 100), 0.99, 0.495),  # the first bucket begins at 0
+        ((0, 98, 100), 0.99, 1.0),  # above the last finite edge: at least that edge
+        ((0, 0, 0), 0.99, None),
+        ((0, 0, 5), 0.99, 1.0),  # all above
+    ],
+    ids=["inside a bucket", "on an edge", "first bucket", "above the last edge", "nothing", "everything above"],
+)
+def test_a_quantile_is_linear_inside_its_bucket(
+    counts: tuple[float, ...], ratio: float, expected: float | None
+) -> None:
+    found = quantile_s(Histogram((0.5, 1.0, INF), counts), ratio)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_histogram_without_a_finite_edge_says_nothing() -> None:
+    assert quantile_s(Histogram((INF,), (5.0,)), 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("edges", "counts", "says"),
+    [
+        ((), (), "at least one"),
+        ((1.0, INF), (1.0,), "one count per edge"),
+        ((1.0, 2.0), (1.0, 2.0), "end in inf"),
+        ((2.0, 1.0, INF), (1.0, 1.0, 1.0), "rise"),
+        ((1.0, INF), (-1.0, 1.0), "negative"),
+        ((1.0, INF), (1.0, math.nan), "not finite"),
+    ],
+)
+def test_what_is_no_histogram_is_refused(edges: tuple[float, ...], counts: tuple[float, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Histogram(edges, counts)
+
+
+def test_pods_are_summed_and_means_are_weighted_by_requests() -> None:
+    busy = pod("a", sample_requests=90, finished_prompt_tokens=90_000, finished_output_tokens=9_000, arrival_rps=3)
+    idle = pod("b", sample_requests=10, finished_prompt_tokens=1_000, finished_output_tokens=5_000, arrival_rps=1)
+    together = pooled([busy, idle], percentile_ratio=0.99)
+    assert together.arrival_rps == 4
+    assert together.prompt_tokens == 910  # (90,000 + 1,000) / 100
+    assert together.output_tokens == 140
+
+
+def test_the_slow_pod_decides_the_quantile_not_the_mean_of_quantiles() -> None:
+    """90 fast and 10 slow: p99 lies among the slow ones."""
+    fast = pod("a", ttft=Histogram((0.5, 1.0, 2.0, INF), (90, 90, 90, 90)))
+    slow = pod("b", ttft=Histogram((0.5, 1.0, 2.0, INF), (0, 0, 10, 10)))
+    together = pooled([fast, slow], percentile_ratio=0.99)
+    assert together.ttft_s == pytest.approx(1.9)  # rank 99 is 9/10 of the way from 1 to 2
+
+
+def test_what_no_pod_has_is_none_and_what_one_has_is_kept() -> None:
+    together = pooled([pod("a", running=2.0, age_s=3.0), pod("b", age_s=40.0)], percentile_ratio=0.99)
+    assert (together.running, together.waiting, together.ttft_s, together.power_w) == (2.0, None, None, None)
+    assert together.age_s == 40.0, "the oldest pod's"
+    assert pooled([], percentile_ratio=0.99).age_s is None
+
+
+def test_no_finished_request_is_no_mean_and_not_zero() -> None:
+    together = pooled([pod("a", sample_requests=0.0, finished_prompt_tokens=0.0)], percentile_ratio=0.99)
+    assert (together.prompt_tokens, together.sample_requests) == (None, None)
+
+
+def test_different_buckets_are_added_over_the_union_of_their_edges() -> None:
+    """A rolling change of --custom-histogram-buckets: 10 in (0, 1] count as 5 within 0.5."""
+    coarse, fine = Histogram((1.0, INF), (10, 10)), Histogram((0.5, 1.0, INF), (4, 8, 8))
+    assert merged([coarse, None, fine]) == Histogram((0.5, 1.0, INF), (9, 18, 18))
+    assert merged([None]) is None
+
+
+COUNTS = st.lists(st.floats(0, 1e6), min_size=4, max_size=4).map(
+    lambda rises: tuple(sum(rises[: i + 1]) for i in range(4))
+)
+
+
+@given(COUNTS, st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+def test_a_higher_quantile_is_never_lower_and_stays_inside_the_edges(
+    counts: tuple[float, ...], one: float, other: float
+) -> None:
+    histogram = Histogram((0.1, 0.5, 2.0, INF), counts)
+    low, high = quantile_s(histogram, min(one, other)), quantile_s(histogram, max(one, other))
+    if low is None or high is None:
+        assert low is high is None
+    else:
+        assert 0 <= low <= high * (1 + 1e-9) <= 2.0 * (1 + 1e-9)
+
+
+@given(COUNTS, COUNTS, st.floats(0.01, 1.0))
+def test_a_sum_of_two_lies_between_them(one: tuple[float, ...], other: tuple[float, ...], ratio: float) -> None:
+    edges = (0.1, 0.5, 2.0, INF)
+    parts = [quantile_s(Histogram(edges, counts), ratio) for counts in (one, other)]
+    both = merged([Histogram(edges, one), Histogram(edges, other)])
+    assert both is not None
+    known = [part for part in parts if part is not None]
+    found = quantile_s(both, ratio)
+    if known and found is not None:
+        assert min(known) * (1 - 1e-6) - 1e-9 <= found <= max(known) * (1 + 1e-6) + 1e-9
+
+
+@given(COUNTS, st.floats(0, 3))
+def test_within_never_exceeds_the_total(counts: tuple[float, ...], limit_s: float) -> None:
+    histogram = Histogram((0.1, 0.5, 2.0, INF), counts)
+    assert 0 <= histogram.within(limit_s) <= histogram.total * (1 + 1e-9)
