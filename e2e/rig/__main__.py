@@ -86,6 +86,24 @@ def build_command(names: tuple[str, ...]) -> None:
         click.echo(binary)
 
 
+@main.command("demo", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def demo_command(args: tuple[str, ...]) -> None:
+    """Play the demo: a real control plane, a simulated fleet, a trace, a verdict."""
+    from rig.demo.command import command  # matplotlib and rich are not needed to start a rig
+
+    command.main(args=list(args), prog_name="rig demo")
+
+
+@main.command("bench", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def bench_command(args: tuple[str, ...]) -> None:
+    """Print the figures of the last demo and of this machine."""
+    from rig.bench import command
+
+    command.main(args=list(args), prog_name="rig bench")
+
+
 def _keep(folder: Path, programs: dict[str, binaries.Binary], *, with_prometheus: bool) -> None:
     """Run the rig until a signal comes or a component ends."""
     process.exit_on_signals()

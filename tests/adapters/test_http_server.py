@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -21,7 +22,11 @@ async def address() -> AsyncIterator[str]:
     async def echo(request: http.Request) -> http.Response:
         return http.Response.json(200, {"token": request.bearer, "body": request.body.decode()})
 
-    table = metrics.routes(made, healthy=lambda: True, ready=lambda: False, more={("POST", "/echo"): echo})
+    async def broken(_: http.Request) -> http.Response:
+        raise RuntimeError("a bug")
+
+    more = {("POST", "/echo"): echo, ("GET", "/broken"): broken}
+    table = metrics.routes(made, healthy=lambda: True, ready=lambda: False, more=more)
     server = await http.serve("127.0.0.1", 0, table)
     host, port = http.bound(server)
     yield f"http://{host}:{port}"
@@ -84,6 +89,32 @@ async def test_a_slow_drip_is_cut_off(address: str, monkeypatch: pytest.MonkeyPa
     writer.write(b"GET /healthz")
     assert b"408" in (await reader.read()).split(b"\r\n")[0]
     writer.close()
+
+
+async def test_a_bug_in_a_handler_is_answered_and_logged(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{address}/broken")).status_code == 500
+        assert (await client.get(f"{address}/healthz")).status_code == 200
+    assert "a bug" in caplog.text
+
+
+async def test_a_reader_that_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 MiB do not fit into the sockets' buffers, so the answer waits for its reader."""
+    monkeypatch.setattr(http, "SEND_S", 0.1)
+
+    async def large(_: http.Request) -> http.Response:
+        return http.Response(200, b"x" * (64 * 1024 * 1024))
+
+    server = await http.serve("127.0.0.1", 0, {("GET", "/"): large})
+    reader, writer = await asyncio.open_connection(*http.bound(server), limit=1024)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await asyncio.sleep(0.3)
+    assert len(await reader.read()) < 64 * 1024 * 1024, "the rest was given up"
+    writer.close()
+    with suppress(ConnectionResetError):
+        await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
 
 
 def test_absent_is_absent_and_never_zero() -> None:

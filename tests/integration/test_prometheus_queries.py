@@ -1,4 +1,4 @@
-"""What the queries of a cycle mean to a real Prometheus: promtool evaluates them on series of our own, second by second."""
+"""What the queries of a cycle mean to a real Prometheus: promtool evaluates them on series of our own."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_matcher_keeps_other_clusters_out(promtool: Path, tmp_path: Path) -> N
 
 
 def test_every_pod_has_its_newest_tpot_name_and_no_edge_of_another(promtool: Path, tmp_path: Path) -> None:
-    """vLLM 0.33 has both the per-request and the per-token family, with other edges; 0.10 only an old name."""
+    """Version 0.33 has both the per-request and the per-token family, with other edges; 0.10 only an old name."""
     scrapes = Scrapes()
     for edge, rate in (("0.05", 5), ("0.1", 10), ("+Inf", 10)):
         scrapes.add("vllm:request_time_per_output_token_seconds_bucket", {**POD, "le": edge}, f"0+{rate}x60")

@@ -160,21 +160,30 @@ async def _split(answer: httpx.Response, what: str) -> AsyncGenerator[bytes]:
 def _error(answer: httpx.Response, content: bytes) -> errors.AdapterError:
     """Translate a status, with the server's own message."""
     status = answer.status_code
-    message = _message(content) or f"HTTP {status}"
+    message, fields = _message(content)
+    message = message or f"HTTP {status}"
     if message.startswith(UNKNOWN_FIELD):
         return errors.Rejected(message)
+    if "metadata.uid" in fields:
+        return errors.Conflict(f"the object was replaced by another of the same name: {message}")
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         after = answer.headers.get("retry-after", "")
         return errors.Unavailable(message, retry_after_s=float(after) if after.isdecimal() else None)
     return _BY_STATUS.get(status, errors.Rejected)(message)
 
 
-def _message(content: bytes) -> str:
+def _message(content: bytes) -> tuple[str, frozenset[str]]:
+    """Return the words of a Status, and the fields that it names as causes; empty where it is none."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
-        return ""
-    return str(found.get("message", "")) if isinstance(found, dict) else ""
+        return "", frozenset()
+    if not isinstance(found, dict):
+        return "", frozenset()
+    details = found.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    named = (cause.get("field") for cause in causes or () if isinstance(cause, dict))
+    return str(found.get("message", "")), frozenset(str(field) for field in named)
 
 
 def _text(problem: Exception) -> str:

@@ -1,0 +1,160 @@
+"""The setter process on the real fake libnvidia-ml, through the real nvidia-ml-py: verbs, refusals, the watchdog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+
+from support import agent as node
+
+UUIDS = ("GPU-aaaa", "GPU-bbbb")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake libnvidia-ml.so.1, built once."""
+    try:
+        return node.library(tmp_path_factory.mktemp("nvml"))
+    except RuntimeError as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Iterator[node.state.State]:
+    """Two H100s."""
+    made = node.state.State.create(tmp_path / "nvml.state", UUIDS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def socket(driver: Path, gpus: node.state.State, tmp_path: Path) -> Iterator[Path]:
+    """A running setter with a kubelet whose pod chat-1 holds the first GPU, one entry per device id."""
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: POD_LIST)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler}),))
+    server.add_insecure_port(f"unix://{tmp_path}/kubelet.sock")
+    server.start()
+    path = tmp_path / "s.sock"
+    args = (
+        "setter",
+        "--socket",
+        str(path),
+        "--pod-resources-socket",
+        f"{tmp_path}/kubelet.sock",
+        "--min-clock-mhz",
+        "600",
+    )
+    with node.process(*args, env=node.environment(driver, tmp_path / "nvml.state")):
+        node.until(path.exists)
+        yield path
+    server.stop(None)
+
+
+def field(number: int, payload: bytes) -> bytes:
+    """One length-delimited protobuf field (short)."""
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+def entry(uuid: str) -> bytes:
+    return field(2, field(1, b"nvidia.com/gpu") + field(2, uuid.encode()))
+
+
+POD_LIST = field(
+    1, field(1, b"chat-1") + field(2, b"llm") + field(3, field(1, b"engine") + entry(UUIDS[0]) + entry("GPU-x"))
+)
+
+
+def test_a_clock_is_a_cap_on_the_grid_and_never_a_pin(socket: Path, gpus: node.state.State) -> None:
+    assert node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1416)["megahertz"] == 1410
+    assert gpus.caps(0).clock_cap_mhz == 1410
+    assert gpus.caps(1).clock_cap_mhz is None
+    assert node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=None) == {"ok": True}
+    assert gpus.caps(0).clock_cap_mhz is None
+
+
+def test_identical_writes_reach_the_driver_once(socket: Path, gpus: node.state.State) -> None:
+    for _ in range(5):
+        node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1410)
+    assert gpus.writes(0).clock == 1
+    node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1410, again=True)
+    assert gpus.writes(0).clock == 2
+
+
+def test_a_limit_is_read_back_and_held_within_the_device(socket: Path, gpus: node.state.State) -> None:
+    assert node.ask(socket, verb="limit", uuid=UUIDS[1], watts=450)["watts"] == 450
+    assert gpus.caps(1).power_limit_w == 450
+    refused = node.ask(socket, verb="limit", uuid=UUIDS[1], watts=50)
+    assert refused["error"] == "NotEnforced", "200 W is the least that an H100 accepts: it must not pass for 50"
+
+
+def test_the_admins_floor_holds(socket: Path, gpus: node.state.State) -> None:
+    node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=345)
+    assert gpus.caps(0).clock_cap_mhz == 600
+
+
+def test_every_device_entry_counts(socket: Path) -> None:
+    found = node.ask(socket, verb="devices")["devices"]
+    assert found == {uuid: {"namespace": "llm", "name": "chat-1"} for uuid in (UUIDS[0], "GPU-x")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"verb": "explode"}, "UnknownVerb"),
+        ({"verb": "clock", "uuid": "GPU-zzzz", "megahertz": 1410}, "UnknownGPU"),
+        ({"verb": "clock", "megahertz": 1410}, "Malformed"),
+        ({"verb": "clock", "uuid": UUIDS[0], "megahertz": -5}, "Malformed"),
+        ({"verb": "clock", "uuid": UUIDS[0], "megahertz": "fast"}, "Malformed"),
+        ({"verb": "limit", "uuid": UUIDS[0], "watts": 0}, "Malformed"),
+    ],
+)
+def test_nonsense_is_refused_and_nothing_is_written(
+    socket: Path, gpus: node.state.State, asked: dict[str, object], error: str
+) -> None:
+    assert node.ask(socket, **asked)["error"] == error
+    assert (gpus.writes(0).clock, gpus.writes(0).limit) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "word"), [(4, "NoPermission"), (3, "NotSupported"), (15, "GPUIsLost"), (10, "Timeout"), (999, "Unknown")]
+)
+def test_a_driver_error_is_one_word_and_leaves_the_other_gpu_alone(
+    socket: Path, gpus: node.state.State, code: int, word: str
+) -> None:
+    gpus.script_error(0, node.state.Call.SET_LOCKED_CLOCKS, code)
+    assert node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1410)["error"] == word
+    assert node.ask(socket, verb="clock", uuid=UUIDS[1], megahertz=1410)["ok"] is True
+
+
+def test_loosening_is_rate_limited_and_tightening_is_not(socket: Path, gpus: node.state.State) -> None:
+    for mhz in (1410, 1500, 1200):
+        node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=mhz)
+    assert gpus.caps(0).clock_cap_mhz == 1200
+    assert node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1800)["error"] == "RateLimited"
+
+
+def test_a_silent_agent_ends_in_the_safe_setting(socket: Path, gpus: node.state.State) -> None:
+    node.ask(socket, verb="clock", uuid=UUIDS[1], megahertz=900)
+    node.ask(socket, verb="safe", megahertz=1110, watts=400)
+    node.until(lambda: gpus.caps(0).power_limit_w == 400, timeout_s=5)
+    assert gpus.caps(0).clock_cap_mhz == 1110
+    assert gpus.caps(1).clock_cap_mhz == 900, "the watchdog only tightens"
+
+
+def test_a_node_without_a_safe_setting_is_left_alone_when_the_agent_goes(socket: Path, gpus: node.state.State) -> None:
+    node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1410)
+    node.ask(socket, verb="safe", megahertz=None, watts=None)
+    with pytest.raises(AssertionError):
+        node.until(lambda: gpus.caps(0).clock_cap_mhz != 1410, timeout_s=3.6)
+
+
+def test_reset_gives_the_node_back(socket: Path, gpus: node.state.State) -> None:
+    node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1410)
+    node.ask(socket, verb="limit", uuid=UUIDS[0], watts=450)
+    assert node.ask(socket, verb="reset") == {"ok": True}
+    assert (gpus.caps(0).clock_cap_mhz, gpus.caps(0).power_limit_w) == (None, 700)

@@ -1,0 +1,57 @@
+"""A node for tests: the fake driver behind real setter and agent processes, and a kubelet that knows the owners."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rig.nvml import build, state
+
+
+def until(check: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait until `check`, or fail."""
+    end_s = time.monotonic() + timeout_s
+    while not check():
+        assert time.monotonic() < end_s, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def environment(library: Path, nvml_state: Path) -> dict[str, str]:
+    """The environment in which nvidia-ml-py finds the fake driver."""
+    return {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "CAPSTAN_FAKE_NVML_STATE": str(nvml_state)}
+
+
+@contextmanager
+def process(*args: str, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `capstan …` and end it."""
+    made = subprocess.Popen([sys.executable, "-m", "capstan", *args], env=env)
+    try:
+        yield made
+    finally:
+        made.kill()
+        made.wait()
+
+
+def ask(path: Path, **asked: object) -> dict[str, object]:
+    """Ask the setter one line, as the agent does."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(5)
+        peer.connect(str(path))
+        peer.sendall(json.dumps(asked).encode() + b"\n")
+        answer: dict[str, object] = json.loads(peer.makefile().readline())
+        return answer
+
+
+def library(folder: Path) -> Path:
+    """Build the fake driver once per folder."""
+    return build.build(folder)
+
+
+__all__ = ["ask", "environment", "library", "process", "state", "until"]
