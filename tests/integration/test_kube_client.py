@@ -104,13 +104,27 @@ async def test_a_cache_follows_what_happens_and_survives_an_odd_character(client
 
 
 async def test_a_watch_that_the_server_refuses_ends_at_once(client: KubeClient) -> None:
-    """A server that was restored from a backup knows no such version; the cache lists again."""
     with pytest.raises(errors.AdapterError):
         async for _ in client.watch(resources.NODES, "nonsense"):
             pass
-    with pytest.raises(errors.AdapterError, match="Too large resource version"):
-        async for _ in client.watch(resources.NODES, "999999999"):
-            pass
+
+
+async def test_a_quiet_watch_ends_by_itself_and_goes_on_without_a_new_list(
+    client: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server sends no bookmarks for a resource of which nothing was written since it started."""
+    monkeypatch.setattr(kube_client, "WATCH_S", 1)
+    seen: list[str] = []
+    pages = client.pages
+    monkeypatch.setattr(client, "pages", lambda *scope: seen.append("list") or pages(*scope))
+    cache = Reflector(client, resources.AUTOSCALERS, name_of)
+    task = asyncio.create_task(cache.run())
+    await asyncio.wait_for(cache.synced.wait(), 5)
+    await asyncio.sleep(3.5)
+    assert cache.age_s < 2.2
+    assert seen == ["list"]
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_what_the_server_does_not_know_is_not_found(client: KubeClient) -> None:

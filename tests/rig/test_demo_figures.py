@@ -119,8 +119,8 @@ def test_the_bench_reads_pytests_record(tmp_path: Path) -> None:
 
 
 def test_the_delays_are_told_in_one_line() -> None:
-    assert "none of 20" in bench.told([], 20)
-    assert "p50 0.200 s, p99 0.300 s" in bench.told([0.1, 0.2, 0.3], 20)
+    assert "none of 20" in bench.told("spec change", [], 20)
+    assert "p50 0.200 s, p99 0.300 s" in bench.told("spec change", [0.1, 0.2, 0.3], 20)
 
 
 def test_prometheus_away_is_a_missing_figure() -> None:

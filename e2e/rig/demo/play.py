@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from capstan.model.policy import Policy
 from capstan.replay.record import Mark, Tick
 from capstan.replay.scenario import Scenario
 from rig import process
-from rig.demo import audit, figures, looks, outcomes, ticks
+from rig.demo import audit, figures, looks, outcomes, probe, ticks
 from rig.demo.looks import Look
 from rig.demo.stage import Stage
 from rig.demo.view import Scene, Screen
@@ -42,7 +43,7 @@ class Course:
     start_s: float = 0.0
     end_s: float = 0.0
     quiet: tuple[float, float] | None = None
-    probed: bool = False
+    load_steps_s: list[float] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     operator: figures.ProcessMeter = field(default_factory=figures.ProcessMeter)
@@ -97,6 +98,7 @@ class Play:
         self._load()
         if not self._off:
             self._change_spec()
+            self._step_load()
         self._tally.close()
         self._truth.close()
         return self.course
@@ -115,13 +117,8 @@ class Play:
         self.course.quiet = (since_s, time.time())
 
     def _since_last_write_s(self) -> float:
-        last_s = audit.last_write_s(self.writes())
+        last_s = audit.last_write_s(probe.writes(self._stage))
         return 0.0 if last_s is None else time.time() - last_s
-
-    def writes(self) -> list[audit.Write]:
-        """Return every write of the run so far."""
-        with self._stage.control.audit_log.open() as log:
-            return audit.read(log)
 
     # --- the trace ---------------------------------------------------------------------------------
 
@@ -147,8 +144,7 @@ class Play:
                 kill_at_s = float("inf")
                 self._kill_operator()
         course.end_s = time.time()
-        self._stage.control.supervisor.stop("load")
-        del self._stage.control.supervisor.children["load"]  # it ended as it should: nobody needs to be told
+        self._stage.forget("load")
 
     def _start_load(self, requests: Path, start_s: float) -> None:
         argv = [sys.executable, "-m", "rig.load", f"--kubeconfig={self._stage.control.kubeconfig}",
@@ -177,14 +173,16 @@ class Play:
         """Raise minReplicas of the smallest policy above what it has: the time to the scale write is a figure."""
         policy = self.probe
         wanted = min((self._desired(policy.key) or policy.bounds.min_replicas) + 1, policy.bounds.max_replicas)
-        namespace, _, name = policy.key.partition("/")
-        self._screen.say(f"One spec change: {policy.key} shall have at least {wanted} replicas.")
-        patch = {"spec": {"bounds": {"minReplicas": wanted}}}
-        self._stage.patch("servingpolicy", name, patch, f"--namespace={namespace}")
-        self.course.probed = True
-        deadline_s = time.monotonic() + PROBE_WAIT_S
-        while time.monotonic() < deadline_s and not audit.spec_to_scale_s(self.writes(), policy.key):
-            self._second("spec change")
+        self._screen.say(f"The trace is over. One spec change: {policy.key} shall have at least {wanted} replicas.")
+        probe.raise_minimum(self._stage, policy.key, wanted)
+        rest = functools.partial(self._second, "spec change")
+        probe.await_scale(self._stage, policy.key, count=1, timeout_s=PROBE_WAIT_S, rest=rest)
+
+    def _step_load(self) -> None:
+        """Send one burst to the same policy: the time from the scrape that shows it to the scale write is a figure."""
+        self._screen.say(f"One burst of {probe.BURST} requests to {self.probe.key}, outside the scored trace.")
+        rest = functools.partial(self._second, "load step")
+        self.course.load_steps_s = probe.load_steps(self._stage, [self.probe.key], rest)
 
     def _desired(self, policy: str) -> int | None:
         seen = self.course.looks[-1].policies if self.course.looks else ()
@@ -235,7 +233,7 @@ class Play:
         """Raise for a child that ended on its own; the load may, and a killed operator is started again."""
         supervisor = self._stage.control.supervisor
         for name, child in list(supervisor.children.items()):
-            if child.alive or name == "load":
+            if child.alive or name in {"load", "bursts"}:
                 continue
             if name == "operator" and any("killed" in mark.text for mark in self.course.marks):
                 self._stage.start_operator()

@@ -14,10 +14,12 @@ from capstan.replay import provision
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from rig import binaries
-from rig.demo import audit, collect, figures, manifests, promql, stage
+from rig.demo import audit, collect, figures, manifests, probe, stage
 from rig.demo.play import Course, Play
 from rig.demo.stage import ROOT, Stage
 from rig.demo.view import Screen
+
+LEFT_BY_A_RUN = ("decisions.jsonl", "figures.json", "outcomes.jsonl", "ticks.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *,
     Raises:
         process.ChildError, RuntimeError: A part ended or did not come up; the logs are under `wanted.out`.
     """
+    for name in LEFT_BY_A_RUN:  # what an earlier run left would be appended to, or taken for this one's
+        (wanted.out / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="capstan-demo-"))  # short: Unix sockets below it have 107 bytes
     set_up = None
     finished = False
@@ -105,17 +109,16 @@ def _measure(
     set_up: Stage, play: Play, course: Course, began_s: float
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return the figures of this run, and a note for each that could not be measured."""
-    writes = play.writes()
+    writes = probe.writes(set_up)
     first_s = audit.first_plan_s(writes)
     delays = audit.spec_to_scale_s(writes, play.probe.key)
-    steps = [_step_to_scale_s(set_up, course, writes, policy) for policy in play.cast.priorities]
     measured = {
         "start_to_first_plan_s": None if first_s is None else first_s - began_s,
         "operator_peak_rss_mib": course.operator.peak_rss_bytes / 2**20 or None,
         "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
         "quiet_writes_per_minute": _quiet_rate(writes, course),
         "spec_change_to_scale_s": figures.quantile(delays, 0.99),
-        "load_step_scrape_to_scale_s": max((step for step in steps if step is not None), default=None),
+        "load_step_scrape_to_scale_s": figures.quantile(course.load_steps_s, 0.99),
         "demo_s": time.time() - began_s,
     }
     return measured, {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}
@@ -125,7 +128,7 @@ NOT_SEEN = {
     "start_to_first_plan_s": "the operator wrote neither replicas nor a clock plan",
     "quiet_writes_per_minute": "the run ended before the quiet span",
     "spec_change_to_scale_s": "no scale write followed the spec change in time",
-    "load_step_scrape_to_scale_s": "the load of this trace called for no replica more, or Prometheus did not answer",
+    "load_step_scrape_to_scale_s": "the burst was served without another replica, or Prometheus did not answer",
 }
 
 
@@ -134,15 +137,3 @@ def _quiet_rate(writes: list[audit.Write], course: Course) -> float | None:
         return None
     since_s, until_s = course.quiet
     return 60 * len(audit.quiet_writes(writes, since_s, until_s)) / (until_s - since_s)
-
-
-def _step_to_scale_s(set_up: Stage, course: Course, writes: list[audit.Write], policy: str) -> float | None:
-    """Return the time from the scrape that first shows the load to the first scale write after it."""
-    name = policy.rpartition("/")[2]
-    rise_s = promql.first_rise_s(
-        set_up.prometheus_url, pod_prefix=f"{name}-tp", since_s=course.start_s, until_s=course.end_s
-    )
-    if rise_s is None:
-        return None
-    scales = [w.received_s for w in audit.scale_writes(writes, policy) if rise_s <= w.received_s <= course.end_s]
-    return min(scales) - rise_s if scales else None

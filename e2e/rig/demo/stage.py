@@ -181,6 +181,11 @@ class Stage:
         self.control.supervisor.start("power", argv)
         self.say("  capstan power, every second; both with their ServiceAccounts' rights and no more")
 
+    def forget(self, name: str) -> None:
+        """End a process that is no longer needed, so that nobody is alarmed by its absence."""
+        self.control.supervisor.stop(name)
+        del self.control.supervisor.children[name]
+
     def start_operator(self) -> None:
         """Start the operator, or a new one where the last was killed."""
         self.control.supervisor.start("operator", [*self._operator, f"--identity=rig-{time.time_ns()}"])

@@ -17,7 +17,7 @@ from capstan.model.plan import Decision, PolicyDecision
 from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.model.workload import Request
-from capstan.powercap import domains, step
+from capstan.powercap import domains, safety, step
 from capstan.replay import telemetry
 from capstan.replay.plant import Plant, Watts
 from capstan.replay.pool import Pool, Seats
@@ -46,10 +46,12 @@ class Served:
 
     @property
     def key(self) -> str:
+        """Return the policy's key."""
         return self.service.policy.key
 
     @property
     def observed(self) -> PoolObserved:
+        """Return the pool as the API server would show it."""
         pool = self.pool
         return PoolObserved(
             pool=decide.POOL,
@@ -155,7 +157,7 @@ class _Replay:
         for served in self._served:
             gauges = telemetry.Gauges(served.pool.running, served.pool.waiting, served.second_j)
             served.log.gauged(now_s, gauges)
-        self._cut_budgets(now_s)
+        self._cut_budgets(now_s, watts)
         for guarded in self._guarded:
             samples = self._plant.samples(guarded.domain, watts)
             guarded.last = step.step(guarded.domain, samples, guarded.memory, now_s)
@@ -165,13 +167,19 @@ class _Replay:
         self._apply_caps(now_s)
         self._tick(now_s)
 
-    def _cut_budgets(self, now_s: float) -> None:
+    def _cut_budgets(self, now_s: float, watts: Watts) -> None:
         while self._cuts and self._cuts[0].t_s <= now_s:
             cut = self._cuts.pop(0)
             for guarded in self._guarded:
                 if guarded.domain.name == cut.domain:
-                    guarded.domain = dataclasses.replace(guarded.domain, budget_w=cut.budget_w)
+                    guarded.domain = self._resized(guarded.domain, cut.budget_w, watts)
             self._marks.append(Mark(now_s, f"budget of {cut.domain} is now {cut.budget_w / 1e3:.1f} kW"))
+
+    def _resized(self, domain: domains.Domain, budget_w: float, watts: Watts) -> domains.Domain:
+        """Return a domain at another budget, with the safe setting that fits it, as `power` derives it live."""
+        unsafe = dataclasses.replace(domain, budget_w=budget_w, safe=None)
+        admission = safety.admit(unsafe, self._plant.samples(domain, watts))
+        return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
 
     def _plan(self, now_s: float) -> None:
         scenario = self._scenario

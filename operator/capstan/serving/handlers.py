@@ -133,7 +133,7 @@ class _Session:
     async def _serve(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"  # noqa: S101 - for mypy
-        # Cancelled, not asked by a stop_flag: asked, kopf waits up to 5 s for its idle workers.
+        # Cancelled, not asked by a stop_flag: asked, kopf waits 5 s for watches that will not end by themselves.
         self._stop = lambda: _threadsafe(loop, task.cancel)
         made = registry(self._deliver, self._login)
         await kopf.operator(registry=made, settings=settings(), standalone=True, clusterwide=True)

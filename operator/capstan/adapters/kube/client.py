@@ -19,7 +19,8 @@ from capstan.adapters.kube import config, resources, wire
 from capstan.adapters.kube.resources import Resource
 from capstan.adapters.kube.wire import Manifest
 
-WATCH_S = 290  # the server ends a watch after this; a little under the usual load balancers' five minutes
+WATCH_S = 60  # the server ends a watch after this, and we go on where it was: the sign of life of a quiet resource,
+# for which the server sends no bookmarks (seen on v1.35). wire.SILENCE_S is a little more.
 PAGE = 500
 PAGE_TRIES = 3  # one lost page of a long list is asked for again; the list from its start would cost more
 PAGE_PAUSE_S = 0.5

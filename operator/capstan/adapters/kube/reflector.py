@@ -68,7 +68,7 @@ class Reflector(Generic[T]):
     def age_s(self) -> float:
         """Seconds since the server last said anything; inf before the first list.
 
-        Bookmarks count, and come about once a minute: a quiet cache that works is up to 70 s old.
+        The regular end of a watch counts, once a minute: a quiet cache that works is up to a minute old.
         """
         return float("inf") if self._contact_s is None else time.monotonic() - self._contact_s
 
@@ -128,6 +128,7 @@ class Reflector(Generic[T]):
                 version = _version(raw) or version
                 if kind != "BOOKMARK":
                     self._take(kind, raw)
+        self._contact_s = time.monotonic()
         self._calm(began_s)
         await asyncio.sleep(max(SHORT_WATCH_S - (time.monotonic() - began_s), 0.0))
         return version

@@ -21,7 +21,7 @@ from capstan.adapters.kube import config
 Manifest = dict[str, object]
 
 DEADLINE_S = 10.0
-SILENCE_S = 70.0  # bookmarks come every minute; longer silence is a dead connection
+SILENCE_S = 70.0  # a watch ends by itself after client.WATCH_S; longer silence is a dead connection
 MAX_BYTES = 64 * 1024 * 1024  # a page of 500 pods is under 10 MiB
 MAX_LINE_BYTES = 8 * 1024 * 1024  # etcd takes 1.5 MiB an object; JSON with its managed fields stays under this
 UNKNOWN_FIELD = "failed to create typed patch object"  # server-side apply answers an unknown field with a 500 (v1.35)
