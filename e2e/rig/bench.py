@@ -22,7 +22,7 @@ import yaml
 
 from capstan.replay.pool import Node
 from rig import binaries, objects, process
-from rig.demo import audit, figures, manifests, probe, stage
+from rig.demo import figures, manifests, probe, stage
 from rig.demo.stage import ROOT
 
 CHANGES = 20
@@ -52,7 +52,7 @@ def command(out: str, full: str) -> None:
     changes, steps = (CHANGES_FULL, STEPS_FULL) if full else (CHANGES, STEPS)
     try:
         changed, stepped = measured(changes, steps)
-    except binaries.NotAvailable as problem:
+    except (binaries.NotAvailable, RuntimeError) as problem:
         click.echo(f"spec change and load step to scale write: not measured, {problem}")
         return
     click.echo(told("spec change", changed, changes))
@@ -98,14 +98,19 @@ def measured(changes: int, steps: int) -> tuple[list[float], list[float]]:
     try:
         set_up = stage.open_stage(folder, folder, _quietly, found)
         _set_up(set_up, changes, steps)
-        for change in range(changes):
-            probe.raise_minimum(set_up, CHANGED, change + 2)
-            rest = functools.partial(time.sleep, REST_S)
-            probe.await_scale(set_up, CHANGED, count=change + 1, timeout_s=STEP_WAIT_S, rest=rest)
-        bursts = probe.load_steps(set_up, [_burst_key(step) for step in range(steps)], rest)
-        return audit.spec_to_scale_s(probe.writes(set_up), CHANGED), bursts
+        rest = functools.partial(time.sleep, REST_S)
+        changed = [_change(set_up, change + 2, rest) for change in range(changes)]
+        stepped = probe.load_steps(set_up, [_burst_key(step) for step in range(steps)], rest)
+        return [delay for delay in changed if delay is not None], stepped
     finally:
         stage.close(folder, set_up, folder, keep_logs=False)
+
+
+def _change(set_up: stage.Stage, replicas: int, rest: probe.Rest) -> float | None:
+    """Raise the minimum to `replicas` and return the delay of the scale write; None where it did not come in time."""
+    since_s = time.time()
+    probe.change_bounds(set_up, CHANGED, {"minReplicas": replicas})
+    return probe.await_scale(set_up, CHANGED, since_s=since_s, timeout_s=STEP_WAIT_S, rest=rest)
 
 
 def _set_up(set_up: stage.Stage, changes: int, steps: int) -> None:

@@ -25,7 +25,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tier(raw: wire.Manifest) -> str:
-    return raw["metadata"]["labels"].get("tier", "")  # type: ignore[index,call-overload,no-any-return]  # raw JSON
+    return raw["metadata"]["labels"].get("tier", "")  # type: ignore[index,no-any-return]  # raw JSON
 
 
 @asynccontextmanager

@@ -100,7 +100,11 @@ async def test_silence_is_no_pods_and_no_error() -> None:
 
 @pytest.mark.parametrize(("down", "up"), [("gpu", Source.ENGINE), ("ttft", Source.GPU)])
 async def test_one_source_down_leaves_the_other(down: str, up: Source) -> None:
-    rows = {"engine": vector(row("running", 3)), "gpu": vector(row("watts", 700)), down: httpx.Response(503)}
+    rows: dict[str, dict[str, object] | httpx.Response] = {
+        "engine": vector(row("running", 3)),
+        "gpu": vector(row("watts", 700)),
+        down: httpx.Response(503),
+    }
     readings = await telemetry(**rows).read()
     (other,) = set(Source) - {up}
     found = readings.error_of(other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
@@ -12,8 +12,9 @@ import pytest_asyncio
 from capstan.adapters import errors
 from capstan.adapters.kube import client as kube_client
 from capstan.adapters.kube import config, resources
-from capstan.adapters.kube.client import KubeClient, Scope
+from capstan.adapters.kube.client import KubeClient, Listing, Scope
 from capstan.adapters.kube.reflector import Reflector
+from capstan.adapters.kube.resources import Resource
 from capstan.adapters.kube.wire import Manifest
 from support.rig import ApiServer
 
@@ -114,15 +115,20 @@ async def test_a_quiet_watch_ends_by_itself_and_goes_on_without_a_new_list(
 ) -> None:
     """The server sends no bookmarks for a resource of which nothing was written since it started."""
     monkeypatch.setattr(kube_client, "WATCH_S", 1)
-    seen: list[str] = []
+    lists: list[Resource] = []
     pages = client.pages
-    monkeypatch.setattr(client, "pages", lambda *scope: seen.append("list") or pages(*scope))
+
+    def counted(resource: Resource, scope: Scope) -> AsyncGenerator[Listing]:
+        lists.append(resource)
+        return pages(resource, scope)
+
+    monkeypatch.setattr(client, "pages", counted)
     cache = Reflector(client, resources.AUTOSCALERS, name_of)
     task = asyncio.create_task(cache.run())
     await asyncio.wait_for(cache.synced.wait(), 5)
     await asyncio.sleep(3.5)
     assert cache.age_s < 2.2
-    assert seen == ["list"]
+    assert lists == [resources.AUTOSCALERS]
     task.cancel()
     await asyncio.wait([task])
 

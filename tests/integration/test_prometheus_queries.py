@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ POD = {"namespace": "llm", "pod": "chat-1", "engine": "0", "model_name": "chat"}
 QUERIES = vllm.Queries(window_s=60)
 
 Labels = dict[str, str]
-Wanted = dict[tuple[str, ...], float]
+Wanted = Mapping[tuple[str, ...], float]
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +74,8 @@ def only(what: tuple[str, ...], query: str) -> str:
 
 def engines(promtool: Path, folder: Path, scrapes: Scrapes, wanted: Wanted, queries: vllm.Queries = QUERIES) -> None:
     """Expect these values of (pod, what) in namespace llm, of the rows named there."""
-    whats = tuple(sorted({what for _, what in wanted}))
-    by = {("llm", pod, what): value for (pod, what), value in wanted.items()}
+    whats = tuple(sorted({key[-1] for key in wanted}))
+    by = {("llm", *key): value for key, value in wanted.items()}
     result = found(promtool, folder, scrapes, only(whats, queries.engines()), ("namespace", "pod", "what"), by)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -300,7 +300,7 @@ def start(server: rig.ApiServer, namespace: str, identity: str, log: Path) -> su
         return subprocess.Popen(argv, stderr=file, env={**os.environ, "LOGNAME": "capstan"})
 
 
-def test_sigterm_hands_the_lease_over_at_once_and_exits_zero(
+def test_sigterm_hands_the_lease_over_at_once_and_a_killed_operator_loses_nothing(
     gpus: rig.ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     """And with Prometheus unreachable it serves the minimum and says so."""
@@ -316,7 +316,7 @@ def test_sigterm_hands_the_lease_over_at_once_and_exits_zero(
 
     kubectl("apply", "-f", "-", stdin=json.dumps(policy(namespace, bounds__minReplicas=2)))
     first = start(gpus, namespace, name, tmp_path / "first.log")
-    second = None
+    second = third = None
     try:
         rig.eventually(lambda: holder() == name, "the first operator leads", READY_S)
         second = start(gpus, namespace, f"two-{namespace}", tmp_path / "second.log")
@@ -338,8 +338,16 @@ def test_sigterm_hands_the_lease_over_at_once_and_exits_zero(
         assert first.wait(timeout=10) == 0, (tmp_path / "first.log").read_text()
         assert time.monotonic() - started_s < 5
         rig.eventually(lambda: holder() == f"two-{namespace}", "the second operator leads", READY_S)
+
+        second.kill()
+        second.wait()
+        version = get("deployment", "chat-tp4")["metadata"]["generation"]
+        third = start(gpus, namespace, f"two-{namespace}", tmp_path / "third.log")
+        rig.eventually(lambda: '"event":"cycle"' in (tmp_path / "third.log").read_text(), "a successor cycles", READY_S)
+        time.sleep(2)
+        assert get("deployment", "chat-tp4")["metadata"]["generation"] == version, "a restart changes nothing"
     finally:
-        for child in (first, second):
+        for child in (first, second, third):
             if child is not None and child.poll() is None:
                 child.kill()
                 child.wait()

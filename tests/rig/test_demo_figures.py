@@ -64,14 +64,16 @@ def test_the_delay_runs_from_the_answer_to_the_scale_write_that_follows() -> Non
         event(0.5, OPERATOR, "update", "deployments", sub="scale"),
         event(1, audit.PROBE, "patch", "servingpolicies", "chat"),
         event(1.25, OPERATOR, "update", "deployments", sub="scale"),
-        event(2, audit.PROBE, "patch", "servingpolicies", "chat"),
-        event(3, audit.PROBE, "patch", "servingpolicies", "chat"),
-        event(3.1, OPERATOR, "update", "deployments", "batch-tp1", sub="scale"),
-        event(3.2, OPERATOR, "update", "deployments", sub="scale", code=409),
-        event(3.5, OPERATOR, "update", "deployments", sub="scale"),
+        event(3, audit.PROBE, "patch", "servingpolicies", "chat", code=422),
+        event(3.1, audit.PROBE, "patch", "servingpolicies", "chat"),
+        event(3.2, OPERATOR, "update", "deployments", "batch-tp1", sub="scale"),
+        event(3.3, OPERATOR, "update", "deployments", sub="scale", code=409),
+        event(3.6, OPERATOR, "update", "deployments", sub="scale"),
     )
-    # the second change was followed by nothing of its own; batch's write and a refused one are not the third's
-    assert audit.spec_to_scale_s(seen, "llm/chat") == pytest.approx([0.25, 0.5])
+    assert audit.spec_to_scale_s(seen, "llm/chat", since_s=second(0)) == pytest.approx(0.25)
+    # neither a refused change nor batch's write nor a refused write of ours counts: 3.6 - 3.1
+    assert audit.spec_to_scale_s(seen, "llm/chat", since_s=second(2)) == pytest.approx(0.5)
+    assert audit.spec_to_scale_s(seen, "llm/chat", since_s=second(4)) is None
 
 
 def test_a_policy_whose_name_begins_like_another_is_not_it() -> None:

@@ -142,6 +142,6 @@ def prometheus_of(answer: Answer, **source: object) -> prometheus.Prometheus:
     return prometheus.Prometheus(where, transport=httpx.MockTransport(answer))
 
 
-def prometheus_saying(status_code: int = 200, **content: object) -> prometheus.Prometheus:
+def prometheus_saying(status_code: int = 200, /, **content: object) -> prometheus.Prometheus:
     """Return a client of a Prometheus that always says the same."""
     return prometheus_of(lambda _: httpx.Response(status_code, **content))  # type: ignore[arg-type]  # a builder

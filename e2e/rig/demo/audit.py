@@ -81,13 +81,14 @@ def _owns(policy: str, workload: str) -> bool:
     return bool(separator) and degree.isdigit() and name == policy
 
 
-def spec_to_scale_s(writes: list[Write], policy: str) -> list[float]:
-    """Return, per accepted spec change of ours, how long after the answer the scale write was received."""
+def spec_to_scale_s(writes: list[Write], policy: str, *, since_s: float) -> float | None:
+    """Return how long after our first accepted spec change since `since_s` its scale write was received; None without.
+
+    A write that was received before the answer was out (the watch is faster than the reply) has taken no time.
+    """
     changes = [w for w in writes if w.user == PROBE and w.ok and (w.resource, w.key) == ("servingpolicies", policy)]
-    scales = scale_writes(writes, policy)
-    delays = []
-    for index, change in enumerate(changes):
-        until_s = changes[index + 1].received_s if index + 1 < len(changes) else float("inf")
-        after = [s.received_s for s in scales if change.received_s <= s.received_s < until_s]
-        delays += [max(min(after) - change.done_s, 0.0)] if after else []
-    return delays
+    change = next((w for w in changes if w.received_s >= since_s), None)
+    if change is None:
+        return None
+    after = [w.received_s for w in scale_writes(writes, policy) if w.received_s >= change.received_s]
+    return max(min(after) - change.done_s, 0.0) if after else None

@@ -93,7 +93,9 @@ def finish(runs: list[Run], out: Path, console: Console) -> int:
     console.print(summary.verdict(columns[0]), markup=False, highlight=False)
     if words := summary.saving(columns):
         console.print(words, markup=False, highlight=False)
-    console.print(f"report: {page}   figures: {out / 'figures.json'}", markup=False, highlight=False, soft_wrap=True)
+    for name, value in sorted(runs[0].figures.items()):
+        console.print(f"  {name:32} {value:.3g}", markup=False, highlight=False)
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     return HELD if held else BROKEN
 
 

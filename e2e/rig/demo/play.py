@@ -43,6 +43,7 @@ class Course:
     start_s: float = 0.0
     end_s: float = 0.0
     quiet: tuple[float, float] | None = None
+    spec_changes_s: list[float] = field(default_factory=list)
     load_steps_s: list[float] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
@@ -83,8 +84,9 @@ class Play:
 
     @property
     def probe(self) -> Policy:
-        """The policy whose spec is changed at the end: the one whose replicas are smallest, so that one more fits."""
-        return min(self._scenario.services, key=lambda service: service.profile.tp).policy
+        """The policy that is poked at the end: the one with the most room between its bounds."""
+        policies = (service.policy for service in self._scenario.services)
+        return max(policies, key=lambda policy: policy.bounds.max_replicas - policy.bounds.min_replicas)
 
     def run(self) -> Course:
         """Play everything; returns what happened.
@@ -97,8 +99,7 @@ class Play:
             self._be_quiet()
         self._load()
         if not self._off:
-            self._change_spec()
-            self._step_load()
+            self._poke()
         self._tally.close()
         self._truth.close()
         return self.course
@@ -169,24 +170,37 @@ class Play:
 
     # --- after it ----------------------------------------------------------------------------------
 
-    def _change_spec(self) -> None:
-        """Raise minReplicas of the smallest policy above what it has: the time to the scale write is a figure."""
-        policy = self.probe
-        wanted = min((self._desired(policy.key) or policy.bounds.min_replicas) + 1, policy.bounds.max_replicas)
-        self._screen.say(f"The trace is over. One spec change: {policy.key} shall have at least {wanted} replicas.")
-        probe.raise_minimum(self._stage, policy.key, wanted)
-        rest = functools.partial(self._second, "spec change")
-        probe.await_scale(self._stage, policy.key, count=1, timeout_s=PROBE_WAIT_S, rest=rest)
+    def _poke(self) -> None:
+        """Measure a spec change and a load step on one policy, outside the scored trace.
 
-    def _step_load(self) -> None:
-        """Send one burst to the same policy: the time from the scrape that shows it to the scale write is a figure."""
-        self._screen.say(f"One burst of {probe.BURST} requests to {self.probe.key}, outside the scored trace.")
+        A policy at its maximum has no room for a step: then the spec change, which takes one replica away, comes first.
+        """
+        self._screen.say("The trace is over. Two pokes that are not scored, for the figures:")
+        if self._desired() >= self.probe.bounds.max_replicas:
+            self._change_spec()
+        self._screen.say(f"  {probe.BURST} requests at once to {self.probe.key}")
         rest = functools.partial(self._second, "load step")
         self.course.load_steps_s = probe.load_steps(self._stage, [self.probe.key], rest)
+        if not self.course.spec_changes_s:
+            self._change_spec()
 
-    def _desired(self, policy: str) -> int | None:
+    def _change_spec(self) -> None:
+        """Allow one replica less than there are (or demand one more, where only the minimum stands), then undo it."""
+        bounds, now = self.probe.bounds, self._desired()
+        asked = {"maxReplicas": now - 1} if now > bounds.min_replicas else {"minReplicas": now + 1}
+        since_s = time.time()
+        probe.change_bounds(self._stage, self.probe.key, asked)
+        rest = functools.partial(self._second, "spec change")
+        delay_s = probe.await_scale(self._stage, self.probe.key, since_s=since_s, timeout_s=PROBE_WAIT_S, rest=rest)
+        self.course.spec_changes_s += [] if delay_s is None else [delay_s]
+        undone = {"minReplicas": bounds.min_replicas, "maxReplicas": bounds.max_replicas}
+        probe.change_bounds(self._stage, self.probe.key, undone)
+
+    def _desired(self) -> int:
+        """Return the replicas that the probed policy wants now."""
         seen = self.course.looks[-1].policies if self.course.looks else ()
-        return next((look.desired for look in seen if look.policy == policy), None)
+        known = (look.desired for look in seen if look.policy == self.probe.key)
+        return next(known, self.probe.bounds.min_replicas)
 
     # --- every second ------------------------------------------------------------------------------
 

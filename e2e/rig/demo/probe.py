@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rig.demo import audit, promql
 from rig.demo.stage import ROOT, Stage
@@ -22,18 +22,21 @@ AFTER_S = 6.0  # after the last burst: two scrapes and two periods of the shorte
 Rest = Callable[[], object]
 
 
-def raise_minimum(stage: Stage, policy: str, replicas: int) -> None:
-    """Ask for more replicas in the spec of a policy (`namespace/name`)."""
+def change_bounds(stage: Stage, policy: str, bounds: Mapping[str, int]) -> None:
+    """Patch the bounds of a policy (`namespace/name`), such as `{"minReplicas": 3}`."""
     namespace, _, name = policy.partition("/")
-    patch = {"spec": {"bounds": {"minReplicas": replicas}}}
-    stage.patch("servingpolicy", name, patch, f"--namespace={namespace}")
+    stage.patch("servingpolicy", name, {"spec": {"bounds": dict(bounds)}}, f"--namespace={namespace}")
 
 
-def await_scale(stage: Stage, policy: str, *, count: int, timeout_s: float, rest: Rest) -> None:
-    """Wait until `count` spec changes of a policy were followed by a scale write, or the time is over."""
+def await_scale(stage: Stage, policy: str, *, since_s: float, timeout_s: float, rest: Rest) -> float | None:
+    """Wait for the scale write that follows the first spec change after `since_s`; returns its delay, None without."""
     deadline_s = time.monotonic() + timeout_s
-    while time.monotonic() < deadline_s and len(audit.spec_to_scale_s(writes(stage), policy)) < count:
+    while time.monotonic() < deadline_s:
+        delay_s = audit.spec_to_scale_s(writes(stage), policy, since_s=since_s)
+        if delay_s is not None:
+            return delay_s
         rest()
+    return None
 
 
 def writes(stage: Stage) -> list[audit.Write]:

@@ -55,7 +55,7 @@ def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *,
         play = Play(set_up, wanted.scenario, screen, off=wanted.off, kill=wanted.kill)
         _set_up(set_up, wanted)
         course = play.run()
-        measured, notes = ({}, {}) if wanted.off else _measure(set_up, play, course, began_s)
+        measured, notes = ({}, {}) if wanted.off else _measure(set_up, course, began_s)
         record = _record(wanted, play, course, measured, notes)
         finished = True
     finally:
@@ -105,23 +105,23 @@ def _record(
     return dataclasses.replace(record, figures={name: v for name, v in measured.items() if v is not None})
 
 
-def _measure(
-    set_up: Stage, play: Play, course: Course, began_s: float
-) -> tuple[dict[str, float | None], dict[str, str]]:
+def _measure(set_up: Stage, course: Course, began_s: float) -> tuple[dict[str, float | None], dict[str, str]]:
     """Return the figures of this run, and a note for each that could not be measured."""
     writes = probe.writes(set_up)
     first_s = audit.first_plan_s(writes)
-    delays = audit.spec_to_scale_s(writes, play.probe.key)
     measured = {
         "start_to_first_plan_s": None if first_s is None else first_s - began_s,
         "operator_peak_rss_mib": course.operator.peak_rss_bytes / 2**20 or None,
         "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
         "quiet_writes_per_minute": _quiet_rate(writes, course),
-        "spec_change_to_scale_s": figures.quantile(delays, 0.99),
+        "spec_change_to_scale_s": figures.quantile(course.spec_changes_s, 0.99),
         "load_step_scrape_to_scale_s": figures.quantile(course.load_steps_s, 0.99),
         "demo_s": time.time() - began_s,
     }
-    return measured, {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}
+    notes = {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}
+    if course.quiet is not None and (seen := audit.quiet_writes(writes, *course.quiet)):
+        notes["quiet_writes_per_minute"] = ", ".join(f"{w.verb} {w.resource} {w.key}" for w in seen)
+    return measured, notes
 
 
 NOT_SEEN = {

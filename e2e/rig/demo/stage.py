@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from capstan.replay.pool import Node
 from rig import binaries, components, objects, prometheus
 from rig.controlplane import PROGRAMS, ControlPlane
 from rig.nvml import build as nvml
+from rig.simulator.sd import AGENT_PORT
+from rig.simulator.server import ENGINE_PORT
 
 ROOT = Path(__file__).resolve().parents[3]
 PROFILES = ROOT / "policies" / "profiles"
@@ -37,6 +40,7 @@ READY_S = 90.0  # start-up is shortened to seconds; a machine that does other th
 GPU_PRESENT = "nvidia.com/gpu.present"  # what GPU feature discovery sets, and the chart's agent selects
 AGENT_PODS = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io/component%3Dagent"
 KEY_SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/capstan-agent-key"
+POD_PREFIX = components.POD_CIDR.rpartition(".0/")[0]
 CAPSTAN = (sys.executable, "-m", "capstan")
 
 Say = Callable[[str], None]
@@ -141,12 +145,12 @@ class Stage:
                       f"--pod-resources-socket={at / 'pod-resources.sock'}",
                       f"--watchdog-seconds={WATCHDOG_S}"]  # fmt: skip
             agent = [*CAPSTAN, "agent", f"--node={node}", f"--kubeconfig={kubeconfig}", f"--key-file={self._key_file}",
-                     f"--listen={ip}:9808", f"--setter-socket={at / 'setter.sock'}",
+                     f"--listen={ip}:{AGENT_PORT}", f"--setter-socket={at / 'setter.sock'}",
                      f"--state-dir={at / 'state'}"]  # fmt: skip
             self.control.supervisor.start(f"setter-{node}", setter, env=env)
             self.control.supervisor.start(f"agent-{node}", agent, env=env)
         for node, ip in self._agent_ips().items():
-            self.wait(lambda url=f"http://{ip}:9808/healthz": _answers(url), f"agent of {node}")  # type: ignore[misc]  # a lambda with a default
+            self.wait(lambda url=f"http://{ip}:{AGENT_PORT}/healthz": _answers(url), f"agent of {node}")  # type: ignore[misc]  # a lambda with a default
         self.say(f"  {len(nodes)} setters and {len(nodes)} agents, one pair per node (NVML: the rig's fake library)")
 
     def start_controllers(self, periods: str, *, rate_window_s: float, with_power: bool = True) -> None:
@@ -260,11 +264,32 @@ def open_stage(folder: Path, out: Path, say: Say, programs: Mapping[str, binarie
 
     Raises:
         process.ChildError: A component did not come up.
+        RuntimeError: Another rig has the pods' addresses.
     """
+    _nobody_else()
     server = programs["kube-apiserver"]
     control = ControlPlane(folder, programs=programs).start()
     say(f"  control plane: kube-apiserver {server.version} ({server.source}), etcd, controllers, scheduler, KWOK")
     return Stage(control, out, say)
+
+
+def _nobody_else() -> None:
+    """Refuse to start beside a rig whose pods listen: two rigs would share the addresses of their pods.
+
+    Raises:
+        RuntimeError: One of the first addresses is taken.
+    """
+    for number in range(1, 9):
+        for port in (ENGINE_PORT, AGENT_PORT):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what ended a moment ago does not count
+                try:
+                    probe.bind((f"{POD_PREFIX}.{number}", port))
+                except OSError:
+                    raise RuntimeError(
+                        f"{POD_PREFIX}.{number}:{port} is taken: another demo, bench or test with pods runs on this "
+                        "machine; let it end first"
+                    ) from None
 
 
 def close(folder: Path, stage: Stage | None, out: Path, *, keep_logs: bool) -> None:

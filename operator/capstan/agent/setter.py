@@ -30,10 +30,11 @@ Answer = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the admin allows: the lowest clock, and the uids that may connect (root always may)."""
+    """What the admin allows: the lowest clock, the uids that may connect (root always may), the agent's silence."""
 
     min_clock_mhz: float
     peer_uids: frozenset[int]
+    watchdog_s: float = WATCHDOG_S
 
 
 class Setter:
@@ -125,7 +126,7 @@ class Setter:
 
     def watch(self) -> None:
         """Apply the safe setting once the agent has been silent for too long; called often."""
-        if self._safe is None or self._alone or self._now_s() - self._heard_s < WATCHDOG_S:
+        if self._safe is None or self._alone or self._now_s() - self._heard_s < self._limits.watchdog_s:
             return
         clock_mhz, limit_w = self._safe
         _log.error("the agent is silent: applying the safe setting of %.0f MHz and %.0f W", clock_mhz, limit_w)

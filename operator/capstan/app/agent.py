@@ -325,14 +325,26 @@ def agent_command(*, node: str, kubeconfig: Path | None, key_file: Path, listen:
 @click.option("--pod-resources-socket", type=FILE, default="/pod-resources/kubelet.sock", show_default=True,
               help="The kubelet's.")  # fmt: skip
 @click.option("--min-clock-mhz", type=click.FloatRange(min=1), default=210.0, show_default=True, help="Nothing below.")
+@click.option(
+    "--watchdog-seconds",
+    type=click.FloatRange(min=0.1, max=3),
+    default=setter.WATCHDOG_S,
+    show_default=True,
+    help="Silence of the agent after which the safe setting is applied.",
+)
 @click.option("--peer-uid", type=int, multiple=True, help="Uids that may connect, besides root and our own.")
 def setter_command(
-    *, socket: Path, pod_resources_socket: Path, min_clock_mhz: float, peer_uid: tuple[int, ...]
+    *,
+    socket: Path,
+    pod_resources_socket: Path,
+    min_clock_mhz: float,
+    watchdog_seconds: float,
+    peer_uid: tuple[int, ...],
 ) -> None:
     """Write a node's GPU clocks and limits (root); the agent asks for them on a Unix socket."""
     logs.configure()
     try:
-        limits = setter.Limits(min_clock_mhz, frozenset(peer_uid))
+        limits = setter.Limits(min_clock_mhz, frozenset(peer_uid), watchdog_seconds)
         kubelet = Kubelet(podresources.PodResources(pod_resources_socket))
         made = setter.Setter(Driver(nvml.open_driver()), kubelet, limits, time.monotonic)
         sys.exit(asyncio.run(_serve_setter(made, socket)))

@@ -96,9 +96,9 @@ class Process:
             await self._client.close()
 
     async def _lead(self) -> None:
-        """Wait for caches, our kinds and the Lease; then serve until the Lease is lost."""
-        await self._caches.synced()
+        """Wait for our kinds, the caches and the Lease; then serve until the Lease is lost."""
         await self._our_kinds()
+        await self._caches.synced()
         await self._lease.acquire()
         _log.info("leader since now, epoch %d", self._lease.epoch)
         self._metrics.set("capstan_leader", 1, "operator")
@@ -110,7 +110,7 @@ class Process:
         """Wait until the API server serves our kinds: kopf looks for them only once."""
         while True:
             try:
-                for kind in (resources.POLICIES, resources.PROFILES, resources.DOMAINS):
+                for kind in (resources.POLICIES, resources.PROFILES, resources.DOMAINS, resources.NODE_CAPS):
                     await self._client.list(kind)
             except errors.AdapterError as problem:
                 _log.warning(

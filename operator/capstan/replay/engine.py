@@ -19,7 +19,7 @@ from capstan.model.reasons import Reason
 from capstan.model.workload import Request
 from capstan.powercap import domains, safety, step
 from capstan.replay import telemetry
-from capstan.replay.plant import Plant, Watts
+from capstan.replay.plant import Plant
 from capstan.replay.pool import Pool, Seats
 from capstan.replay.record import DomainTick, Mark, Outcome, PolicyTick, Run, ServiceRun, Tick
 from capstan.replay.scenario import Scenario, Service
@@ -107,16 +107,16 @@ class _Replay:
         now_s = 0.0
         for index in range(1, last + 1):
             now_s = index / SLICES_PER_S
-            watts = self._slice(now_s)
+            self._slice(now_s)
             if index % SLICES_PER_S == 0:
-                self._second(now_s, watts)
+                self._second(now_s)
                 if now_s >= scenario.duration_s and not any(served.unfinished for served in self._served):
                     break
         return self._record(now_s)
 
     # --- ten times a second ------------------------------------------------------------------------
 
-    def _slice(self, now_s: float) -> Watts:
+    def _slice(self, now_s: float) -> None:
         for served in self._served:
             self._arrivals(served, now_s)
             self._advance(served, now_s)
@@ -127,7 +127,6 @@ class _Replay:
         for guarded in self._guarded:
             guarded.draws_w.append(self._plant.draw_w(guarded.domain, watts))
         self._unassigned_j += watts.unassigned_w * SLICE_S
-        return watts
 
     def _arrivals(self, served: Served, now_s: float) -> None:
         """Route what arrives in this slice, each at its own moment, to the replica that is least loaded then."""
@@ -153,13 +152,13 @@ class _Replay:
 
     # --- once a second -----------------------------------------------------------------------------
 
-    def _second(self, now_s: float, watts: Watts) -> None:
+    def _second(self, now_s: float) -> None:
         for served in self._served:
             gauges = telemetry.Gauges(served.pool.running, served.pool.waiting, served.second_j)
             served.log.gauged(now_s, gauges)
-        self._cut_budgets(now_s, watts)
+        self._cut_budgets(now_s)
         for guarded in self._guarded:
-            samples = self._plant.samples(guarded.domain, watts)
+            samples = self._plant.samples(guarded.domain)
             guarded.last = step.step(guarded.domain, samples, guarded.memory, now_s)
             guarded.memory = guarded.last.memory
         if now_s % self._scenario.settings.instance_period_s < 1:
@@ -167,18 +166,18 @@ class _Replay:
         self._apply_caps(now_s)
         self._tick(now_s)
 
-    def _cut_budgets(self, now_s: float, watts: Watts) -> None:
+    def _cut_budgets(self, now_s: float) -> None:
         while self._cuts and self._cuts[0].t_s <= now_s:
             cut = self._cuts.pop(0)
             for guarded in self._guarded:
                 if guarded.domain.name == cut.domain:
-                    guarded.domain = self._resized(guarded.domain, cut.budget_w, watts)
+                    guarded.domain = self._resized(guarded.domain, cut.budget_w)
             self._marks.append(Mark(now_s, f"budget of {cut.domain} is now {cut.budget_w / 1e3:.1f} kW"))
 
-    def _resized(self, domain: domains.Domain, budget_w: float, watts: Watts) -> domains.Domain:
+    def _resized(self, domain: domains.Domain, budget_w: float) -> domains.Domain:
         """Return a domain at another budget, with the safe setting that fits it, as `power` derives it live."""
         unsafe = dataclasses.replace(domain, budget_w=budget_w, safe=None)
-        admission = safety.admit(unsafe, self._plant.samples(domain, watts))
+        admission = safety.admit(unsafe, self._plant.samples(domain))
         return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
 
     def _plan(self, now_s: float) -> None:

@@ -3,11 +3,13 @@
 Who calls it: `replay.engine`. Must not know: requests, decisions.
 
 True AC draw of a domain = (GPUs with a pod + GPUs without one + typical non-GPU watts of its nodes) / efficiency,
-as the mean over one slice of time, taken from the engines' exact joules.
+as the mean over one slice of time, taken from the engines' exact joules. Agents see less: the mean of the last
+second, as a Hopper driver reports it (facts/polca.md 5.6) and as the rig's simulator does.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,8 @@ from capstan.model.sample import Fresh
 from capstan.powercap.domains import Domain, NodeSample
 from capstan.replay.pool import Pool, Seats
 
-SAMPLE_AGE_S = 0.1  # an agent's sample is this slice's mean
+SAMPLE_SLICES = 10  # of 100 ms: a sample is the mean of a second
+SAMPLE_AGE_S = 0.5  # the middle of that second
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Plant:
     def __init__(self, seats: Seats, pools: Mapping[str, Pool], profiles: Sequence[Profile]) -> None:
         self._seats = seats
         self._pools = pools
+        self._recent: deque[Mapping[str, float]] = deque(maxlen=SAMPLE_SLICES)
         self._draws = {product: p.draw for p in reversed(profiles) for product in p.gpu_products}
 
     def measure(self, slice_s: float) -> Watts:
@@ -50,6 +54,7 @@ class Plant:
                 replica.booked_j = energy_j
                 by_node[replica.node] += mean_w
                 by_pool[key] += mean_w
+        self._recent.append(by_node)
         return Watts(by_node, by_pool, sum(free_w.values()))
 
     def draw_w(self, domain: Domain, watts: Watts) -> float:
@@ -57,13 +62,13 @@ class Plant:
         gpus_w = sum(watts.by_node[node] for node in domain.nodes)
         return (gpus_w + domain.non_gpu_typical_w * len(domain.nodes)) / domain.supply_efficiency_ratio
 
-    def samples(self, domain: Domain, watts: Watts) -> tuple[NodeSample, ...]:
-        """Return what the agents of a domain's nodes say."""
+    def samples(self, domain: Domain) -> tuple[NodeSample, ...]:
+        """Return what the agents of a domain's nodes say; there is none before the first `measure`."""
         nodes = {node.name: node for node in self._seats.nodes}
         return tuple(
             NodeSample(
                 node=name,
-                gpus_w=Fresh(watts.by_node[name], SAMPLE_AGE_S),
+                gpus_w=Fresh(sum(by_node[name] for by_node in self._recent) / len(self._recent), SAMPLE_AGE_S),
                 worst_case_w=nodes[name].gpus * self._draws[nodes[name].gpu_product].limit_w,
                 gpus=nodes[name].gpus,
                 min_limit_w=self._draws[nodes[name].gpu_product].min_limit_w,

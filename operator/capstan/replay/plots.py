@@ -203,13 +203,13 @@ def _levels(axis: Axes, times: Sequence[float], ticks: Sequence[DomainTick]) -> 
 def _marks(axes: Iterable[Axes], run: Run, *, text: bool = True) -> None:
     """Draw what happened as vertical lines, with words in the first panel."""
     for index, axis in enumerate(axes):
-        for mark in run.marks:
+        for number, mark in enumerate(run.marks):
             axis.axvline(mark.t_s, color=svg.Ink.TEXT, lw=0.8, ls=(0, (2, 2)))
             if text and index == 0:
                 late = mark.t_s > 0.7 * max(run.duration_s, 1.0)
                 axis.annotate(mark.text, (mark.t_s, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8.5,
-                              xytext=(-4 if late else 4, -2), textcoords="offset points", color=svg.Ink.TEXT,
-                              ha="right" if late else "left")  # fmt: skip
+                              xytext=(-4 if late else 4, -2 - 10 * (number % 3)), textcoords="offset points",
+                              color=svg.Ink.TEXT, ha="right" if late else "left")  # fmt: skip
 
 
 def _thinned(points: list[tuple[float, float]], limit: float, most: int) -> list[tuple[float, float]]:

@@ -130,9 +130,13 @@ def _policy_rows(columns: Sequence[Column], policy: str, index: int) -> list[Row
         return Row(label, tuple(Cell(_NONE) if p is None else cell(p) for p in found))
 
     return [
-        Row(f"{policy} · TTFT ≤ {_ms(slo.ttft_s)}, TPOT ≤ {_ms(slo.tpot_s)}, {100 * slo.percentile_ratio:g} %"),
+        Row(policy),
+        Row("TTFT / TPOT limit", tuple(Cell(f"{_ms(slo.ttft_s)} / {_ms(slo.tpot_s)}") for _ in columns)),
         row("requests", lambda p: Cell(f"{p.arrived:,}")),
-        row("within the SLO", lambda p: Cell(_percent(p.attainment_ratio), Tone.GOOD if p.slo_met else Tone.BAD)),
+        row(
+            f"within both limits (SLO: {100 * slo.percentile_ratio:g} %)",
+            lambda p: Cell(_percent(p.attainment_ratio), Tone.GOOD if p.slo_met else Tone.BAD),
+        ),
         row("TTFT p50 / p99", lambda p: Cell(_pair(p.ttft_p50_s, p.ttft_p99_s))),
         row("TPOT p50 / p99", lambda p: Cell(_pair(p.tpot_p50_s, p.tpot_p99_s))),
         row("GPU energy", lambda p: Cell(_kj(p.energy_j))),
@@ -153,11 +157,14 @@ def _domain_rows(columns: Sequence[Column], domain: str) -> list[Row]:
         return Row(label, tuple(cells))
 
     return [
-        Row(f"{domain} · AC watts, back below the budget within {MAX_EXCURSION_S:.0f} s"),
+        Row(f"{domain}, AC watts"),
         row("budget", lambda _, ticks: Cell(_budgets(ticks))),
         row("peak draw", lambda d, _: Cell(_NONE if d.peak_w is None else f"{d.peak_w:,.0f} W")),
         row("peak share of the budget", lambda _, ticks: Cell(_peak_share(ticks))),
-        row("longest above it", lambda d, _: Cell(f"{d.longest_over_s:.0f} s", Tone.GOOD if d.held else Tone.BAD)),
+        row(
+            f"longest above it (at most {MAX_EXCURSION_S:.0f} s)",
+            lambda d, _: Cell(f"{d.longest_over_s:.0f} s", Tone.GOOD if d.held else Tone.BAD),
+        ),
     ]
 
 
@@ -197,8 +204,9 @@ def _fleet_j(column: Column) -> float:
 
 
 def _change(saved_ratio: float) -> str:
-    """Return `31 % less` or `4 % more`."""
-    return f"{abs(100 * saved_ratio):.0f} % {'less' if saved_ratio >= 0 else 'more'}"
+    """Return `31 % less`, `4 % more`, or `as much` where the difference rounds to nothing."""
+    percent = round(100 * abs(saved_ratio))
+    return f"{percent} % {'less' if saved_ratio > 0 else 'more'}" if percent else "as much"
 
 
 def _percent(ratio: float | None) -> str:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -91,7 +92,10 @@ def _dress(axis: Axes) -> None:
         axis.spines[side].set_color(Ink.MUTED)
 
 
-def legend(axis: Axes, corner: str, anchor: tuple[float, float]) -> None:
+Corner = Literal["lower left", "lower right"]
+
+
+def legend(axis: Axes, corner: Corner, anchor: tuple[float, float]) -> None:
     """Put the legend in one line above the panel, `corner` of its box at `anchor` (fractions of the panel)."""
     axis.legend(
         loc=corner, bbox_to_anchor=anchor, ncols=6, frameon=False, fontsize=9.0, labelcolor=Ink.TEXT,

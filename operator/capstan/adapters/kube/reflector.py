@@ -1,8 +1,8 @@
 """A cache of one resource by list and watch, projected to what its user needs.
 
 Who calls it: `app/`. Level-triggered: whatever goes wrong with a watch (410, 500, a broken line, silence) ends in a new
-list, later each time until a watch has lived for a while. Why not `kopf.index`: it is quadratic in objects (4,000
-nodes took 63 s, docs/explanation/dependencies.md).
+list, later each time until a watch has lived for a while. Why not `kopf.index`: it is quadratic in objects (kopf
+1.45.2, 2026-11-20: the first handler ran 63 s after the start with 4,000 nodes).
 """
 
 from __future__ import annotations
