@@ -103,7 +103,7 @@ def measured(changes: int, steps: int) -> tuple[list[float], list[float]]:
         stepped = probe.load_steps(set_up, [_burst_key(step) for step in range(steps)], rest)
         return [delay for delay in changed if delay is not None], stepped
     finally:
-        stage.close(folder, set_up, folder, keep_logs=False)
+        stage.close(folder, set_up, folder)
 
 
 def _change(set_up: stage.Stage, replicas: int, rest: probe.Rest) -> float | None:

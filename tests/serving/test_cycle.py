@@ -262,6 +262,30 @@ async def test_a_scale_on_an_old_version_is_tried_again_and_not_reported(stage: 
     assert stage.cluster.replicas(CHAT) > 1
 
 
+async def test_a_rival_that_takes_our_fields_gets_fewer_and_fewer_answers(stage: Stage) -> None:
+    """P6: 10 minutes of a controller that undoes every write; 5 + 10 + 20 … s apart makes 6 answers, not 120."""
+    stage.apply(chat())
+    await stage.tick(3)
+    stage.cluster.writes.clear()
+    for _ in range(120):
+        raw = stage.cluster.objects["Deployment/llm/chat-tp4"]
+        meta = {**manifest.mapping(raw, "metadata"), "managedFields": []}
+        stage.cluster.put({**raw, "metadata": meta})
+        await stage.tick()
+    assert 5 <= len([w for w in stage.cluster.of("apply") if "Deployment" in w]) <= 7
+
+
+async def test_a_node_cap_that_somebody_deleted_comes_back_with_a_higher_number(stage: Stage) -> None:
+    stage.apply(chat())
+    await stage.tick(6)
+    before = stage.cluster.snapshot().node_plans["gpu-0"]
+    del stage.cluster.objects["NodeCap/gpu-0"]
+    await stage.tick(3)
+    after = stage.cluster.snapshot().node_plans["gpu-0"]
+    assert after.pods == before.pods
+    assert after.sequence > before.sequence
+
+
 # --- release ---------------------------------------------------------------------------------------
 
 

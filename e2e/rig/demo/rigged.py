@@ -49,18 +49,15 @@ def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *,
         (wanted.out / name).unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="capstan-demo-"))  # short: Unix sockets below it have 107 bytes
     set_up = None
-    finished = False
     try:
         set_up = stage.open_stage(folder, wanted.out, screen.say, found)
         play = Play(set_up, wanted.scenario, screen, off=wanted.off, kill=wanted.kill)
         _set_up(set_up, wanted)
         course = play.run()
         measured, notes = ({}, {}) if wanted.off else _measure(set_up, course, began_s)
-        record = _record(wanted, play, course, measured, notes)
-        finished = True
+        return _record(wanted, play, course, measured, notes)
     finally:
-        stage.close(folder, set_up, wanted.out, keep_logs=not finished)
-    return record
+        stage.close(folder, set_up, wanted.out)
 
 
 def _set_up(set_up: Stage, wanted: Wanted) -> None:

@@ -292,12 +292,13 @@ def _nobody_else() -> None:
                     ) from None
 
 
-def close(folder: Path, stage: Stage | None, out: Path, *, keep_logs: bool) -> None:
-    """Stop everything and remove the folder; the logs are kept beside the output where something went wrong."""
+def close(folder: Path, stage: Stage | None, out: Path) -> None:
+    """Stop everything and remove the folder; the logs of all processes stay beside the output."""
     if stage is not None:
         stage.control.stop()
-    if keep_logs and (folder / "log").is_dir():
-        shutil.copytree(folder / "log", out / "log", dirs_exist_ok=True)
+    if (folder / "log").is_dir():
+        shutil.rmtree(out / "log", ignore_errors=True)
+        shutil.copytree(folder / "log", out / "log")
     shutil.rmtree(folder, ignore_errors=True)
 
 

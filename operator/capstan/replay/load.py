@@ -55,7 +55,7 @@ def scenario(path: Path, *, trace: Path | None = None, profiles: Path | None = N
     services = []
     for i, spec in enumerate(run.traces):
         policy = _policy(documents, spec.policy)
-        requests, source = _requests(spec, run, trace if i == 0 else None)
+        requests, source = _requests(spec, run, trace if i == 0 else None, seed=run.seed + i)
         told.append(f"{spec.policy}: {source}")
         found = _profile(policy, physics, nodes[0].gpu_product)
         services.append(Service(policy, found, requests, start_replicas=policy.bounds.min_replicas))
@@ -142,14 +142,19 @@ def _admitted(documents: list[manifests.Document], policy: v1alpha1.ServingPolic
     return any(selector is not None and selector.selects(labels) for selector in selectors)
 
 
-def _requests(spec: files.Trace, run: files.Run, trace_file: Path | None) -> tuple[tuple[Request, ...], str]:
-    """Return a policy's requests within the run, and in words where they came from."""
+def _requests(
+    spec: files.Trace, run: files.Run, trace_file: Path | None, *, seed: int
+) -> tuple[tuple[Request, ...], str]:
+    """Return a policy's requests within the run, and in words where they came from.
+
+    Each trace has a seed of its own: two policies that share a source do not share its requests.
+    """
     path = trace_file or _source(spec.source)
     if path is not None:
         whole, source, ratio = list(traces.read(path)), f"{path.name}", float(spec.rate_ratio)
     elif spec.fallback is not None:
         name = spec.fallback.synthetic.value
-        whole = synth.requests(synth.BY_NAME[name], seed=run.seed)
+        whole = synth.requests(synth.BY_NAME[name], seed=seed)
         source, ratio = (
             f"synthetic, drawn from the published statistics of {spec.source}",
             float(spec.fallback.rate_ratio),
@@ -157,7 +162,7 @@ def _requests(spec: files.Trace, run: files.Run, trace_file: Path | None) -> tup
     else:
         fix = "the trace is not on this machine; give a path, or a fallback"
         raise errors.Invalid(f"traces[{spec.policy}].source", fix)
-    kept = traces.compress(whole, run.compression, rate_ratio=ratio, seed=run.seed)
+    kept = traces.compress(whole, run.compression, rate_ratio=ratio, seed=seed)
     return tuple(traces.until(kept, run.duration_seconds)), source
 
 

@@ -4,7 +4,7 @@ Who calls it: `replay.engine`. Must not know: requests, decisions.
 
 True AC draw of a domain = (GPUs with a pod + GPUs without one + typical non-GPU watts of its nodes) / efficiency,
 as the mean over one slice of time, taken from the engines' exact joules. Agents see less: the mean of the last
-second, as a Hopper driver reports it (facts/polca.md 5.6) and as the rig's simulator does.
+second, as a Hopper driver reports it (facts/polca.md 3.1) and as the rig's simulator does.
 """
 
 from __future__ import annotations

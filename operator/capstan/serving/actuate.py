@@ -7,6 +7,7 @@ keep the SLO, so capacity stays as it is and caps of ours are given up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from capstan.model.plan import PolicyDecision, PoolPlan
 from capstan.model.policy import Knob
 from capstan.model.reasons import Reason
 from capstan.serving import clocks, cluster, manifest, names, objects, ports, targets
-from capstan.serving.applied import Applier
+from capstan.serving.applied import LAG_S, Applier
 from capstan.serving.cluster import NodePlan, Pod, PodClock
 from capstan.serving.conditions import Condition, Type
 from capstan.serving.manifest import Manifest
@@ -30,8 +31,9 @@ class Actuator:
 
     def __init__(self, writer: ports.Writer, now_s: Callable[[], float]) -> None:
         self._writer = writer
+        self._now_s = now_s
         self._applier = Applier(writer, now_s)
-        self._plans: dict[str, NodePlan] = {}
+        self._plans: dict[str, tuple[NodePlan, float]] = {}
 
     async def act(
         self, view: View, decision: PolicyDecision, live: Mapping[str, str], running: Mapping[str, float]
@@ -72,8 +74,7 @@ class Actuator:
         self, wanted: Iterable[tuple[str, PodClock]], plans: Mapping[str, NodePlan]
     ) -> tuple[int, tuple[str, ...]]:
         """Write the node plans that changed; return how many, and the messages of those that were refused."""
-        self._plans = {node: p for node, p in self._plans.items() if _newer(p, plans.get(node))}
-        due = clocks.changed(wanted, {**plans, **self._plans})
+        due = clocks.changed(wanted, {node: self._in_force(node, plans.get(node)) for node in {*plans, *self._plans}})
         turn = asyncio.Semaphore(NODE_WRITES)
         refused = await asyncio.gather(*(self._write_plan(plan, turn) for plan in due))
         messages = tuple(message for message in refused if message)
@@ -89,8 +90,17 @@ class Actuator:
                 await self._writer.apply(clocks.document(plan))
             except ports.Refused as refused:
                 return f"NodeCap {plan.node}: {refused}"
-        self._plans[plan.node] = plan
+        self._plans[plan.node] = (plan, self._now_s())
         return ""
+
+    def _in_force(self, node: str, cached: NodePlan | None) -> NodePlan:
+        """Return a node's plan: our own last one until the cache had time to see it; its number never falls."""
+        cached = cached or NodePlan(node, 0, ())
+        own, written_s = self._plans.get(node, (cached, 0.0))
+        if own.sequence <= cached.sequence:
+            return cached
+        fresh = self._now_s() - written_s < LAG_S
+        return own if fresh else NodePlan(node, own.sequence, cached.pods)
 
     async def _ensure(
         self, view: View, decision: PolicyDecision, live: Mapping[str, str]
@@ -191,16 +201,14 @@ class Actuator:
         return Scaled(pool.workload_key, before, count, reason if count == plan.replicas else Reason.HELD_BY_FLOOR)
 
     async def _mark_idlest(self, pods: Iterable[Pod], running: Mapping[str, float]) -> None:
-        """Tell the ReplicaSet which pods are cheap to lose: those with the fewest requests."""
+        """Tell the ReplicaSet which pods are cheap to lose: those with the fewest requests. A hint, so best effort."""
         for pod in sorted(pods, key=lambda p: running.get(p.key, 0.0))[:COST_PODS]:
             cost = str(int(running[pod.key])) if pod.key in running else ""
             if cost and cost != pod.deletion_cost and pod.serving:
-                await self._writer.apply(cost_document(pod, cost))
-
-
-def _newer(written: NodePlan, cached: NodePlan | None) -> bool:
-    """Return whether the cache has not caught up with our own write yet."""
-    return cached is None or cached.sequence < written.sequence
+                with contextlib.suppress(
+                    ports.Refused
+                ):  # every pod drains before it goes: a busy one only takes longer
+                    await self._writer.apply(cost_document(pod, cost))
 
 
 def floored(planned: int, *, min_replicas: int, ready: int) -> int:

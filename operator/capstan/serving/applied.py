@@ -14,6 +14,7 @@ from capstan.serving import cluster, manifest, names, ports
 from capstan.serving.manifest import Manifest
 
 LAG_S = 5.0  # a cache may be this far behind our own write; until then it is no witness against it
+PATIENCE_DOUBLINGS = 6  # somebody who keeps taking a field of ours gets it back every 5 s, 10 s … 320 s
 RETRY_S = 60.0  # a refused document may pass later (a quota was raised, a webhook is back)
 
 
@@ -23,6 +24,12 @@ class _Applied:
     fields_hash: str
     at_s: float
     result: Manifest
+    fights: int = 0
+
+    @property
+    def patience_s(self) -> float:
+        """Return how long to leave the object alone: a rival controller must not make us write without end."""
+        return LAG_S * (1 << min(self.fights, PATIENCE_DOUBLINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,13 @@ class Applier:
                 self._refused[key] = _Refused(content, self._now_s(), refused)
             raise
         self._refused.pop(key, None)
-        self._applied[key] = _Applied(content, cluster.fields_hash(result), self._now_s(), result)
+        fights = self._fights(key, content)
+        self._applied[key] = _Applied(content, cluster.fields_hash(result), self._now_s(), result, fights)
         return result
 
     def forget(self, kept_owner_uids: frozenset[str]) -> None:
         """Forget objects whose owner is gone, so that memory is bounded by what lives."""
+        self._refused = {k: r for k, r in self._refused.items() if self._now_s() - r.at_s < RETRY_S}
         gone = [key for key, a in self._applied.items() if _owner_uid(a.result) not in kept_owner_uids]
         for key in gone:
             del self._applied[key]
@@ -79,9 +88,16 @@ class Applier:
         before = self._applied.get(key)
         if before is None or before.content != content:
             return True
-        if self._now_s() - before.at_s < LAG_S:
+        if self._now_s() - before.at_s < before.patience_s:
             return False
         return live_hash is None or live_hash != before.fields_hash
+
+    def _fights(self, key: str, content: str) -> int:
+        """Return how often in a row the same content had to be applied again soon after the last time."""
+        before = self._applied.get(key)
+        if before is None or before.content != content or self._now_s() - before.at_s > 2 * before.patience_s:
+            return 0
+        return before.fights + 1
 
     def _still_refused(self, key: str, content: str) -> None:
         refused = self._refused.get(key)
