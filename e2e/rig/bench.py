@@ -51,7 +51,7 @@ def command(out: str, full: str) -> None:
         click.echo(line)
     changes, steps = (CHANGES_FULL, STEPS_FULL) if full else (CHANGES, STEPS)
     try:
-        changed, stepped = measured(changes, steps)
+        changed, stepped = measured(records / "bench", changes, steps)
     except (binaries.NotAvailable, RuntimeError) as problem:
         click.echo(f"spec change and load step to scale write: not measured, {problem}")
         return
@@ -86,24 +86,28 @@ def last_test(path: Path) -> str:
     return f"tests: {count} in {seconds:.0f} s, {skipped} skipped, {failed} failed; {_age(path)} old"
 
 
-def measured(changes: int, steps: int) -> tuple[list[float], list[float]]:
+def measured(out: Path, changes: int, steps: int) -> tuple[list[float], list[float]]:
     """Return the delays of spec changes and of load steps that were followed by a scale write, in seconds.
+
+    The manifests, decisions and logs of the run stay in `out`.
 
     Raises:
         binaries.NotAvailable: No control plane can be had.
     """
     found = stage.programs()
+    out.mkdir(parents=True, exist_ok=True)
+    out.joinpath("decisions.jsonl").unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="capstan-bench-"))
     set_up = None
     try:
-        set_up = stage.open_stage(folder, folder, _quietly, found)
+        set_up = stage.open_stage(folder, out, _quietly, found)
         _set_up(set_up, changes, steps)
         rest = functools.partial(time.sleep, REST_S)
         changed = [_change(set_up, change + 2, rest) for change in range(changes)]
         stepped = probe.load_steps(set_up, [_burst_key(step) for step in range(steps)], rest)
         return [delay for delay in changed if delay is not None], stepped
     finally:
-        stage.close(folder, set_up, folder)
+        stage.close(folder, set_up, out)
 
 
 def _change(set_up: stage.Stage, replicas: int, rest: probe.Rest) -> float | None:

@@ -98,12 +98,11 @@ def test_the_brake_is_held_and_left_towards_the_high_cap() -> None:
 
 def test_a_cap_that_comes_back_soon_doubles_the_dwell() -> None:
     """First release 30 s after calm; back up at 35 s; the second takes 60 s."""
-    up_and_back = [(0, 0.63), *held(0.5, start_s=1, until_s=31), (35, 0.63)]
-    steps = lived([*up_and_back, *held(0.5, start_s=36, until_s=96)])
-    assert steps[31].level is Level.NORMAL
-    second = {now_s: s.level for (now_s, _), s in zip([*up_and_back, *held(0.5, start_s=36, until_s=96)], steps)}
-    assert second[95] is Level.LOW_BASE
-    assert second[96] is Level.NORMAL
+    history = [(0.0, 0.63), *held(0.5, start_s=1, until_s=31), (35.0, 0.63), *held(0.5, start_s=36, until_s=96)]
+    level_at = {now_s: s.level for (now_s, _), s in zip(history, lived(history), strict=True)}
+    assert level_at[31] is Level.NORMAL
+    assert level_at[95] is Level.LOW_BASE
+    assert level_at[96] is Level.NORMAL
 
 
 def test_a_budget_cut_brakes_in_the_same_tick() -> None:

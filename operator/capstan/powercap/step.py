@@ -193,7 +193,8 @@ def _with_calm(domain: Domain, reading: _Reading, memory: DomainMemory, now_s: f
     """Return the memory with its calm window begun, kept or broken by this tick's reading."""
     paused = memory.seen_s is not None and now_s - memory.seen_s > domain.timers.stale_s
     line = _release_ratio(domain, memory.level)
-    calm = not reading.missing and reading.projected_w / domain.budget_w < line
+    entered_now = memory.seen_s == memory.since_s == now_s  # calm is counted from the tick after a level was entered
+    calm = not reading.missing and reading.projected_w / domain.budget_w < line and not entered_now
     kept = memory.calm_since_s if memory.calm_since_s is not None and not paused else now_s
     return replace(memory, calm_since_s=kept if calm else None, seen_s=now_s)
 

@@ -124,19 +124,16 @@ class _Session:
         error: BaseException | None = None
         try:
             asyncio.run(self._serve())
-        except asyncio.CancelledError:
-            pass  # by `run`, which waits for this
         except Exception as raised:  # noqa: BLE001 - whatever ends kopf is counted and kopf is called again
             error = raised
         self._call(self._end, error)
 
     async def _serve(self) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None, "a coroutine runs in a task"  # noqa: S101 - for mypy
-        # Cancelled, not asked by a stop_flag: asked, kopf waits 5 s for watches that will not end by themselves.
-        self._stop = lambda: _threadsafe(loop, task.cancel)
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        # Asked by a flag, not cancelled: a cancelled kopf leaves its connections open.
+        self._stop = lambda: _threadsafe(loop, stop.set)
         made = registry(self._deliver, self._login)
-        await kopf.operator(registry=made, settings=settings(), standalone=True, clusterwide=True)
+        await kopf.operator(registry=made, settings=settings(), standalone=True, clusterwide=True, stop_flag=stop)
 
     def _end(self, error: BaseException | None) -> None:
         if not self._ended.done():
@@ -152,7 +149,7 @@ class _Session:
         _threadsafe(self._main, function, *args)
 
 
-def _threadsafe(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
+def _threadsafe(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
     """Call on another loop; one that is closed has no more use for it."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *args)
