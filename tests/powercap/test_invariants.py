@@ -50,7 +50,9 @@ def domains(draw: st.DrawFn) -> Domain:
 
 Tick = tuple[NodeSample, ...]
 NODE_WATTS = st.floats(0, WORST_W) | st.just(power.GONE) | st.floats(0, WORST_W).map(lambda w: Stale(w, 9.0))
-TICKS = st.tuples(*(NODE_WATTS.map(lambda w, n=n: power.sample(n, w, worst_case_w=WORST_W)) for n in power.NODES))
+TICKS = st.tuples(
+    *(st.builds(power.sample, st.just(node), NODE_WATTS, worst_case_w=st.just(WORST_W)) for node in power.NODES)
+)
 """Any node may draw anything up to its nameplate, or be silent."""
 STEADY = st.floats(0.0, 1.1).flatmap(
     lambda ratio: st.integers(1, 40).map(lambda count: [power.drawing(ratio) for _ in range(count)])

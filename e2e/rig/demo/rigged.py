@@ -14,7 +14,7 @@ from capstan.replay import provision
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from rig import binaries
-from rig.demo import audit, collect, figures, manifests, probe, stage
+from rig.demo import audit, board, collect, figures, manifests, probe, stage
 from rig.demo.play import Course, Play
 from rig.demo.stage import ROOT, Stage
 from rig.demo.view import Screen
@@ -106,7 +106,12 @@ def _measure(set_up: Stage, course: Course, began_s: float) -> tuple[dict[str, f
     """Return the figures of this run, and a note for each that could not be measured."""
     writes = probe.writes(set_up)
     first_s = audit.first_plan_s(writes)
+    silent = board.silent(ROOT, set_up.prometheus_url)
+    for expr in silent:
+        set_up.say(f"  the dashboard's query has no series: {expr}")
     measured = {
+        "dashboard_queries": float(len(board.expressions(ROOT))),
+        "dashboard_queries_with_series": float(len(board.expressions(ROOT)) - len(silent)),
         "start_to_first_plan_s": None if first_s is None else first_s - began_s,
         "operator_peak_rss_mib": course.operator.peak_rss_bytes / 2**20 or None,
         "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
