@@ -7,13 +7,15 @@ cluster, and other tests' policies are dropped at the door.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,15 @@ from support.serving import FakeMeter, FakeTelemetry, chat
 READY_S = 40.0  # two busy cores: controllers, scheduler and KWOK take their turns
 SETTINGS = decide.Settings(cluster_period_s=5, pool_period_s=5, instance_period_s=0.5, lookback_s=5)
 BUSY_RPS = 12.0
+
+
+@pytest.fixture(autouse=True)
+def kopfs_sockets() -> Iterator[None]:
+    """Collect the sockets that kopf leaves to the collector, here and not in a later test (warnings are errors)."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 class Now:
