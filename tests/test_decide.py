@@ -135,6 +135,15 @@ def test_the_clock_falls_after_agreeing_ticks_and_rises_at_once() -> None:
     assert risen.pools[0].clock_cap_mhz is None or risen.pools[0].clock_cap_mhz > low_mhz
 
 
+def test_cycles_that_an_event_woke_are_no_ticks() -> None:
+    service = Service(policy())
+    for _ in range(10):
+        woken = service.cycle(seen(1.0))
+        service.now_s -= service.settings.instance_period_s - 0.1
+    assert woken.clock_reason is Reason.WAITING_FOR_AGREEMENT
+    assert woken.pools[0].clock_cap_mhz is None
+
+
 def test_waiting_requests_mean_full_clock_and_one_more_replica() -> None:
     service = Service(policy())
     service.cycle(seen(1.0), times=5)

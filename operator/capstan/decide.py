@@ -87,6 +87,7 @@ def _planned(case: cases.Case) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
         replicas_since_s=count.since_s,
         clock_cap_mhz=tuned.cap_mhz,
         lower_clock_votes=tuned.votes,
+        voted_at_s=tuned.voted_at_s,
         planned_at_s=case.now_s,
     )
     return decision, memory

@@ -27,7 +27,7 @@ from rig.demo.stage import Stage
 from rig.demo.view import Scene, Screen
 
 LEAD_S = 3.0  # the load driver needs a second or two to see the pods
-QUIET_S = 20.0  # long enough for four instance periods of the shortened demo
+QUIET_S = 15.0  # three instance periods of the shortened demo
 SETTLE_S = 45.0  # P7 allows 120 s; the demo has not that long
 SETTLED_S = (
     10.0  # no write for so long counts as settled: Prometheus has seen new pods by then (two scrapes, one refresh)
@@ -44,7 +44,6 @@ class Course:
     end_s: float = 0.0
     quiet: tuple[float, float] | None = None
     spec_changes_s: list[float] = field(default_factory=list)
-    load_steps_s: list[float] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     operator: figures.ProcessMeter = field(default_factory=figures.ProcessMeter)
@@ -84,7 +83,7 @@ class Play:
 
     @property
     def probe(self) -> Policy:
-        """The policy that is poked at the end: the one with the most room between its bounds."""
+        """The policy whose spec is changed at the end: the one with the most room between its bounds."""
         policies = (service.policy for service in self._scenario.services)
         return max(policies, key=lambda policy: policy.bounds.max_replicas - policy.bounds.min_replicas)
 
@@ -99,7 +98,7 @@ class Play:
             self._be_quiet()
         self._load()
         if not self._off:
-            self._poke()
+            self._change_spec()
         self._tally.close()
         self._truth.close()
         return self.course
@@ -170,22 +169,9 @@ class Play:
 
     # --- after it ----------------------------------------------------------------------------------
 
-    def _poke(self) -> None:
-        """Measure a spec change and a load step on one policy, outside the scored trace.
-
-        A policy at its maximum has no room for a step: then the spec change, which takes one replica away, comes first.
-        """
-        self._screen.say("The trace is over. Two pokes that are not scored, for the figures:")
-        if self._desired() >= self.probe.bounds.max_replicas:
-            self._change_spec()
-        self._screen.say(f"  {probe.BURST} requests at once to {self.probe.key}")
-        rest = functools.partial(self._second, "load step")
-        self.course.load_steps_s = probe.load_steps(self._stage, [self.probe.key], rest)
-        if not self.course.spec_changes_s:
-            self._change_spec()
-
     def _change_spec(self) -> None:
         """Allow one replica less than there are (or demand one more, where only the minimum stands), then undo it."""
+        self._screen.say("The trace is over. One change of the spec, not scored: how soon do replicas follow?")
         bounds, now = self.probe.bounds, self._desired()
         asked = {"maxReplicas": now - 1} if now > bounds.min_replicas else {"minReplicas": now + 1}
         since_s = time.time()
@@ -247,7 +233,7 @@ class Play:
         """Raise for a child that ended on its own; the load may, and a killed operator is started again."""
         supervisor = self._stage.control.supervisor
         for name, child in list(supervisor.children.items()):
-            if child.alive or name in {"load", "bursts"}:
+            if child.alive or name == "load":
                 continue
             if name == "operator" and any("killed" in mark.text for mark in self.course.marks):
                 self._stage.start_operator()

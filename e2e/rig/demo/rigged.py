@@ -117,7 +117,6 @@ def _measure(set_up: Stage, course: Course, began_s: float) -> tuple[dict[str, f
         "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
         "quiet_writes_per_minute": _quiet_rate(writes, course),
         "spec_change_to_scale_s": figures.quantile(course.spec_changes_s, 0.99),
-        "load_step_scrape_to_scale_s": figures.quantile(course.load_steps_s, 0.99),
         "demo_s": time.time() - began_s,
     }
     notes = {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}
@@ -130,7 +129,6 @@ NOT_SEEN = {
     "start_to_first_plan_s": "the operator wrote neither replicas nor a clock plan",
     "quiet_writes_per_minute": "the run ended before the quiet span",
     "spec_change_to_scale_s": "no scale write followed the spec change in time",
-    "load_step_scrape_to_scale_s": "the burst was served without another replica, or Prometheus did not answer",
 }
 
 

@@ -163,7 +163,7 @@ class Api:
         document: ports.Document = {
             "apiVersion": resources.EVENTS.api_version,
             "kind": "Event",
-            "metadata": {"generateName": f"{about['name']}.", "namespace": "default"},
+            "metadata": {"generateName": f"{about['name']}-", "namespace": "default"},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "capstan.dev/power",
             "reportingInstance": socket.gethostname(),

@@ -74,6 +74,7 @@ class PolicyMemory:
     replicas_since_s: float | None = None
     clock_cap_mhz: float | None = None
     lower_clock_votes: int = 0
+    voted_at_s: float | None = None
     planned_at_s: float | None = None
 
 

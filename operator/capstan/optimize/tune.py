@@ -15,6 +15,7 @@ from capstan.model.workload import Workload
 from capstan.optimize import clock
 from capstan.optimize.case import Case
 
+EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
 KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the physics is not better than that
 
 
@@ -26,6 +27,7 @@ class Choice:
     reason: Reason
     votes: int = 0
     candidates: tuple[plan.Candidate, ...] = ()
+    voted_at_s: float | None = None
 
 
 def choose(case: Case, count: int) -> Choice:
@@ -95,11 +97,22 @@ def _moved(case: Case, count: int, options: tuple[clock.Option, ...], best: cloc
     standing_mhz = case.memory.clock_cap_mhz or case.profile.clocks.max_mhz
     if _good_enough(options, standing_mhz, best):
         return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
-    votes = case.memory.lower_clock_votes + 1
+    votes, voted_at_s = _votes(case)
     if best.clock_mhz < standing_mhz and votes < case.settings.agreeing_ticks:
-        return Choice(case.memory.clock_cap_mhz, Reason.WAITING_FOR_AGREEMENT, votes, candidates)
+        return Choice(case.memory.clock_cap_mhz, Reason.WAITING_FOR_AGREEMENT, votes, candidates, voted_at_s)
     full = best.clock_mhz >= case.profile.clocks.max_mhz
     return Choice(None if full else best.clock_mhz, Reason.LEAST_ENERGY, 0, candidates)
+
+
+def _votes(case: Case) -> tuple[int, float]:
+    """Return the votes for a lower clock with this tick's, and when the last one was cast: at most one a period.
+
+    A cycle that an event woke comes early and is no tick: three pods that become Ready are not three looks at the load.
+    """
+    before_s = case.memory.voted_at_s
+    if before_s is not None and case.now_s - before_s < EARLY_RATIO * case.settings.instance_period_s:
+        return case.memory.lower_clock_votes, before_s
+    return case.memory.lower_clock_votes + 1, case.now_s
 
 
 def _good_enough(options: tuple[clock.Option, ...], standing_mhz: float, best: clock.Option) -> bool:
