@@ -91,7 +91,8 @@ def saving(columns: Sequence[Column]) -> str:
         missing = base if first.score.slo_met else first
         return f"No saving is quoted {against}, because {missing.run.system} missed the SLO."
     fleet = 1 - _fleet_j(first) / _fleet_j(base)
-    return f"{_change(released)} GPU energy (free GPUs off; {_change(fleet)} with free GPUs idling) {against}."
+    changed = f"{_change(released)} GPU energy (free GPUs off; {_change(fleet)} with free GPUs idling)"
+    return f"{changed[0].upper()}{changed[1:]} {against}."
 
 
 def rows(columns: Sequence[Column]) -> tuple[Row, ...]:
@@ -162,7 +163,7 @@ def _domain_rows(columns: Sequence[Column], domain: str) -> list[Row]:
         row("peak draw", lambda d, _: Cell(_NONE if d.peak_w is None else f"{d.peak_w:,.0f} W")),
         row("peak share of the budget", lambda _, ticks: Cell(_peak_share(ticks))),
         row(
-            f"longest above it (at most {MAX_EXCURSION_S:.0f} s)",
+            f"longest above (at most {MAX_EXCURSION_S:.0f} s)",
             lambda d, _: Cell(f"{d.longest_over_s:.0f} s", Tone.GOOD if d.held else Tone.BAD),
         ),
     ]
