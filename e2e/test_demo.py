@@ -28,6 +28,7 @@ def outcomes(out: Path) -> list[dict[str, object]]:
 
 @pytest.mark.timeout(RUN_S)
 def test_without_capstan_the_budget_is_broken(tmp_path: Path) -> None:
+    """Fixed replicas at the mean load, full clock, no caps: the budget cut is not survived."""
     done = demo(tmp_path, CAPSTAN="off")
     assert done.returncode == 1, done.stdout[-2000:]
     assert "FAILED" in done.stdout
@@ -35,6 +36,7 @@ def test_without_capstan_the_budget_is_broken(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(RUN_S)
 def test_an_operator_killed_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    """Neither a request nor the objectives."""
     done = demo(tmp_path, CHAOS="kill-operator")
     assert done.returncode == 0, done.stdout[-2000:]
     assert all(outcome["finish_s"] is not None for outcome in outcomes(tmp_path))

@@ -50,7 +50,7 @@ def socket(driver: Path, gpus: node.state.State, tmp_path: Path) -> Iterator[Pat
         "600",
     )
     with node.process(*args, env=node.environment(driver, tmp_path / "nvml.state")):
-        node.until(path.exists)
+        node.until(lambda: node.listens(path))
         yield path
     server.stop(None)
 

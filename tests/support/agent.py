@@ -49,9 +49,15 @@ def ask(path: Path, **asked: object) -> dict[str, object]:
         return answer
 
 
+def listens(path: Path) -> bool:
+    """Return whether somebody accepts connections: a socket file exists a moment before that."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        return peer.connect_ex(str(path)) == 0
+
+
 def library(folder: Path) -> Path:
     """Build the fake driver once per folder."""
     return build.build(folder)
 
 
-__all__ = ["ask", "environment", "library", "process", "state", "until"]
+__all__ = ["ask", "environment", "library", "listens", "process", "state", "until"]

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from capstan.agent import lease as leases
 from capstan.agent.lease import Lease, Wanted
-from capstan.agent.ports import Failed, Gpus, GpuSample, PlannedClock, Pod, Setter
+from capstan.agent.ports import Failed, Gpus, PlannedClock, Pod, Setter
+from capstan.model.gpu import GpuSample
 from capstan.powercap.domains import SafeSetting
 
 PERIOD_S = 1.0

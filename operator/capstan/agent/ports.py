@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from capstan.model.gpu import GpuSample
+
 
 class Failed(Exception):  # noqa: N818 - the setter's word in the protocol: ok or failed
     """A call to driver or setter failed. `code` is one word of the protocol, `str()` the sentence."""
@@ -13,20 +15,6 @@ class Failed(Exception):  # noqa: N818 - the setter's word in the protocol: ok o
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSample:
-    """One GPU, read from the driver. Watts are instantaneous where the driver has it; joules since driver load."""
-
-    index: int
-    uuid: str
-    power_w: float
-    energy_j: float
-    sm_clock_mhz: float
-    limit_w: float
-    min_limit_w: float
-    max_limit_w: float
 
 
 @dataclass(frozen=True, slots=True)

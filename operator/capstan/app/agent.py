@@ -26,10 +26,11 @@ from capstan.adapters.kube.client import KubeClient, Scope
 from capstan.adapters.kube.reflector import Reflector
 from capstan.adapters.nvml.device import NvmlError
 from capstan.agent import client, cycle, lease, setter
-from capstan.agent.ports import Failed, GpuSample, PlannedClock, Pod
+from capstan.agent.ports import Failed, PlannedClock, Pod
 from capstan.api import errors as api_errors
 from capstan.api import manifests, nodecap, v1alpha1
 from capstan.app import logs, settings
+from capstan.model.gpu import GpuSample
 from capstan.powercap.domains import ClassCaps, SafeSetting
 
 STALLED_S = 10.0
@@ -47,7 +48,7 @@ class Driver:
 
     def sample(self) -> tuple[GpuSample, ...]:
         """Return every GPU that answers."""
-        return tuple(GpuSample(**asdict(reading)) for reading in self._driver.sample())
+        return self._driver.sample()
 
     def cap_clock(self, uuid: str, clock_mhz: float) -> float:
         """Cap the SM clock."""

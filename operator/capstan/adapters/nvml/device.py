@@ -16,6 +16,7 @@ import pynvml
 
 from capstan import units
 from capstan.adapters import errors
+from capstan.model.gpu import GpuSample
 
 T = TypeVar("T")
 FI_DEV_POWER_INSTANT = 186  # NVML_FI_DEV_POWER_INSTANT: milliwatts, not the 1 s average of nvmlDeviceGetPowerUsage
@@ -39,20 +40,6 @@ class NvmlError(errors.AdapterError):
     def __init__(self, word: str, message: str) -> None:
         super().__init__(message)
         self.word = word
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One GPU as the driver shows it."""
-
-    index: int
-    uuid: str
-    power_w: float
-    energy_j: float
-    sm_clock_mhz: float
-    limit_w: float
-    min_limit_w: float
-    max_limit_w: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +77,7 @@ class Nvml:
         """Return all GPUs, by index."""
         return tuple(self._gpus)
 
-    def sample(self) -> tuple[Reading, ...]:
+    def sample(self) -> tuple[GpuSample, ...]:
         """Return every GPU that answers; one that fails is left out and said once."""
         readings = []
         for gpu in self._gpus.values():
@@ -156,9 +143,9 @@ def _describe(index: int) -> _Gpu:
     )
 
 
-def _read(gpu: _Gpu) -> Reading:
+def _read(gpu: _Gpu) -> GpuSample:
     handle = gpu.handle
-    return Reading(
+    return GpuSample(
         index=gpu.index,
         uuid=gpu.uuid,
         power_w=units.watts_of_milliwatts(_instant_mw(handle)),
