@@ -64,7 +64,7 @@ def test_the_lock_files_name_no_index(root: Path) -> None:
     for name in ("requirements.lock", "requirements-image.lock"):
         text = (root / name).read_text(encoding="utf-8")
         assert "://" not in text
-        assert "--find-links" not in text
+        assert "find-links" not in text
 
 
 def test_the_image_carries_no_laptop_tools(root: Path) -> None:
