@@ -24,6 +24,7 @@ from rig.demo.view import Screen
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "policies" / "scenarios" / "demo.yaml"
+AROUND_S = 70  # measured: set-up and start-up 25 s, a quiet span, the last requests, one change of the spec
 HELD, BROKEN, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -52,7 +53,6 @@ def command(*, capstan: str, trace: str, out: str, chaos: str, in_virtual_time: 
         _refuse(f"CHAOS={chaos}: the one kind of chaos is kill-operator")
     if chaos and capstan == "off":
         _refuse("CHAOS=kill-operator with CAPSTAN=off: there is no operator to kill; leave one of them out")
-    process.exit_on_signals()
     asked = Asked(
         capstan == "off", bool(chaos), in_virtual_time, Path(trace) if trace else None, Path(out or "out/demo")
     )
@@ -109,12 +109,14 @@ def _play(asked: Asked, scenario: Scenario, screen: Screen) -> Run:
     except binaries.NotAvailable as problem:
         return _in_virtual_time(asked, scenario, screen, str(problem))
     _introduce(asked, scenario, screen)
+    process.exit_on_signals()
     try:
         wanted = rigged.Wanted(scenario, SCENARIO, asked.out, off=asked.off, kill=asked.kill)
         return rigged.run(wanted, programs, screen, began_s=began_s)
     except (process.ChildError, RuntimeError) as problem:
         screen.say(f"The demo could not be finished: {problem}", style="bold red")
-        screen.say(f"The logs of all processes are in {asked.out / 'log'}.")
+        if (asked.out / "log").is_dir():
+            screen.say(f"The logs of all processes are in {asked.out / 'log'}.")
         sys.exit(BROKEN)
 
 
@@ -126,7 +128,7 @@ def _in_virtual_time(asked: Asked, scenario: Scenario, screen: Screen, why: str)
 
 def _introduce(asked: Asked, scenario: Scenario, screen: Screen) -> None:
     """Say what will happen, how long it takes and what is not as in real life, before anything happens."""
-    minutes = (scenario.duration_s + scenario.drain_s + 60) / 60
+    minutes = (scenario.duration_s + AROUND_S) / 60
     who = "WITHOUT Capstan (fixed replicas at the mean load, no caps)" if asked.off else "with Capstan"
     screen.say(
         f"Capstan demo, {who}: a real control plane and Prometheus, a simulated GPU fleet, about {minutes:.0f} min."

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from capstan.model.policy import Policy
+from capstan.model.reasons import Reason
 from capstan.replay.record import Mark, Tick
 from capstan.replay.scenario import Scenario
 from rig import process
@@ -29,9 +30,7 @@ from rig.demo.view import Scene, Screen
 LEAD_S = 3.0  # the load driver needs a second or two to see the pods
 QUIET_S = 15.0  # three instance periods of the shortened demo
 SETTLE_S = 45.0  # P7 allows 120 s; the demo has not that long
-SETTLED_S = (
-    10.0  # no write for so long counts as settled: Prometheus has seen new pods by then (two scrapes, one refresh)
-)
+SETTLED_S = 6.0  # no write for so long, a period and some, counts as settled
 PROBE_WAIT_S = 30.0
 PERIOD_S = 1.0
 
@@ -109,16 +108,18 @@ class Play:
         """Wait until Capstan writes nothing more, then watch that it stays so: a figure, not a condition."""
         self._screen.say("Nothing is asked of the service yet: Capstan should write nothing while nothing changes.")
         deadline_s = time.monotonic() + SETTLE_S
-        while time.monotonic() < deadline_s and self._since_last_write_s() < SETTLED_S:
+        while time.monotonic() < deadline_s and not self._settled():
             self._second("settling")
         since_s = time.time()
         while time.time() < since_s + QUIET_S:
             self._second("nothing changes")
         self.course.quiet = (since_s, time.time())
 
-    def _since_last_write_s(self) -> float:
+    def _settled(self) -> bool:
+        """Return whether every policy has seen its new pods in Prometheus and Capstan has nothing left to write."""
+        starting = any(look.reason == Reason.STARTING for seen in self.course.looks[-1:] for look in seen.policies)
         last_s = audit.last_write_s(probe.writes(self._stage))
-        return 0.0 if last_s is None else time.time() - last_s
+        return not starting and last_s is not None and time.time() - last_s >= SETTLED_S
 
     # --- the trace ---------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ def clocks(run: Run) -> Plot:
     _finish(axis, "SM clock cap, MHz")
     _marks((axis,), run, text=False)
     _time_axis((axis,), run)
-    caption = "Solid: the energy plan's cap of each policy. Dashed: what the domain adds; a GPU runs at the lower one."
+    caption = "Solid: the cap in force, the lower of energy plan and domain. Dashed: the domain's low-priority cap."
     return Plot("Clock caps", caption, svg.text_of(figure, label="Clock caps over time"))
 
 
