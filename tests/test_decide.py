@@ -152,6 +152,16 @@ def test_waiting_requests_mean_full_clock_and_one_more_replica() -> None:
     assert (alarmed.replicas_reason, alarmed.clock_reason) == (Reason.REQUESTS_WAITING, Reason.REQUESTS_WAITING)
 
 
+def test_a_first_burst_is_no_silence() -> None:
+    """300 requests at once to an idle service: none has finished, so no lengths are known, and they wait."""
+    burst = seen(
+        0.0, prompt_tokens=Missing(Reason.NO_DATA), output_tokens=Missing(Reason.NO_DATA), waiting=Fresh(171.0, 1.0)
+    )
+    decision = Service(policy()).cycle(burst)
+    assert (decision.replicas_reason, decision.clock_reason) == (Reason.REQUESTS_WAITING, Reason.REQUESTS_WAITING)
+    assert decision.pools[0].replicas == 3
+
+
 def test_an_alarm_waits_for_the_replicas_that_are_starting() -> None:
     service = Service(policy())
     service.cycle(seen(1.0))

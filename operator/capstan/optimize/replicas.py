@@ -39,6 +39,10 @@ def choose(case: Case) -> Choice:
     """Return the replica count of this cycle. Blind, it keeps what stands (inside the bounds)."""
     standing = _standing(case)
     kept, _ = bounded(case.policy, standing, case.pool.tp)
+    if case.blind is Reason.NO_TRAFFIC and case.alarmed and not case.pool.starting:
+        # A first burst: requests wait before any has finished, so nothing is known of their lengths yet.
+        more, _ = bounded(case.policy, max(standing, case.pool.ready + 1), case.pool.tp)
+        return Choice(more, Reason.REQUESTS_WAITING, _since_s(case, more))
     if case.blind is not None:
         return Choice(kept, case.blind, _since_s(case, kept))
     wanted, why, forecast_rps = _wanted(case)

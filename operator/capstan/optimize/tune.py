@@ -34,7 +34,8 @@ def choose(case: Case, count: int) -> Choice:
     """Return the clock cap for `count` replicas under the load of now."""
     load = _replica_load(case, count)
     if load is None:
-        return _unseen(case, count, case.blind or Reason.STARTING)
+        waits = case.alarmed and case.blind in (None, Reason.NO_TRAFFIC)
+        return _unseen(case, count, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
     if case.alarmed:
         return _unseen(case, count, Reason.REQUESTS_WAITING)
     options = clock.options(
