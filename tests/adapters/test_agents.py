@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -58,12 +60,39 @@ async def test_a_silent_agent_is_unavailable(tmp_path: Path) -> None:
         await calls(refuse, tmp_path).renew("a:1", {})
 
 
+async def test_an_agent_that_drips_is_cut_off_at_the_deadline(tmp_path: Path) -> None:
+    """The timeouts of httpx start anew with every byte; one hostile node must not make every other lease lapse."""
+
+    class Drip(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                await asyncio.sleep(0.1)
+                yield b" "
+
+    begun_s = time.monotonic()
+    with pytest.raises(errors.Unavailable, match=r"within 0.8 s"):
+        await calls(lambda _: httpx.Response(200, stream=Drip()), tmp_path).renew("a:1", {})
+    assert time.monotonic() - begun_s < 1.5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"[" * 60_000, "not JSON"), (b" " * 100_000, "longer than 65536 bytes"), (b"\xff", "not JSON")],
+    ids=["brackets without end", "too long", "no UTF-8"],
+)
+async def test_a_hostile_answer_is_malformed_and_no_crash(content: bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.Malformed, match=message):
+        await calls(lambda _: httpx.Response(200, content=content), tmp_path).renew("a:1", {})
+
+
 def test_an_empty_key_is_told_before_the_first_call(tmp_path: Path) -> None:
     with pytest.raises(errors.Denied, match="is empty"):
         calls(lambda _: httpx.Response(200), tmp_path, key="").key()
 
 
-@pytest.mark.parametrize("value", [None, -1, "300", True, math.nan, math.inf], ids=str)
+@pytest.mark.parametrize(
+    "value", [None, -1, "300", True, math.nan, math.inf, 10**400], ids=lambda value: str(value)[:8]
+)
 def test_a_watt_that_is_none_does_not_count(value: object) -> None:
     with pytest.raises(errors.Malformed, match="powerWatts"):
         agents.number({"powerWatts": value}, "powerWatts")

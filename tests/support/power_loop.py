@@ -66,7 +66,7 @@ class Fleet:
 
     def _report(self, call: ports.LeaseCall) -> ports.AgentReport:
         pod = "chat-0" if call.node in ("gpu-0", "gpu-1") else "batch-0"
-        gpus = tuple(ports.GpuReport(i, "llm", pod, self.watts[call.node], 1980, 700, 700, 200, None) for i in range(4))
+        gpus = tuple(ports.GpuReport(i, "llm", pod, self.watts[call.node], 700, 200, None) for i in range(4))
         return ports.AgentReport(call.node, call.epoch, call.sequence, self.sequence, 0.2, safe=False, gpus=gpus)
 
 
@@ -79,6 +79,7 @@ class Api:
     statuses: list[ports.Document] = field(default_factory=list)
     events: list[ports.Transition] = field(default_factory=list)
     down: bool = False
+    refused: set[str] = field(default_factory=set)
 
     def scene(self) -> ports.Scene:
         """Return what is stored."""
@@ -88,8 +89,11 @@ class Api:
         """Store a NodeCap."""
         self._refuse()
         name = document["metadata"]["name"]  # type: ignore[index]  # raw JSON
+        if name in self.refused:
+            raise ports.Refused(f"NodeCap {name} is not valid")
         power = document["spec"]["power"]  # type: ignore[index]  # raw JSON
         self.caps.setdefault(name, []).append(power)
+        assert power.get("caps", True), "a real API server refuses an applied `caps: {}` once it held caps of ours"
         stored = ports.NodePower(power["epoch"], power["sequence"], power)
         self.scene_ = replace(self.scene_, node_powers={**self.scene_.node_powers, name: stored})
 
@@ -117,6 +121,12 @@ class Api:
             old = before.get(new["metadata"]["name"], {})  # type: ignore[index]  # raw JSON
             merged.append({**new, **({"status": old["status"]} if "status" in old else {})})
         self.scene_ = replace(self.scene_, domains=tuple(merged))
+
+    def adopt(self, node: str, *, epoch: int, sequence: int) -> None:
+        """Let another leader have written a NodeCap."""
+        power = {**self.scene_.node_powers[node].document, "epoch": epoch, "sequence": sequence}
+        theirs = {node: ports.NodePower(epoch, sequence, power)}
+        self.scene_ = replace(self.scene_, node_powers={**self.scene_.node_powers, **theirs})
 
     def _refuse(self) -> None:
         if self.down:
@@ -156,6 +166,12 @@ class Site:
         """Start a controller, as a leader of this epoch."""
         wired = cycle.Ports(self.api, self.fleet, self.api, self.meter, lambda: self.now_s, lambda: self.now_s)
         self.loop = cycle.Loop(wired, epoch=epoch)
+
+    def join(self, node: str) -> None:
+        """Let a server join the rack."""
+        seen = ports.NodeSeen(node, RACK, "127.0.0.9:9808")
+        self.api.scene_ = replace(self.api.scene_, nodes={**self.api.scene_.nodes, node: seen})
+        self.fleet.watts[node] = 100.0
 
     async def run(self, seconds: int) -> status.Verdict:
         """Let seconds pass; return the first domain's last verdict."""

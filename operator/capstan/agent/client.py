@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from capstan.agent.ports import Failed, Pod
+from capstan.agent.ports import SILENT, Failed, Pod
 
 DEADLINE_S = 2.0  # a driver call takes some 6 ms; a hung driver must not hold the loop beyond the lease
 
@@ -19,13 +19,16 @@ class SetterClient:
         self._path = path
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def clock(self, uuid: str, clock_mhz: float | None, *, again: bool = False) -> None:
-        """Cap a GPU's clock."""
-        await self._ask({"verb": "clock", "uuid": uuid, "megahertz": clock_mhz, "again": again})
+    async def clock(self, uuid: str, clock_mhz: float | None, *, again: bool = False) -> float | None:
+        """Cap a GPU's clock; return the clock that the setter set."""
+        set_mhz = (await self._ask({"verb": "clock", "uuid": uuid, "megahertz": clock_mhz, "again": again})).get(
+            "megahertz"
+        )
+        return float(set_mhz) if isinstance(set_mhz, int | float) else None
 
-    async def limit(self, uuid: str, limit_w: float | None) -> None:
+    async def limit(self, uuid: str, limit_w: float | None, *, again: bool = False) -> None:
         """Limit a GPU's board."""
-        await self._ask({"verb": "limit", "uuid": uuid, "watts": limit_w})
+        await self._ask({"verb": "limit", "uuid": uuid, "watts": limit_w, "again": again})
 
     async def devices(self) -> Mapping[str, Pod]:
         """Return the pod of every GPU uuid that one holds."""
@@ -50,7 +53,7 @@ class SetterClient:
                 answer = json.loads(await self._line(json.dumps(asked).encode() + b"\n"))
         except (OSError, TimeoutError, ValueError) as problem:
             await self.close()
-            raise Failed("SetterSilent", f"no answer on {self._path}: {problem or 'too slow'}") from problem
+            raise Failed(SILENT, f"no answer on {self._path}: {problem or 'too slow'}") from problem
         if not isinstance(answer, dict) or answer.get("ok") is not True:
             said = answer if isinstance(answer, dict) else {}
             raise Failed(str(said.get("error", "Malformed")), str(said.get("message", "no answer of a setter")))

@@ -46,7 +46,7 @@ class Lease:
         renewed_s: Monotonic time of the last renewal; None: not since the start.
         lease_s: How long a renewal lasts.
         safe: The safe setting; None: this node was never armed.
-        plan: The energy plan's clocks, by pod.
+        plan: The energy plan's clocks, by pod; None: the operator never wrote one for this node.
     """
 
     epoch: int = 0
@@ -56,7 +56,7 @@ class Lease:
     caps: ClassCaps = NO_CAPS
     high_pods: frozenset[Pod] = frozenset()
     safe: SafeSetting | None = None
-    plan: tuple[PlannedClock, ...] = ()
+    plan: tuple[PlannedClock, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,16 @@ def in_safe_setting(lease: Lease, now_s: float) -> bool:
     return lease.safe is not None and remaining_s(lease, now_s) <= 0
 
 
+def owns_clocks(lease: Lease) -> bool:
+    """Return whether clocks of this node are ours to set, or to lift: a node that nobody plans or armed is not."""
+    return lease.safe is not None or lease.plan is not None
+
+
+def owns_limits(lease: Lease) -> bool:
+    """Return whether board limits are ours: only a power domain sets any, so before arming an admin's stay."""
+    return lease.safe is not None
+
+
 def wanted(lease: Lease, pod: Pod | None, now_s: float) -> Wanted:
     """Return what a GPU of `pod` should be set to: the tighter of plan, caps of its class, and the safe setting.
 
@@ -115,7 +125,7 @@ def wanted(lease: Lease, pod: Pod | None, now_s: float) -> Wanted:
     caps = lease.caps
     clocks = [caps.high_mhz if pod in lease.high_pods else caps.low_mhz]
     limits = [caps.power_limit_w]
-    clocks += [planned.clock_mhz for planned in lease.plan if planned.pod == pod]
+    clocks += [planned.clock_mhz for planned in lease.plan or () if planned.pod == pod]
     if lease.safe is not None and in_safe_setting(lease, now_s):
         clocks.append(lease.safe.clock_mhz)
         limits.append(lease.safe.power_limit_w)

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from capstan.model.gpu import GpuSample
 
+SILENT = "SetterSilent"
+"""The code of a setter that does not answer: asking for the next GPU would only wait again."""
+
 
 class Failed(Exception):  # noqa: N818 - the setter's word in the protocol: ok or failed
     """A call to driver or setter failed. `code` is one word of the protocol, `str()` the sentence."""
@@ -37,7 +40,7 @@ class Gpus(Protocol):
     """The driver, read only; no privilege needed."""
 
     def sample(self) -> tuple[GpuSample, ...]:
-        """Return every GPU that answers; one that fails is left out, and never 0 W."""
+        """Return every GPU of the node; one that cannot be read has no watts, and is never left out or 0 W."""
 
 
 class Driver(Protocol):
@@ -66,10 +69,13 @@ class PodDevices(Protocol):
 class Setter(Protocol):
     """The setter, as the agent sees it. Every method raises `Failed`."""
 
-    async def clock(self, uuid: str, clock_mhz: float | None, *, again: bool = False) -> None:
-        """Cap a GPU's clock (None: lift the cap); `again` writes even what was written before."""
+    async def clock(self, uuid: str, clock_mhz: float | None, *, again: bool = False) -> float | None:
+        """Cap a GPU's clock (None: lift the cap); return the supported clock that is set.
 
-    async def limit(self, uuid: str, limit_w: float | None) -> None:
+        What was set before costs no write; `again` writes it nevertheless.
+        """
+
+    async def limit(self, uuid: str, limit_w: float | None, *, again: bool = False) -> None:
         """Limit a GPU's board (None: its default)."""
 
     async def devices(self) -> Mapping[str, Pod]:

@@ -22,6 +22,8 @@ from capstan.agent.ports import Driver, Failed, PodDevices
 
 WATCHDOG_S = 3.0  # DESIGN 2: 3 s of silence, then the safe setting; 4 s lease + 3 s here stay under P1's 10 s
 LOOSEN_S = 1.0  # a GPU is loosened at most once a second; tightening never waits
+LARGEST = 1e6  # megahertz or watts: above any board, below what a float or the driver's integers could trip over
+RETRY_S = 1.0  # between tries of the watchdog on a GPU that refuses
 MAX_LINE_BYTES = 4096
 
 _log = logging.getLogger(__name__)
@@ -47,10 +49,12 @@ class Setter:
         self._now_s = now_s
         self._clocks: dict[str, float | None] = {}
         self._boards: dict[str, float | None] = {}
-        self._loosened_s: dict[str, float] = {}
+        self._set_mhz: dict[str, float] = {}
+        self._loosened_s: dict[tuple[str, str], float] = {}
         self._safe: tuple[float, float] | None = None
         self._heard_s = now_s()
         self._alone = False
+        self._look_at_s = -math.inf
 
     # --- verbs -------------------------------------------------------------------------------------
 
@@ -68,7 +72,7 @@ class Setter:
         if verb == "clock":
             return self._clock(_uuid(asked), _number(asked, "megahertz"), again=asked.get("again") is True)
         if verb == "limit":
-            return self._limit(_uuid(asked), _number(asked, "watts"))
+            return self._limit(_uuid(asked), _number(asked, "watts"), again=asked.get("again") is True)
         if verb == "reset":
             return self._reset()
         if verb == "devices":
@@ -84,34 +88,38 @@ class Setter:
         wanted = None if clock_mhz is None else max(clock_mhz, self._limits.min_clock_mhz)
         known, before = uuid in self._clocks, self._clocks.get(uuid)
         if known and before == wanted and not again:
-            return {"suppressed": True}
-        self._may_loosen(uuid, loosens=known and _looser(wanted, before))
+            return {"suppressed": True, **self._clock_of(uuid)}
+        self._may_loosen("clock", uuid, loosens=known and _looser(wanted, before))
         if wanted is None:
             self._driver.reset_clock(uuid)
-            self._clocks[uuid] = None
-            return {}
-        set_mhz = self._driver.cap_clock(uuid, wanted)
+            self._set_mhz.pop(uuid, None)
+        else:
+            self._set_mhz[uuid] = self._driver.cap_clock(uuid, wanted)
         self._clocks[uuid] = wanted
-        return {"megahertz": set_mhz}
+        return self._clock_of(uuid)
 
-    def _limit(self, uuid: str, limit_w: float | None) -> Answer:
+    def _clock_of(self, uuid: str) -> Answer:
+        """Return the supported clock in force, nothing where there is no cap."""
+        return {"megahertz": self._set_mhz[uuid]} if uuid in self._set_mhz else {}
+
+    def _limit(self, uuid: str, limit_w: float | None, *, again: bool = False) -> Answer:
         known, before = uuid in self._boards, self._boards.get(uuid)
-        if known and before == limit_w:
+        if known and before == limit_w and not again:
             return {"suppressed": True}
-        self._may_loosen(uuid, loosens=known and _looser(limit_w, before))
+        self._may_loosen("limit", uuid, loosens=known and _looser(limit_w, before))
         enforced_w = self._driver.limit_power(uuid, limit_w)
         if limit_w is not None and enforced_w > max(limit_w, 0) + 1:
             raise Failed("NotEnforced", f"asked for {limit_w:.0f} W, the board enforces {enforced_w:.0f} W")
         self._boards[uuid] = limit_w
         return {"watts": enforced_w}
 
-    def _may_loosen(self, uuid: str, *, loosens: bool) -> None:
+    def _may_loosen(self, verb: str, uuid: str, *, loosens: bool) -> None:
         if not loosens:
             return
         now_s = self._now_s()
-        if now_s - self._loosened_s.get(uuid, -math.inf) < LOOSEN_S:
+        if now_s - self._loosened_s.get((verb, uuid), -math.inf) < LOOSEN_S:
             raise Failed("RateLimited", "a GPU is loosened at most once a second; try again")
-        self._loosened_s[uuid] = now_s
+        self._loosened_s[verb, uuid] = now_s
 
     def _reset(self) -> Answer:
         """Lift every cap and limit of ours: the release of a node."""
@@ -119,6 +127,7 @@ class Setter:
             self._driver.reset_clock(uuid)
             self._driver.limit_power(uuid, None)
             self._clocks[uuid], self._boards[uuid] = None, None
+        self._set_mhz.clear()
         self._safe = None
         return {}
 
@@ -126,19 +135,21 @@ class Setter:
 
     def watch(self) -> None:
         """Apply the safe setting once the agent has been silent for too long; called often."""
-        if self._safe is None or self._alone or self._now_s() - self._heard_s < self._limits.watchdog_s:
+        now_s = self._now_s()
+        silent = now_s - self._heard_s >= self._limits.watchdog_s
+        if self._safe is None or self._alone or not silent or now_s < self._look_at_s:
             return
         clock_mhz, limit_w = self._safe
         _log.error("the agent is silent: applying the safe setting of %.0f MHz and %.0f W", clock_mhz, limit_w)
-        done = True
-        for uuid in self._driver.uuids():
-            try:
-                self._clock(uuid, _lower(self._clocks.get(uuid), clock_mhz))
-                self._limit(uuid, _lower(self._boards.get(uuid), limit_w))
-            except Failed as failed:
-                done = False
-                _log.warning("GPU %s: %s: %s", uuid, failed.code, failed)
-        self._alone = done  # what failed is tried at the next look
+        tightened = [self._tightened(uuid, clock_mhz, limit_w) for uuid in self._driver.uuids()]
+        self._alone = all(tightened)
+        self._look_at_s = now_s + RETRY_S  # what failed is tried again
+
+    def _tightened(self, uuid: str, clock_mhz: float, limit_w: float) -> bool:
+        """Bring one GPU to the safe setting or leave it below; clock and limit each get their try."""
+        clock = _done(uuid, lambda: self._clock(uuid, _lower(self._clocks.get(uuid), clock_mhz)))
+        limit = _done(uuid, lambda: self._limit(uuid, _lower(self._boards.get(uuid), limit_w)))
+        return clock and limit
 
     # --- socket ------------------------------------------------------------------------------------
 
@@ -171,10 +182,20 @@ class Setter:
         return uid in self._limits.peer_uids | {0, os.getuid()}
 
 
+def _done(uuid: str, doing: Callable[[], Answer]) -> bool:
+    """Return whether one write of the watchdog went through; log it where it did not."""
+    try:
+        doing()
+    except Failed as failed:
+        _log.warning("GPU %s: %s: %s", uuid, failed.code, failed)
+        return False
+    return True
+
+
 def _object(line: bytes) -> Answer:
     try:
         asked = json.loads(line)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:  # 4 KiB hold brackets enough to exhaust the parser's stack
         raise Failed("Malformed", "the line is not JSON") from problem
     if not isinstance(asked, dict):
         raise Failed("Malformed", "a line is one JSON object")
@@ -202,6 +223,6 @@ def _number(asked: Answer, name: str) -> float | None:
     value = asked.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise Failed("Malformed", f"{name}: {value!r} is no number above zero")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
+        raise Failed("Malformed", f"{name}: give a number above 0 and up to {LARGEST:.0f}")
     return float(value)

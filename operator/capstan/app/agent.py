@@ -47,7 +47,7 @@ class Driver:
         self._driver = driver
 
     def sample(self) -> tuple[GpuSample, ...]:
-        """Return every GPU that answers."""
+        """Return every GPU of the node."""
         return self._driver.sample()
 
     def cap_clock(self, uuid: str, clock_mhz: float) -> float:
@@ -97,7 +97,8 @@ class SafeFile:
         self._path = folder / "safe.json"
 
     def write(self, safe: SafeSetting) -> None:
-        """Keep it, whole or not at all."""
+        """Keep it, whole or not at all. Raises OSError."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".part")
         partial.write_text(json.dumps(asdict(safe)), encoding="utf-8")
         partial.replace(self._path)
@@ -105,12 +106,19 @@ class SafeFile:
     def read(self) -> SafeSetting | None:
         """Return what was kept; None where there is nothing that can be read."""
         try:
-            return SafeSetting(**json.loads(self._path.read_text(encoding="utf-8")))
+            return _kept(json.loads(self._path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as problem:
+        except (OSError, ValueError, errors.Malformed) as problem:
             _log.warning("the kept safe setting cannot be read, starting without: %s", problem)
             return None
+
+
+def _kept(document: object) -> SafeSetting:
+    """Read a safe setting. Raises Malformed."""
+    if not isinstance(document, dict):
+        raise errors.Malformed("no object")
+    return SafeSetting(number(document, "clock_mhz"), number(document, "power_limit_w"))
 
 
 class Agent:
@@ -127,6 +135,7 @@ class Agent:
         ours = Scope(fields=f"metadata.name={node}")
         self._caps = Reflector(client_, resources.NODE_CAPS, dict, scope=ours, changed=self._granted)
         self._client = client_
+        self._booked_j: dict[str, float] = {}
 
     async def run(self, listen: settings.Address) -> int:
         """Run until SIGTERM."""
@@ -175,7 +184,7 @@ class Agent:
             self._cycle.renew(_renewal(json.loads(request.body)))
         except lease.Outdated as outdated:
             return http.Response.text(409, f"{outdated}\n")
-        except (ValueError, errors.Malformed) as problem:
+        except (ValueError, RecursionError, errors.Malformed) as problem:
             return http.Response.text(400, f"{problem}\n")
         return http.Response.json(200, self._report())
 
@@ -223,6 +232,7 @@ class Agent:
             put("capstan_agent_gpu_power_watts", gpu.power_w, node, index, pod.namespace, pod.name)
             put("capstan_agent_gpu_sm_clock_megahertz", gpu.sm_clock_mhz, node, index)
             put("capstan_agent_gpu_power_limit_watts", gpu.limit_w, node, index)
+            self._book(gpu)
             cap_mhz = (shown.applied or {}).get(gpu.uuid, cycle.NOTHING).clock_mhz
             if cap_mhz is not None:
                 put("capstan_agent_gpu_clock_cap_megahertz", cap_mhz, node, index)
@@ -231,6 +241,15 @@ class Agent:
             put("capstan_agent_sample_age_seconds", now_s - shown.sampled_s, node)
         put("capstan_agent_lease_remaining_seconds", lease.remaining_s(self._cycle.lease, now_s), node)
         put("capstan_agent_safe_setting", float(lease.in_safe_setting(self._cycle.lease, now_s)), node)
+
+    def _book(self, gpu: GpuSample) -> None:
+        """Count joules since our start; a counter that fell belongs to a driver that was loaded anew."""
+        if gpu.energy_j is None:
+            return
+        before_j = self._booked_j.get(gpu.uuid, gpu.energy_j)
+        self._booked_j[gpu.uuid] = gpu.energy_j
+        grown_j = gpu.energy_j - before_j if gpu.energy_j >= before_j else gpu.energy_j
+        self._metrics.add("capstan_agent_energy_joules_total", grown_j, self._node, str(gpu.index))
 
     def _healthy(self) -> bool:
         shown = self._cycle.shown
@@ -256,13 +275,14 @@ def _renewal(body: object) -> lease.Renewal:
     )
 
 
-def _parsed(raw: Mapping[str, object] | None) -> tuple[lease.Granted | None, tuple[PlannedClock, ...]]:
+def _parsed(raw: Mapping[str, object] | None) -> tuple[lease.Granted | None, tuple[PlannedClock, ...] | None]:
     """Read our NodeCap. Raises Invalid."""
     if raw is None:
-        return None, ()
+        return None, None
     spec = manifests.parse(v1alpha1.NodeCap, raw).spec
-    listed = spec.plan.pods if spec.plan else ()
-    plan = tuple(PlannedClock(Pod(pod.namespace, pod.name), float(pod.clock_megahertz)) for pod in listed)
+    plan = None
+    if spec.plan is not None:
+        plan = tuple(PlannedClock(Pod(p.namespace, p.name), float(p.clock_megahertz)) for p in spec.plan.pods)
     return (None if spec.power is None else _grant(spec.power)), plan
 
 

@@ -7,7 +7,7 @@ yesterday is refused by the agents.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from capstan.power.ports import Document, NodePower
@@ -37,16 +37,23 @@ class Held:
 
 
 def body(wish: NodeWish) -> Document:
-    """Return the part of `spec.power` that a wish decides; whole numbers that never loosen."""
-    return {
+    """Return the part of `spec.power` that a wish decides; whole numbers that never loosen.
+
+    No caps is no field: an applied `caps: {}` whose entries we owned before reaches the API server's validation as
+    null and is refused, and a release would never arrive (seen on v1.35).
+    """
+    made: Document = {
         "leaseSeconds": LEASE_S,
-        "caps": caps_document(wish.caps),
-        "highPods": [{"namespace": namespace, "name": name} for namespace, name in wish.high_pods],
         "safe": {
             "clockMegahertz": math.floor(wish.safe.clock_mhz),
             "powerLimitWatts": math.floor(wish.safe.power_limit_w),
         },
     }
+    if wish.caps != NO_CAPS:
+        made["caps"] = caps_document(wish.caps)
+    if wish.high_pods:
+        made["highPods"] = [{"namespace": namespace, "name": name} for namespace, name in wish.high_pods]
+    return made
 
 
 def caps_document(caps: ClassCaps) -> Document:
@@ -82,7 +89,31 @@ def released(node: str) -> NodeWish:
 def restricts(power: NodePower) -> bool:
     """Return whether a stored `spec.power` holds a node below stock."""
     stock = body(released(""))
-    return any(power.document.get(field) != stock[field] for field in ("caps", "safe") if field in power.document)
+    return bool(power.document.get("caps")) or power.document.get("safe", stock["safe"]) != stock["safe"]
+
+
+def safe_of(stored: Iterable[NodePower]) -> SafeSetting | None:
+    """Return the tightest safe setting that nodes hold; None where none does."""
+    found = [
+        (clock_mhz, limit_w)
+        for power in stored
+        if (clock_mhz := _whole(power.document.get("safe"), "clockMegahertz"))
+        and (limit_w := _whole(power.document.get("safe"), "powerLimitWatts"))
+    ]
+    if not found:
+        return None
+    return SafeSetting(min(clock_mhz for clock_mhz, _ in found), min(limit_w for _, limit_w in found))
+
+
+def holds_clock(stored: Iterable[NodePower], clock_mhz: float) -> bool:
+    """Return whether any node holds low priority at or below a clock."""
+    held = (_whole(power.document.get("caps"), "lowMegahertz") for power in stored)
+    return any(low_mhz is not None and low_mhz <= clock_mhz for low_mhz in held)
+
+
+def _whole(document: object, name: str) -> int | None:
+    value = document.get(name) if isinstance(document, dict) else None
+    return value if isinstance(value, int) else None
 
 
 class Ledger:
@@ -91,6 +122,20 @@ class Ledger:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self._held: dict[str, Held] = {}
+        self._begun = False
+
+    def begin(self, stored: Mapping[str, NodePower]) -> None:
+        """At the first tick, take up an epoch above ours: somebody deleted our Lease, which then counts anew.
+
+        Later a higher epoch is another leader, and must stay above ours: it fences us.
+        """
+        if not self._begun:
+            self.epoch = max([self.epoch, *(power.epoch for power in stored.values())])
+            self._begun = True
+
+    def newest(self, stored: NodePower | None) -> tuple[int, int]:
+        """Return (epoch, sequence) for the lease call to a node to which we gave nothing."""
+        return self.epoch, stored.sequence if stored is not None and stored.epoch == self.epoch else 0
 
     def hold(self, wish: NodeWish, stored: Mapping[str, NodePower]) -> Held:
         """Return what a node holds after this wish: the same when nothing changed."""
@@ -115,5 +160,4 @@ class Ledger:
         """Return the first holding of this process: a new epoch is written once, even where nothing else changed."""
         if stored is None:
             return Held(self.epoch, 1, wish)
-        sequence = stored.sequence + 1 if stored.epoch >= self.epoch else 1
-        return Held(max(self.epoch, stored.epoch), sequence, wish)
+        return Held(self.epoch, stored.sequence + 1 if stored.epoch >= self.epoch else 1, wish)

@@ -9,31 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from capstan.model.reasons import Reason
-from capstan.model.sample import Fresh, Missing, Sample, Stale
 from capstan.power import caps, status, tree
-from capstan.power.ports import AgentReport, Agents, Cluster, LeaseCall, Refused, Scene, Transition, Writer
+from capstan.power.heard import Heard
+from capstan.power.ports import Agents, Cluster, LeaseCall, Refused, Scene, Transition, Writer
 from capstan.power.tree import Declared
 from capstan.powercap import safety
 from capstan.powercap import step as machine
-from capstan.powercap.domains import (
-    NO_CAPS,
-    ClassCaps,
-    Domain,
-    DomainMemory,
-    Level,
-    NodeSample,
-    SafeSetting,
-    tightest,
-)
+from capstan.powercap.domains import NO_CAPS, ClassCaps, Domain, DomainMemory, Level, SafeSetting, tightest
 
 HighPods = frozenset[tuple[str, str]]  # (namespace, name)
-
-STALE_S = 5.0  # facts/polca.md 5.2: never above 10 s less the actuation
 
 _log = logging.getLogger(__name__)
 
@@ -61,20 +50,13 @@ class Ports:
 
 
 @dataclass(slots=True)
-class _Heard:
-    """The last report of a node and when it came."""
-
-    report: AgentReport
-    at_s: float
-
-
-@dataclass(slots=True)
 class _State:
-    """What the loop remembers of one domain."""
+    """What the loop remembers of one domain; `shadow` is the machine that an Advise domain only watches."""
 
     memory: DomainMemory
     armed: bool
     safe: SafeSetting | None = None
+    shadow: DomainMemory = field(default_factory=DomainMemory)
     status_at_s: float = field(default=-1e9)
 
 
@@ -86,7 +68,7 @@ class Loop:
         self._tree = tree.Tree()
         self._ledger = caps.Ledger(epoch)
         self._held: dict[str, caps.Held] = {}
-        self._heard: dict[str, _Heard] = {}
+        self._heard = Heard()
         self._states: dict[str, _State] = {}
         self._writing: asyncio.Task[None] | None = None
 
@@ -94,12 +76,13 @@ class Loop:
         """Run one tick and return what was decided."""
         started_s = self._ports.now_s()
         scene = self._ports.cluster.scene()
+        self._ledger.begin(scene.node_powers)
         await self._listen(scene)
         now_s = self._ports.now_s()
         declared = self._tree.read(scene)
         self._forget(declared)
         high = tree.high_pods(scene, declared)
-        verdicts = tuple(self._judge(d, high, now_s) for d in declared)
+        verdicts = tuple(self._judge(d, scene, high, now_s) for d in declared)
         self._wish(verdicts, scene, high)
         self._publish(verdicts, scene, started_s)
         if self._writing is None or self._writing.done():
@@ -115,30 +98,27 @@ class Loop:
 
     async def _listen(self, scene: Scene) -> None:
         """Renew every lease and keep what the agents say."""
-        calls = tuple(self._call(name, seen.agent) for name, seen in scene.nodes.items() if seen.agent)
+        calls = tuple(self._call(name, seen.agent, scene) for name, seen in scene.nodes.items() if seen.agent)
         reports = await self._ports.agents.renew(calls)
-        now_s = self._ports.now_s()
-        self._heard.update({node: _Heard(report, now_s) for node, report in reports.items()})
-        self._heard = {node: heard for node, heard in self._heard.items() if node in scene.nodes}
+        self._heard.take(reports, self._ports.now_s())
+        self._heard.keep(scene.nodes)
 
-    def _call(self, node: str, address: str) -> LeaseCall:
+    def _call(self, node: str, address: str, scene: Scene) -> LeaseCall:
         held = self._held.get(node)
-        if held is None:
-            return LeaseCall(node, address, epoch=self._ledger.epoch, sequence=0, lease_s=caps.LEASE_S, caps=NO_CAPS)
-        return LeaseCall(node, address, held.epoch, held.sequence, caps.LEASE_S, held.wish.caps)
-
-    def _samples(self, nodes: tuple[str, ...], now_s: float) -> tuple[NodeSample, ...]:
-        """Return what is known of nodes; one never heard of has no sample, which is blind."""
-        return tuple(_sample(self._heard[node], now_s) for node in nodes if node in self._heard)
+        if held is not None:
+            return LeaseCall(node, address, held.epoch, held.sequence, caps.LEASE_S, held.wish.caps)
+        epoch, sequence = self._ledger.newest(scene.node_powers.get(node))
+        return LeaseCall(node, address, epoch, sequence, caps.LEASE_S, NO_CAPS)
 
     # --- decide ------------------------------------------------------------------------------------
 
-    def _judge(self, declared: Declared, high: HighPods, now_s: float) -> status.Verdict:
-        state = self._state(declared, now_s)
-        samples = self._samples(declared.nodes, now_s)
+    def _judge(self, declared: Declared, scene: Scene, high: HighPods, now_s: float) -> status.Verdict:
+        state = self._state(declared, scene, now_s)
+        samples = self._heard.samples(declared.nodes, now_s)
         unarmed = tree.domain_of(declared, armed=False)
-        whole = len(samples) == len(declared.nodes) and bool(declared.nodes)
-        admission = safety.admit(unarmed, samples) if whole else None
+        # To arm, every node must have been heard once; an armed domain goes on with what a newcomer is taken for.
+        known = bool(samples) and (state.armed or self._heard.whole(declared.nodes))
+        admission = safety.admit(unarmed, samples) if known else None
         self._arm(declared, state, admission)
         if admission is not None and (state.safe is None or admission.fits):
             state.safe = admission.safe
@@ -147,15 +127,23 @@ class Loop:
         if done.level is not state.memory.level:
             self._ports.meter.moved(domain.name, state.memory.level, done.level, done.reason)
         state.memory = done.memory
+        advised = None
+        if not declared.asks_to_arm:
+            watched = machine.step(replace(domain, armed=True, safe=None), samples, state.shadow, now_s)
+            state.shadow, advised = watched.memory, watched.level
         capped = self._capped_gpus(domain, done.caps, high)
-        return status.Verdict(declared, done, state.armed, admission, capped)
+        return status.Verdict(declared, done, state.armed, admission, capped, advised)
 
-    def _state(self, declared: Declared, now_s: float) -> _State:
-        """Return the memory of a domain; a restarted controller takes level and arming from status."""
+    def _state(self, declared: Declared, scene: Scene, now_s: float) -> _State:
+        """Return the memory of a domain; a restarted controller takes it from status and NodeCaps."""
         if declared.name not in self._states:
-            armed = declared.asks_to_arm and status.armed_before(declared.raw)
-            level = status.level_before(declared.raw) if armed else None
-            self._states[declared.name] = _State(DomainMemory(level=level or Level.DISARMED, since_s=now_s), armed)
+            armed = declared.asks_to_arm and tree.armed_before(declared.raw)
+            level = (status.level_before(declared.raw) if armed else None) or Level.DISARMED
+            stored = [scene.node_powers[node] for node in declared.nodes if node in scene.node_powers]
+            # What FailSafe was entered from is in no status: the brake stays where a node still holds it.
+            braked = caps.holds_clock(stored, tree.domain_of(declared, armed=False).caps.brake_mhz)
+            memory = DomainMemory(level, since_s=now_s, floor=Level.BRAKE if braked else Level.HIGH_CAP)
+            self._states[declared.name] = _State(memory, armed, caps.safe_of(stored) if armed else None)
         return self._states[declared.name]
 
     @staticmethod
@@ -172,7 +160,7 @@ class Loop:
             return 0
         count = 0
         for node in domain.nodes:
-            for gpu in self._heard[node].report.gpus if node in self._heard else ():
+            for gpu in self._heard.gpus(node):
                 cap = held.high_mhz if (gpu.namespace, gpu.pod) in high else held.low_mhz
                 count += cap is not None or held.power_limit_w is not None
         return count
@@ -199,20 +187,28 @@ class Loop:
 
     def _released(self, armed: frozenset[str], scene: Scene) -> list[str]:
         """Return nodes that hold caps of ours and are in no armed domain: only a NodeCap loosens them (promise P9)."""
+        if self._tree.unread_armed:
+            return []  # a domain that was armed and cannot be read now has not been released
         holding = {node for node, power in scene.node_powers.items() if caps.restricts(power)} | self._held.keys()
         known = {n for state in self._states.values() if state.armed and state.safe is None for n in scene.nodes}
         return sorted(holding - armed - known)
 
     async def _write(self, verdicts: tuple[status.Verdict, ...], now_s: float) -> None:
-        """Write NodeCaps and status that changed; a refusal is logged once a tick and tried again."""
+        """Write NodeCaps and status that changed; what is refused keeps no other from its write, and is tried again."""
+        pending = [held for held in self._held.values() if not held.written]
+        await asyncio.gather(*(self._tried(self._write_node(held)) for held in pending))
+        for verdict in verdicts:
+            await self._tried(self._write_status(verdict, now_s))
+
+    async def _tried(self, writing: Awaitable[None]) -> None:
         try:
-            for held in [h for h in self._held.values() if not h.written]:
-                await self._ports.writer.node_cap(caps.document(held))
-                self._ledger.wrote(held)
-            for verdict in verdicts:
-                await self._write_status(verdict, now_s)
+            await writing
         except Refused as refused:
             _log.warning("the API server did not take a write: %s", refused)
+
+    async def _write_node(self, held: caps.Held) -> None:
+        await self._ports.writer.node_cap(caps.document(held))
+        self._ledger.wrote(held)
 
     async def _write_status(self, verdict: status.Verdict, now_s: float) -> None:
         state, raw = self._states.get(verdict.declared.name), verdict.declared.raw
@@ -231,29 +227,13 @@ class Loop:
 
     def _publish(self, verdicts: tuple[status.Verdict, ...], scene: Scene, started_s: float) -> None:
         now_s = self._ports.now_s()
-        fresh = {node for node, heard in self._heard.items() if now_s - heard.at_s <= STALE_S}
-        silent = sum(1 for node in scene.nodes if node not in fresh)
-        self._ports.meter.tick(verdicts, len(fresh), silent, now_s - started_s)
+        fresh = self._heard.fresh(scene.nodes, now_s)
+        self._ports.meter.tick(verdicts, fresh, len(scene.nodes) - fresh, now_s - started_s)
 
     def _forget(self, declared: tuple[Declared, ...]) -> None:
         """Forget domains that are gone."""
         names = {d.name for d in declared}
         self._states = {name: state for name, state in self._states.items() if name in names}
-
-
-def _sample(heard: _Heard, now_s: float) -> NodeSample:
-    report = heard.report
-    age_s = now_s - heard.at_s + report.age_s
-    watts: Sample[float] = Fresh(report.gpus_w, age_s) if age_s <= STALE_S else Stale(report.gpus_w, age_s)
-    if not report.gpus:
-        watts = Missing(Reason.NO_DATA)
-    return NodeSample(
-        node=report.node,
-        gpus_w=watts,
-        worst_case_w=sum(gpu.max_power_w for gpu in report.gpus),
-        gpus=max(len(report.gpus), 1),
-        min_limit_w=max((gpu.min_power_w for gpu in report.gpus), default=0.0),
-    )
 
 
 def _tightest_safe(found: list[SafeSetting | None]) -> SafeSetting | None:

@@ -69,14 +69,12 @@ class LeaseCall:
 
 @dataclass(frozen=True, slots=True)
 class GpuReport:
-    """One GPU as its agent sampled it. `clock_cap_mhz` None: no cap."""
+    """One GPU as its agent sampled it. `power_w` None: unreadable now; `clock_cap_mhz` None: no cap."""
 
     index: int
     namespace: str
     pod: str
-    power_w: float
-    sm_clock_mhz: float
-    power_limit_w: float
+    power_w: float | None
     max_power_w: float
     min_power_w: float
     clock_cap_mhz: float | None
@@ -96,8 +94,8 @@ class AgentReport:
 
     @property
     def gpus_w(self) -> float:
-        """DC watts of all GPUs of the node."""
-        return sum(gpu.power_w for gpu in self.gpus)
+        """DC watts of all GPUs of the node; one that cannot be read counts at its largest limit, never as nothing."""
+        return sum(gpu.max_power_w if gpu.power_w is None else gpu.power_w for gpu in self.gpus)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from capstan.api import status
 from capstan.model.reasons import Reason
+from capstan.power import tree
 from capstan.power.ports import Document
 from capstan.power.tree import Declared
 from capstan.powercap.domains import Level, Step
@@ -22,18 +23,19 @@ MOVED_RATIO = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One domain after one tick. `admission` None: nodes are not all known yet."""
+    """One domain after one tick.
+
+    Attributes:
+        admission: None: nodes are not all known yet.
+        advised: The level that an Advise domain would be in; None for one that asks to be armed.
+    """
 
     declared: Declared
     step: Step
     armed: bool
     admission: Admission | None
     capped_gpus: int
-
-
-def armed_before(raw: Document) -> bool:
-    """Return whether the status of a domain says that it is armed: a restarted controller keeps it so."""
-    return any(c.get("type") == "Armed" and c.get("status") == "True" for c in _conditions(raw))
+    advised: Level | None = None
 
 
 def level_before(raw: Document) -> Level | None:
@@ -52,7 +54,7 @@ def built(verdict: Verdict, now_s: float) -> Document:
         capped_gpus=verdict.capped_gpus,
         safe_sum_w=None if admission is None else admission.safe_sum_w,
     )
-    made["conditions"] = status.following(_conditions(verdict.declared.raw), _now(verdict, now_s))
+    made["conditions"] = status.following(tree.conditions(verdict.declared.raw), _now(verdict, now_s))
     return made
 
 
@@ -89,7 +91,7 @@ def _now(verdict: Verdict, now_s: float) -> Iterable[dict[str, object]]:
     capping = step.level not in (Level.NORMAL, Level.DISARMED)
     lost = f"no fresh watts from {', '.join(step.missing)}" if step.missing else ""
     yield say("Armed", verdict.armed, *_arming(verdict))
-    yield say("Capping", capping, step.reason)
+    yield say("Capping", capping, *_capping(verdict))
     yield say("MembersComplete", not step.missing, Reason.TELEMETRY_LOST if step.missing else Reason.FOUND, lost)
     within = step.utilisation_ratio <= 1
     yield say("WithinLimit", within, Reason.BELOW_THRESHOLDS if within else Reason.ABOVE_BRAKE_THRESHOLD)
@@ -97,6 +99,17 @@ def _now(verdict: Verdict, now_s: float) -> Iterable[dict[str, object]]:
         yield say("Accepted", False, Reason.INVALID_SPEC, verdict.declared.problem)
     else:
         yield say("Accepted", True, Reason.APPLIED)
+
+
+def _capping(verdict: Verdict) -> tuple[Reason, str]:
+    """Return why a domain is at its level: the reason with which it got there, not how far it is from leaving."""
+    if verdict.advised is not None:
+        return Reason.ADVISE_ONLY, f"in mode Act the state would be {verdict.advised}"
+    raw, step = verdict.declared.raw, verdict.step
+    if level_before(raw) is step.level:
+        kept = next((c.get("reason") for c in tree.conditions(raw) if c.get("type") == "Capping"), None)
+        return Reason(kept) if isinstance(kept, str) and kept in set(Reason) else step.reason, ""
+    return step.reason, ""
 
 
 def _arming(verdict: Verdict) -> tuple[Reason, str]:
@@ -113,9 +126,3 @@ def _arming(verdict: Verdict) -> tuple[Reason, str]:
         f"{admission.lost_node_w - admission.budget_w:.0f} W above spec.budgetWatts; "
         "raise the budget, take nodes out, or state smaller nonGPUWattsPerNode"
     )
-
-
-def _conditions(raw: Document) -> list[dict[str, object]]:
-    found = raw.get("status")
-    listed = found.get("conditions") if isinstance(found, dict) else None
-    return [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []

@@ -40,15 +40,31 @@ class Declared:
         return self.parsed.spec.mode is Mode.ACT
 
 
+def conditions(raw: Document) -> list[dict[str, object]]:
+    """Return the conditions of a domain's status."""
+    found = raw.get("status")
+    listed = found.get("conditions") if isinstance(found, dict) else None
+    return [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
+
+
+def armed_before(raw: Document) -> bool:
+    """Return whether the status of a domain says that it is armed: a restarted controller keeps it so."""
+    return any(c.get("type") == "Armed" and c.get("status") == "True" for c in conditions(raw))
+
+
 class Tree:
     """Keeps the last valid spec of every domain."""
 
     def __init__(self) -> None:
         self._valid: dict[str, v1alpha1.PowerDomain] = {}
+        self.unread_armed = False
+        """Whether a domain whose status says that it is armed could not be read, and no valid spec of it is known."""
 
     def read(self, scene: Scene) -> tuple[Declared, ...]:
         """Return all domains with their nodes, in order of name."""
-        parsed = [found for raw in scene.domains if (found := self._parse(raw)) is not None]
+        read = [(raw, self._parse(raw)) for raw in scene.domains]
+        parsed = [found for _, found in read if found is not None]
+        self.unread_armed = any(found is None and armed_before(raw) for raw, found in read)
         self._valid = {domain.metadata.name: domain for _, domain, _ in parsed}
         nodes = _members([domain for _, domain, _ in parsed], scene)
         made = (Declared(raw, domain, nodes[domain.metadata.name], problem) for raw, domain, problem in parsed)
@@ -94,15 +110,17 @@ def _members(domains: list[v1alpha1.PowerDomain], scene: Scene) -> dict[str, tup
 
 
 def high_pods(scene: Scene, declared: Iterable[Declared]) -> frozenset[tuple[str, str]]:
-    """Return (namespace, name) of the pods that are High: asked for by their policy, admitted by a domain."""
-    selectors = [d.parsed.spec.high_priority_namespaces for d in declared]
-    admitted = {
-        namespace
-        for namespace, labels in scene.namespaces.items()
-        if any(selector is not None and selector.selects(labels) for selector in selectors)
-    }
+    """Return (namespace, name) of the pods that are High: asked for by their policy, admitted by a domain over them."""
+    admitted: dict[str, set[str]] = {}
+    for domain in declared:
+        selector = domain.parsed.spec.high_priority_namespaces
+        chosen = {n for n, labels in scene.namespaces.items() if selector is not None and selector.selects(labels)}
+        for node in domain.nodes:
+            admitted.setdefault(node, set()).update(chosen)
     asked = {key for key, raw in scene.policies.items() if _asks_high(raw)}
-    return frozenset((p.namespace, p.name) for p in scene.pods if p.policy in asked and p.namespace in admitted)
+    return frozenset(
+        (p.namespace, p.name) for p in scene.pods if p.policy in asked and p.namespace in admitted.get(p.node, ())
+    )
 
 
 def _asks_high(raw: Document) -> bool:

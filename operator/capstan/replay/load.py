@@ -30,6 +30,7 @@ D = TypeVar("D", files.Fleet, files.Run)
 
 DRAIN_S = 60.0  # as long as the longest answer of the trace (1,000 tokens at 50 ms) and some
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
+SHIPPED_PROFILES = Path(__file__).resolve().parents[3] / "policies" / "profiles"
 KNOWN_TRACES = {
     "azure-2023-conversation": "azure-llm-2023/AzureLLMInferenceTrace_conv.first_half.csv",
     "azure-2023-code": "azure-llm-2023/AzureLLMInferenceTrace_code.first_half.csv",
@@ -42,50 +43,62 @@ def scenario(path: Path, *, trace: Path | None = None, profiles: Path | None = N
     Args:
         path: A YAML stream of manifests with one `Fleet` and one `Run`.
         trace: Replaces the source of the first trace (columns TIMESTAMP, ContextTokens, GeneratedTokens).
-        profiles: Folder of ServingProfiles; default: `profiles/` beside the scenario's folder.
+        profiles: Folder of ServingProfiles; default: `profiles/` beside the scenario's folder, else the shipped one.
 
     Raises:
         Invalid: The field and the fix. TraceError: The file, the row and the fix.
     """
     documents = manifests.load(path)
     fleet, run = _only(documents, files.Fleet, path), _only(documents, files.Run, path)
-    physics = _profiles(profiles or path.parent.parent / "profiles", documents)
+    beside = path.resolve().parent.parent / "profiles"
+    physics = _profiles(profiles or (beside if beside.is_dir() else SHIPPED_PROFILES), documents)
     nodes = tuple(_nodes(fleet))
+    services: list[Service] = []
     told: list[str] = []
-    services = []
     for i, spec in enumerate(run.traces):
         policy = _policy(documents, spec.policy)
+        profile = _profile(policy, physics, nodes)
         requests, source = _requests(spec, run, trace if i == 0 else None, seed=run.seed + i)
+        services.append(Service(policy, profile, requests, start_replicas=policy.bounds.min_replicas))
         told.append(f"{spec.policy}: {source}")
-        found = _profile(policy, physics, nodes[0].gpu_product)
-        services.append(Service(policy, found, requests, start_replicas=policy.bounds.min_replicas))
-    cluster_s, pool_s, instance_s = run.periods_s
-    window_s = max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds)
+    domains = tuple(_domain(d, nodes, services[0].profile) for d in documents if isinstance(d, v1alpha1.PowerDomain))
+    settings = _settings(run)
     return Scenario(
         name=run.name,
         nodes=nodes,
         services=tuple(services),
-        domains=tuple(_domain(d, nodes, services[0].profile) for d in documents if isinstance(d, v1alpha1.PowerDomain)),
-        settings=decide.Settings(
-            cluster_period_s=cluster_s,
-            pool_period_s=pool_s,
-            instance_period_s=instance_s,
-            lookback_s=cluster_s,
-            rate_window_s=window_s,
-        ),
+        domains=domains,
+        settings=settings,
         startup_s=float(run.startup_seconds),
         telemetry_s=float(run.telemetry_seconds),
         duration_s=float(run.duration_seconds),
         drain_s=DRAIN_S,
-        cuts=tuple(BudgetCut(float(e.at_seconds), e.domain, float(e.budget_watts)) for e in run.events),
+        cuts=tuple(_cuts(run, domains)),
         trace="; ".join(told),
-        notes=(
-            ("trace shape", f"{run.compression} times faster, requests thinned so that rates stay the trace's"),
-            ("periods", f"replicas {cluster_s:g} s, clock {instance_s:g} s (shipped: 1800 s and 5 s)"),
-            ("start-up", f"{run.startup_seconds} s (measured on hardware: minutes)"),
-            ("scrape interval", f"{run.telemetry_seconds} s, rates over {window_s:g} s"),
-            ("not shortened", "engine steps, power timers, the clock"),
-        ),
+        notes=_notes(run, settings),
+    )
+
+
+def _settings(run: files.Run) -> decide.Settings:
+    cluster_s, pool_s, instance_s = run.periods_s
+    return decide.Settings(
+        cluster_period_s=cluster_s,
+        pool_period_s=pool_s,
+        instance_period_s=instance_s,
+        lookback_s=cluster_s,
+        rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
+    )
+
+
+def _notes(run: files.Run, settings: decide.Settings) -> tuple[tuple[str, str], ...]:
+    """Return what was shortened or chosen, for people: the report prints it."""
+    periods = f"replicas {settings.cluster_period_s:g} s, clock {settings.instance_period_s:g} s"
+    return (
+        ("trace shape", f"{run.compression} times faster, requests thinned so that rates stay the trace's"),
+        ("periods", f"{periods} (shipped: 1800 s and 5 s)"),
+        ("start-up", f"{run.startup_seconds} s (measured on hardware: minutes)"),
+        ("scrape interval", f"{run.telemetry_seconds} s, rates over {settings.rate_window_s:g} s"),
+        ("not shortened", "engine steps, power timers, the clock"),
     )
 
 
@@ -113,16 +126,29 @@ def _nodes(fleet: files.Fleet) -> Iterable[Node]:
             yield Node(name, group.gpus, group.gpu_product, tuple(group.labels.items()))
 
 
-def _profile(policy: Policy, physics: tuple[Profile, ...], product: str) -> Profile:
-    """Return the profile of the smallest tp of the bounds that has one."""
-    degrees = policy.bounds.tensor_parallel
+def _profile(policy: Policy, physics: tuple[Profile, ...], nodes: tuple[Node, ...]) -> Profile:
+    """Return the profile of the smallest tp of the bounds that has one, on GPUs that the fleet has room on."""
+    degrees, product = policy.bounds.tensor_parallel, nodes[0].gpu_product
     known = (decide.profile_for(policy, physics, gpu_product=product, tp=tp) for tp in degrees)
     found = next((profile for profile in known if profile is not None), None)
-    if found is not None:
-        return found
-    having = sorted({p.tp for p in physics if policy.llm in p.models})
-    fix = f"no profile of {policy.llm} on {product} at tp {list(degrees)}; profiles exist at tp {having}"
-    raise errors.Invalid(f"{policy.key} spec.bounds.tensorParallel", fix)
+    if found is None:
+        having = sorted({p.tp for p in physics if policy.llm in p.models})
+        fix = f"no profile of {policy.llm} on {product} at tp {list(degrees)}; profiles exist at tp {having}"
+        raise errors.Invalid(f"{policy.key} spec.bounds.tensorParallel", fix)
+    room = sum(node.gpus // found.tp for node in nodes if node.gpu_product in found.gpu_products)
+    if room < max(policy.bounds.min_replicas, 1):
+        fix = f"the fleet has room for {room} replicas of {found.tp} GPUs; add nodes or lower minReplicas"
+        raise errors.Invalid(f"{policy.key} spec.bounds.minReplicas", fix)
+    return found
+
+
+def _cuts(run: files.Run, domains: tuple[Domain, ...]) -> Iterable[BudgetCut]:
+    known = [domain.name for domain in domains]
+    for i, event in enumerate(run.events):
+        if event.domain not in known:
+            fix = f"there is no PowerDomain {event.domain} in the file; use one of {', '.join(known) or 'none'}"
+            raise errors.Invalid(f"events[{i}].domain", fix)
+        yield BudgetCut(float(event.at_seconds), event.domain, float(event.budget_watts))
 
 
 def _policy(documents: list[manifests.Document], key: str) -> Policy:
@@ -162,8 +188,14 @@ def _requests(
     else:
         fix = "the trace is not on this machine; give a path, or a fallback"
         raise errors.Invalid(f"traces[{spec.policy}].source", fix)
-    kept = traces.compress(whole, run.compression, rate_ratio=ratio, seed=seed)
-    return tuple(traces.until(kept, run.duration_seconds)), source
+    if ratio > run.compression:
+        fix = f"{ratio:g} times the trace's rates need a compression of at least that; it is {run.compression}"
+        raise errors.Invalid(f"traces[{spec.policy}].rateRatio", fix)
+    kept = traces.until(traces.compress(whole, run.compression, rate_ratio=ratio, seed=seed), run.duration_seconds)
+    if not kept:
+        fix = f"not one of its {len(whole)} requests is left in the run; lower the compression or run longer"
+        raise errors.Invalid(f"traces[{spec.policy}]", fix)
+    return tuple(kept), source
 
 
 def _source(source: str) -> Path | None:

@@ -1,0 +1,76 @@
+"""Which pod holds which GPU, as a kubelet tells it over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+
+from capstan.adapters import errors
+from capstan.adapters.podresources import PodResources, decoded
+from support.node import pod_list
+
+Kubelet = Callable[[bytes], PodResources]
+
+
+@pytest.fixture
+def kubelet(tmp_path: Path) -> Iterator[Kubelet]:
+    """Serve these bytes to every List."""
+    servers: list[grpc.Server] = []
+
+    def serve(answer: bytes) -> PodResources:
+        server = grpc.server(futures.ThreadPoolExecutor(1))
+        handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
+        methods = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler})
+        server.add_generic_rpc_handlers((methods,))
+        server.add_insecure_port(f"unix://{tmp_path}/kubelet.sock")
+        server.start()
+        servers.append(server)
+        return PodResources(tmp_path / "kubelet.sock")
+
+    yield serve
+    for server in servers:
+        server.stop(None).wait()
+
+
+def test_all_entries_of_a_pod_count(kubelet: Kubelet) -> None:
+    """A real kubelet sends one `devices` entry per device id under the same resource name."""
+    owners = {f"GPU-{i}": ("llm", "chat-1") for i in range(4)} | {"GPU-9": ("batch", "sum-0")}
+    assert kubelet(pod_list(owners)).owners() == owners
+
+
+def test_other_resources_are_not_gpus(kubelet: Kubelet) -> None:
+    answer = pod_list({"GPU-0": ("llm", "chat-1")}).replace(b"nvidia.com/gpu", b"example.com/fp")
+    assert kubelet(answer).owners() == {}
+
+
+def test_an_empty_node_has_no_owners(kubelet: Kubelet) -> None:
+    assert kubelet(b"").owners() == {}
+
+
+def test_unknown_fields_of_a_newer_kubelet_are_passed_over(kubelet: Kubelet) -> None:
+    newer = pod_list({"GPU-0": ("llm", "chat-1")}) + b"\x9a\x06\x03abc"  # field 99
+    assert kubelet(newer).owners() == {"GPU-0": ("llm", "chat-1")}
+
+
+def test_an_answer_that_is_no_list_is_malformed(kubelet: Kubelet) -> None:
+    with pytest.raises(errors.Malformed, match="PodResources"):
+        kubelet(b"<html>").owners()
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_cut_message_never_crashes(cut: int) -> None:
+    whole = pod_list({"GPU-0": ("llm", "chat-1")})
+    try:
+        decoded(whole[:cut])
+    except errors.Malformed:
+        return
+    assert cut >= len(whole), "half a message must not pass for a whole one"
+
+
+def test_no_kubelet_is_unavailable_and_says_where(tmp_path: Path) -> None:
+    with pytest.raises(errors.Unavailable, match=r"kubelet\.sock"):
+        PodResources(tmp_path / "kubelet.sock").owners()

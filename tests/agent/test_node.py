@@ -1,0 +1,194 @@
+"""A whole node: setter and agent processes on the fake libnvidia-ml, a kubelet, lease calls and a NodeCap."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rig.nvml import state
+from support import agent
+from support.node import UUIDS, Node
+
+STOCK = (None, 700.0)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake libnvidia-ml.so.1, built once."""
+    try:
+        return agent.library(tmp_path_factory.mktemp("nvml"))
+    except RuntimeError as problem:
+        pytest.skip(str(problem))
+
+
+@pytest.fixture
+def node(driver: Path, tmp_path: Path) -> Iterator[Node]:
+    """A node whose processes are not started yet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    made = Node(driver, tmp_path, port)
+    yield made
+    made.close()
+
+
+def test_a_node_that_nobody_armed_or_planned_keeps_its_admins_settings(node: Node) -> None:
+    """Installing an agent must not lift a limit that somebody set to save a breaker."""
+    node.setter()
+    agent.ask(node.socket, verb="limit", uuid=UUIDS[0], watts=500)
+    agent.ask(node.socket, verb="clock", uuid=UUIDS[0], megahertz=1200)
+    before = node.gpus.writes(0)
+    node.agent()
+    answer = node.call(0, {}).json()
+    time.sleep(1.2)
+    assert node.gpus.writes(0) == before
+    assert node.gpus.writes(1) == state.Writes(0, 0)
+    assert (answer["node"], answer["safe"], len(answer["gpus"])) == ("gpu-0", False, 2)
+    assert answer["gpus"][0]["powerLimitWatts"] == 500
+
+
+def test_an_energy_plan_sets_clocks_and_leaves_board_limits_alone(node: Node) -> None:
+    node.setter()
+    agent.ask(node.socket, verb="limit", uuid=UUIDS[0], watts=500)
+    node.agent()
+    plan = {"sequence": 1, "pods": [{"namespace": "llm", "name": "chat-1", "clockMegahertz": 1416}]}
+    node.api.put({"plan": plan})
+    node.until_caps((1410, 500), STOCK)
+    node.api.put({"plan": {"sequence": 2, "pods": []}})
+    node.until_caps((None, 500), STOCK)
+
+
+def test_a_call_tightens_a_nodecap_loosens_and_silence_is_the_safe_setting(node: Node) -> None:
+    node.setter()
+    node.agent()
+    assert node.call(0, {}).status_code == 200
+    node.grant(1, {})
+    node.until_armed()
+    node.call(1, {})
+    node.until_caps(STOCK, STOCK)
+    begun_s = time.monotonic()
+    node.call(2, {"lowMegahertz": 1560, "highMegahertz": 1830})
+    node.until_caps((1830, 700), (1560, 700))
+    assert time.monotonic() - begun_s < 1.0, "a tighter cap wakes the loop"
+    answer = node.call(3, {}).json()
+    assert [(gpu["pod"], gpu["clockCapMegahertz"]) for gpu in answer["gpus"]] == [("chat-1", 1830), ("batch-1", 1560)]
+    node.grant(3, {}, high=("chat-1",))
+    node.until_caps(STOCK, STOCK)
+    node.call(4, {}, lease_s=0.5)
+    node.until_caps((1110, 400), (1110, 400))
+    assert 'capstan_agent_safe_setting{node="gpu-0"} 1.0' in node.metrics()
+    node.call(5, {})
+    node.until_caps(STOCK, STOCK)
+
+
+def test_a_call_with_a_wrong_key_or_from_yesterday_is_refused(node: Node) -> None:
+    node.setter()
+    node.agent()
+    assert node.call(7, {}, epoch=3).status_code == 200
+    assert node.call(6, {}, epoch=3).status_code == 409
+    assert node.call(99, {}, epoch=2).status_code == 409
+    assert node.call(8, {}, epoch=3, key="guess").status_code == 401
+    assert node.call(8, {"lowMegahertz": -1}, epoch=3).status_code == 400
+
+
+def test_a_killed_agent_leaves_the_node_safe_and_starts_in_the_safe_setting(node: Node) -> None:
+    node.setter(watchdog_s=1.5)
+    first = node.agent()
+    node.grant(1, {})
+    node.until_armed()
+    node.call(1, {})
+    node.until_caps(STOCK, STOCK)
+    first.send_signal(signal.SIGKILL)
+    node.until_caps((1110, 400), (1110, 400), timeout_s=4)
+    node.api.stored = None  # the API server has lost the NodeCap: the agent's own file must do
+    node.agent()
+    assert 'capstan_agent_safe_setting{node="gpu-0"} 1.0' in node.metrics()
+    time.sleep(1.2)
+    node.until_caps((1110, 400), (1110, 400))
+    node.call(2, {})
+    node.until_caps(STOCK, STOCK)
+
+
+def test_a_killed_setter_loses_no_cap_and_its_successor_takes_orders(node: Node) -> None:
+    first = node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1560})
+    node.until_armed()
+    node.call(1, {})
+    node.until_caps(STOCK, (1560, 700))
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    node.call(2, {"lowMegahertz": 1305})
+    assert node.gpus.caps(1).clock_cap_mhz == 1560
+    node.socket.unlink()
+    node.setter()
+    node.until_caps(STOCK, (1305, 700))
+
+
+def test_an_agent_that_was_stopped_past_the_watchdog_gets_its_clocks_back(node: Node) -> None:
+    """The setter went to the safe setting by itself; the agent, still under its lease, must notice."""
+    node.setter(watchdog_s=1.5)
+    running = node.agent()
+    node.grant(1, {})
+    node.until_armed()
+    node.call(1, {}, lease_s=60)
+    node.until_caps(STOCK, STOCK)
+    running.send_signal(signal.SIGSTOP)
+    node.until_caps((1110, 400), (1110, 400), timeout_s=4)
+    running.send_signal(signal.SIGCONT)
+    node.until_caps(STOCK, STOCK)
+
+
+def test_one_lost_gpu_counts_as_unreadable_and_the_other_is_capped(node: Node) -> None:
+    node.setter()
+    node.agent()
+    for call in (state.Call.FIELD_VALUES, state.Call.POWER_USAGE, state.Call.SET_LOCKED_CLOCKS, state.Call.SET_LIMIT):
+        node.gpus.script_error(0, call, 15)
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560, "powerLimitWatts": 450})
+    node.call(1, {})
+    node.until_caps(STOCK, (1560, 450))
+    agent.until(lambda: node.call(1, {}).json()["gpus"][0]["powerWatts"] is None)
+    found = node.call(1, {}).json()["gpus"]
+    assert (found[0]["maxPowerWatts"], found[1]["powerWatts"]) == (700, 75)
+
+
+def test_caps_reach_the_gpus_while_the_kubelet_is_silent(node: Node) -> None:
+    node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1560})
+    node.until_armed()
+    node.call(1, {})
+    node.until_caps(STOCK, (1560, 700))
+    node.stop_kubelet()
+    node.call(2, {"lowMegahertz": 1305, "highMegahertz": 1605})
+    node.until_caps((1605, 700), (1305, 700))  # chat-1 is remembered as High
+
+
+def test_a_reloaded_driver_and_a_foreign_hand_are_corrected(node: Node) -> None:
+    node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560, "powerLimitWatts": 450})
+    node.call(1, {})
+    node.until_caps((1560, 450), (1560, 450))
+    node.gpus.reload_driver()
+    for index in range(2):
+        node.gpus.report(index, power_w=600, energy_j=1, sm_clock_mhz=1980)
+    node.until_caps((1560, 450), (1560, 450))
+    assert "NotInForce" not in node.metrics()
+
+
+def test_idle_clocks_below_the_cap_cost_no_write(node: Node) -> None:
+    """A cap is not a pin: lower is legitimate, and a calm node writes nothing to its driver."""
+    node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560})
+    node.call(1, {})
+    node.until_caps((1560, 700), (1560, 700))
+    before = [node.gpus.writes(i) for i in range(2)]
+    time.sleep(2.5)
+    assert [node.gpus.writes(i) for i in range(2)] == before

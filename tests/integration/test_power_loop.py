@@ -1,0 +1,117 @@
+"""`capstan power` against a real API server, with a real setter and agent on the fake driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import agent, node
+from support.rig import ApiServer, eventually
+
+AGENT_PORT = 9808
+RACK = "capstan.node-restriction.kubernetes.io/rack"
+
+
+@pytest.fixture
+def address() -> str:
+    """A loopback address of this test run's own: a demo beside it has its agents on other ones."""
+    return f"127.91.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
+
+
+@pytest.fixture
+def server(api_server: ApiServer, namespace: str, address: str, tmp_path: Path) -> Iterator[node.Node]:
+    """A GPU node that no other test's pods are scheduled on, with its agent's pod, setter and agent."""
+    kubectl = api_server.control_plane.kubectl
+    room = {"cpu": "8", "memory": "64Gi", "pods": "10", "nvidia.com/gpu": "2"}
+    of_ours = {
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": node.NODE, "labels": {RACK: namespace}},
+        "spec": {"taints": [{"key": "only", "value": "power", "effect": "NoSchedule"}]},
+        "status": {"capacity": room, "allocatable": room, "addresses": [{"type": "InternalIP", "address": address}]},
+    }  # fmt: skip
+    labels = {"app.kubernetes.io/name": "capstan", "app.kubernetes.io/component": "agent"}
+    agent_pod = {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "agent", "namespace": namespace, "labels": labels},
+        "spec": {"nodeName": node.NODE, "hostNetwork": True, "containers": [{"name": "agent", "image": "capstan"}]},
+    }  # fmt: skip
+    kubectl("create", "-f", "-", stdin=json.dumps(of_ours))
+    kubectl("create", "-f", "-", stdin=json.dumps(agent_pod))
+    try:
+        library = agent.library(tmp_path / "lib")
+    except RuntimeError as problem:
+        pytest.skip(str(problem))
+    made = node.Node(library, tmp_path, AGENT_PORT, host=address, kubeconfig=api_server.kubeconfig)
+    made.setter()
+    made.agent()
+    yield made
+    made.close()
+    kubectl("delete", "nodecaps,powerdomains", "--all")
+    kubectl("delete", "node", node.NODE)
+
+
+def domain(rack: str, budget_w: int) -> str:
+    """A rack of that one node. 2 GPUs at 700 W and 500 W beside them: (1400 x 1.05 + 500) / 0.94 = 2,096 W at worst."""
+    spec = {
+        "type": "Rack",
+        "nodeSelector": {"matchLabels": {RACK: rack}},
+        "budgetWatts": budget_w,
+        "nonGPUWattsPerNode": {"typical": 400, "worstCase": 500},
+        "powerSupplyEfficiencyPercent": 94,
+        "mode": "Act",
+    }
+    return json.dumps(
+        {"apiVersion": "capstan.dev/v1alpha1", "kind": "PowerDomain", "metadata": {"name": "rack-7"}, "spec": spec}
+    )
+
+
+def test_a_domain_is_armed_held_over_a_crash_capped_and_released(
+    api_server: ApiServer, namespace: str, server: node.Node, tmp_path: Path
+) -> None:
+    kubectl = api_server.control_plane.kubectl
+
+    def stored(kind: str, name: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(kubectl("get", kind, name, "-o", "json", "--show-managed-fields").stdout)
+        return found
+
+    def state() -> object:
+        status = stored("powerdomain", "rack-7").get("status")
+        return status["state"] if isinstance(status, dict) else None
+
+    args = (
+        "power", f"--kubeconfig={api_server.kubeconfig}", f"--namespace={namespace}", f"--key-file={tmp_path}/key",
+        "--listen=127.0.0.1:0",
+    )  # fmt: skip
+    kubectl("apply", "--server-side", "-f", "-", stdin=domain(namespace, 4000))
+    with agent.process(*args, "--identity=first", env=dict(os.environ)) as first:
+        eventually(lambda: state() == "Normal", "the domain armed and Normal")
+        server.until_armed()
+        server.until_caps((None, 700), (None, 700))
+        cap = stored("nodecap", node.NODE)
+        power = cap["spec"]["power"]  # type: ignore[index]  # raw JSON
+        assert power["safe"] == {"clockMegahertz": 1560, "powerLimitWatts": 700}  # not oversubscribed: the stock limit
+        assert [f["manager"] for f in cap["metadata"]["managedFields"]] == ["capstan-power"]  # type: ignore[index]
+        first.send_signal(signal.SIGKILL)
+        killed_s = time.monotonic()
+        server.until_caps((1560, 700), (1560, 700))
+        assert time.monotonic() - killed_s < 8, "a 4 s lease and the agent's own second"
+    kubectl("-n", namespace, "delete", "lease", "capstan-power")  # its 15 s are another test's matter
+    with agent.process(*args, "--identity=second", env=dict(os.environ)):
+        server.until_caps((None, 700), (None, 700), timeout_s=15)
+        for index in range(2):
+            server.gpus.report(index, power_w=690, energy_j=1, sm_clock_mhz=1300)
+        kubectl("apply", "--server-side", "-f", "-", stdin=domain(namespace, 2400))
+        cut_s = time.monotonic()
+        server.until_caps((1560, 700), (1560, 700))  # (1380 + 400) / 0.94 = 1,894 W of 2,400 W: 78.9 %
+        assert time.monotonic() - cut_s < 5, "promise P1 leaves 10 s from the crossing"
+        eventually(lambda: state() in {"LowDeep", "HighCap"}, "the state in status")
+        seen = kubectl("get", "events", "-A", "-o", "jsonpath={.items[*].note}{.items[*].message}").stdout
+        assert "Normal -> LowDeep" in seen
+        kubectl("delete", "powerdomain", "rack-7")
+        server.until_caps((None, 700), (None, 700))
