@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from rig import binaries
+from support import rig
 
 NAMESPACE = "capstan-system"
 TENANT = "system:serviceaccount:tenant:author"
@@ -173,8 +174,12 @@ def test_no_rule_is_a_wildcard_or_a_way_up(rendered: list[dict[str, Any]]) -> No
 def test_rights_are_what_each_process_needs(
     kubectl: Callable[..., subprocess.CompletedProcess[str]], who: str, verb: str, what: str, answer: str
 ) -> None:
-    done = kubectl("auth", "can-i", verb, what, "-A", f"--as=system:serviceaccount:{NAMESPACE}:{who}")
-    assert done.stdout.strip() == answer
+    def can_i() -> str:
+        return kubectl(
+            "auth", "can-i", verb, what, "-A", f"--as=system:serviceaccount:{NAMESPACE}:{who}"
+        ).stdout.strip()
+
+    rig.eventually(lambda: can_i() == answer, f"the answer {answer}")
 
 
 @pytest.mark.usefixtures("installed")
@@ -191,12 +196,12 @@ def test_a_tenant_writes_no_template_that_it_could_not_run(
     def create() -> subprocess.CompletedProcess[str]:
         return kubectl("create", "--dry-run=server", "-f", "-", f"--as={TENANT}", stdin=json.dumps(policy))
 
-    refused = create()
-    assert refused.returncode != 0
-    assert "spec.engine: you may not create Deployments in this namespace" in refused.stderr
+    # The server takes a new policy, role or binding into use a moment after it has stored it.
+    refusal = "spec.engine: you may not create Deployments in this namespace"
+    rig.eventually(lambda: refusal in create().stderr, "the tenancy policy in force")
     kubectl("create", "role", "runner", "-n", "tenant", "--verb=create", "--resource=deployments.apps")
     kubectl("create", "rolebinding", "runner", "-n", "tenant", "--role=runner", "--serviceaccount=tenant:author")
-    assert create().returncode == 0, create().stderr
+    rig.eventually(lambda: create().returncode == 0, "the tenant's new right in force")
 
 
 @pytest.mark.usefixtures("installed")
@@ -213,19 +218,11 @@ def test_an_editor_of_a_namespace_writes_no_power_kind(
         "--clusterrole=edit",
         "--serviceaccount=tenant-two:editor",
     )
-    for kind, answer in (
-        ("servingpolicies", "yes"),
-        ("powerdomains", "no"),
-        ("servingprofiles", "no"),
-        ("nodecaps", "no"),
-    ):
-        done = kubectl(
-            "auth",
-            "can-i",
-            "create",
-            f"{kind}.capstan.dev",
-            "-n",
-            "tenant-two",
-            "--as=system:serviceaccount:tenant-two:editor",
-        )
-        assert done.stdout.strip() == answer, kind
+
+    def can_create(kind: str) -> str:
+        argv = ("auth", "can-i", "create", f"{kind}.capstan.dev", "-n", "tenant-two")
+        return kubectl(*argv, "--as=system:serviceaccount:tenant-two:editor").stdout.strip()
+
+    rig.eventually(lambda: can_create("servingpolicies") == "yes", "the editor's right to write policies")
+    for kind in ("powerdomains", "servingprofiles", "nodecaps"):
+        assert can_create(kind) == "no", kind
