@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from capstan.serving import manifest
 from capstan.serving.store import CONFIRM_S, Bell, Kind, Store
 from support.serving import FakeClock
@@ -54,3 +58,18 @@ async def test_what_was_deleted_while_nobody_watched_is_forgotten_after_a_while(
     assert len(store.all(Kind.POLICY)) == 2  # the new list may still be coming
     clock.t_s += CONFIRM_S
     assert [manifest.key(p) for p in store.all(Kind.POLICY)] == ["llm/kept"]
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_cancellation_that_meets_the_ring_is_not_lost(turns: int) -> None:
+    """A SIGTERM in the moment of an event: the cycle would go on, and the process never end."""
+    _, bell, _ = made()
+    listening = asyncio.create_task(bell.heard(30))
+    await asyncio.sleep(0)
+    bell.ring()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_over = listening.done()
+    listening.cancel()
+    await asyncio.wait([listening])
+    assert listening.cancelled() is not was_over

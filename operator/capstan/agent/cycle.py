@@ -94,7 +94,8 @@ class Cycle:
             self.wake.clear()
             await self.turn()
             try:
-                await asyncio.wait_for(self.wake.wait(), PERIOD_S)
+                async with asyncio.timeout(PERIOD_S):  # 3.11's wait_for may lose a cancellation
+                    await self.wake.wait()
             except TimeoutError:
                 continue
 

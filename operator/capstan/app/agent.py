@@ -309,7 +309,8 @@ async def _serve_setter(made: setter.Setter, socket: Path) -> int:
     while not stop.is_set():
         made.watch()
         try:
-            await asyncio.wait_for(stop.wait(), WATCH_S)
+            async with asyncio.timeout(WATCH_S):  # 3.11's wait_for may lose a cancellation
+                await stop.wait()
         except TimeoutError:
             continue
     server.close()

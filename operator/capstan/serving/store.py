@@ -39,7 +39,8 @@ class Bell:
     async def heard(self, timeout_s: float) -> bool:
         """Wait until it rings or `timeout_s` is over; return whether it rang, and reset it."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # Python 3.11's wait_for loses a cancellation that meets the ring
+                await self._event.wait()
         except TimeoutError:
             return False
         self._event.clear()
