@@ -77,7 +77,7 @@ async def test_an_agent_that_drips_is_cut_off_at_the_deadline(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"[" * 60_000, "not JSON"), (b" " * 100_000, "longer than 65536 bytes"), (b"\xff", "not JSON")],
+    [(b"[" * 60_000, "not JSON"), (b" " * 100_000, "larger than 65536 bytes"), (b"\xff", "not JSON")],
     ids=["brackets without end", "too long", "no UTF-8"],
 )
 async def test_a_hostile_answer_is_malformed_and_no_crash(content: bytes, message: str, tmp_path: Path) -> None:

@@ -6,13 +6,12 @@ Who calls it: `app.power`.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
 
-from capstan.adapters import errors
+from capstan.adapters import answers, errors
 
 DEADLINE_S = 0.8  # under the 1 s tick: a slow agent must not delay the others
 MAX_AGENTS_AT_ONCE = 256
@@ -67,40 +66,23 @@ class AgentCalls:
             Denied: Wrong key. Conflict: we are older than what the agent knows. Malformed: no agent's answer.
         """
         started_s = asyncio.get_running_loop().time()
-        headers = {"Authorization": f"Bearer {self.key()}"}
+        what, headers = f"agent {address}", {"Authorization": f"Bearer {self.key()}"}
         try:
             # httpx's own timeouts are per read: an agent that drips would hold up the tick, and with it every lease.
-            async with asyncio.timeout(DEADLINE_S):
-                status, content = await self._post(f"http://{address}/v1/lease", dict(body), headers)
+            async with (
+                asyncio.timeout(DEADLINE_S),
+                self._http.stream("POST", f"http://{address}/v1/lease", json=dict(body), headers=headers) as answer,
+            ):
+                content = await answers.capped(answer, what, limit_bytes=MAX_ANSWER_BYTES)
         except TimeoutError as problem:
-            raise errors.Unavailable(f"agent {address}: no answer within {DEADLINE_S} s") from problem
+            raise errors.Unavailable(f"{what}: no answer within {DEADLINE_S} s") from problem
         except httpx.HTTPError as problem:
-            raise errors.Unavailable(f"agent {address}: {str(problem) or type(problem).__name__}") from problem
+            raise errors.Unavailable(f"{what}: {str(problem) or type(problem).__name__}") from problem
         finally:
             self._called(asyncio.get_running_loop().time() - started_s)
-        if status != httpx.codes.OK:
-            raise _error(status, content, address)
-        return _parsed(content, address)
-
-    async def _post(self, url: str, body: dict[str, object], headers: dict[str, str]) -> tuple[int, bytes]:
-        """Return status and content, of which no more is read than an agent's answer can be."""
-        content = b""
-        async with self._http.stream("POST", url, json=body, headers=headers) as answer:
-            async for chunk in answer.aiter_bytes():
-                content += chunk
-                if len(content) > MAX_ANSWER_BYTES:
-                    raise errors.Malformed(f"{url}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
-            return answer.status_code, content
-
-
-def _parsed(content: bytes, address: str) -> Mapping[str, object]:
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as problem:
-        raise errors.Malformed(f"agent {address}: the answer is not JSON") from problem
-    if not isinstance(parsed, dict):
-        raise errors.Malformed(f"agent {address}: the answer is not an object")
-    return parsed
+        if answer.status_code != httpx.codes.OK:
+            raise _error(answer.status_code, content, what)
+        return answers.parsed(content, what)
 
 
 def number(document: Mapping[str, object], name: str) -> float:
@@ -115,7 +97,7 @@ def number(document: Mapping[str, object], name: str) -> float:
     return float(value)
 
 
-def _error(status: int, content: bytes, address: str) -> errors.AdapterError:
+def _error(status: int, content: bytes, what: str) -> errors.AdapterError:
     said = content[:200].decode(errors="replace").strip()
     by_status: dict[int, type[errors.AdapterError]] = {401: errors.Denied, 403: errors.Denied, 409: errors.Conflict}
-    return by_status.get(status, errors.Malformed)(f"agent {address}: HTTP {status} {said}")
+    return by_status.get(status, errors.Malformed)(f"{what}: HTTP {status} {said}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from capstan.adapters import errors
+from capstan.adapters import answers, errors
 from capstan.adapters.kube import config, resources, wire
 from capstan.adapters.kube.resources import Resource
 from capstan.adapters.kube.wire import Manifest
@@ -223,7 +223,7 @@ class KubeClient:
 
 def _event(line: bytes, resource: Resource) -> tuple[str, Manifest]:
     what = f"watch of {resource.plural}"
-    event = wire.parsed(line, what)
+    event = answers.parsed(line, what)
     kind, found = event.get("type"), event.get("object")
     if not isinstance(kind, str) or not isinstance(found, dict):
         raise errors.Malformed(f"{what}: an event without type or object")

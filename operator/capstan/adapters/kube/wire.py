@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 import capstan
-from capstan.adapters import errors
+from capstan.adapters import answers, errors
 from capstan.adapters.kube import config
 
 Manifest = dict[str, object]
@@ -83,14 +83,14 @@ class Wire:
                 asyncio.timeout(DEADLINE_S),
                 self._http.stream(method, quote(path), params=dict(query), content=body, headers=headers) as answer,
             ):
-                content = await _capped(answer, what)
+                content = await answers.capped(answer, what, limit_bytes=MAX_BYTES)
         except (TimeoutError, httpx.TimeoutException) as slow:
             raise errors.Unavailable(f"{what}: no answer within {DEADLINE_S:.0f} s") from slow
         except (httpx.HTTPError, OSError) as problem:
             raise errors.Unavailable(f"{what}: {_text(problem)}") from problem
         if answer.status_code >= HTTPStatus.BAD_REQUEST:
             raise _error(answer, content)
-        return parsed(content, what)
+        return answers.parsed(content, what)
 
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes]:
         """Yield the lines of an answer that stays open, until the server ends it.
@@ -106,7 +106,7 @@ class Wire:
                 "GET", quote(path), params=dict(query), headers=self._auth(), timeout=timeout
             ) as answer:
                 if answer.status_code != HTTPStatus.OK:
-                    raise _error(answer, await _capped(answer, what))
+                    raise _error(answer, await answers.capped(answer, what, limit_bytes=MAX_BYTES))
                 async for line in _split(answer, what):
                     yield line
         except httpx.ReadTimeout as silent:
@@ -117,27 +117,6 @@ class Wire:
     def _auth(self) -> dict[str, str]:
         token = self._where.bearer()
         return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def parsed(content: bytes, what: str) -> Manifest:
-    """Return the JSON object in `content`, or raise Malformed with `what` was asked."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as problem:
-        raise errors.Malformed(f"{what}: the answer is not JSON: {problem}") from problem
-    if not isinstance(found, dict):
-        raise errors.Malformed(f"{what}: the answer is not an object")
-    return found
-
-
-async def _capped(answer: httpx.Response, what: str) -> bytes:
-    """Read a body up to the cap."""
-    content = bytearray()
-    async for part in answer.aiter_bytes():
-        content += part
-        if len(content) > MAX_BYTES:
-            raise errors.Malformed(f"{what}: the answer is larger than {MAX_BYTES} bytes")
-    return bytes(content)
 
 
 async def _split(answer: httpx.Response, what: str) -> AsyncGenerator[bytes]:

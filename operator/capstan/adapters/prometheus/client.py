@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from capstan.adapters import errors
+from capstan.adapters import answers, errors
 
 DEADLINE_S = 4.0  # under the instance period of 5 s: a slow answer must not hold the next cycle
 MAX_BYTES = 4 * 1024 * 1024  # 1,000 pods with 20 buckets above zero, at ~130 bytes a series, are 2.6 MB
@@ -112,7 +112,8 @@ class Prometheus:
                 asyncio.timeout(DEADLINE_S),
                 self._http.stream("POST", path, data=dict(params), headers=self._auth()) as answer,
             ):
-                content = await _capped(answer)
+                _uncoded(answer)
+                content = await answers.capped(answer, "Prometheus", limit_bytes=MAX_BYTES)
         except (TimeoutError, httpx.TimeoutException) as slow:
             raise errors.Unavailable(f"Prometheus gave no answer within {DEADLINE_S:g} s") from slow
         except (httpx.HTTPError, OSError) as problem:
@@ -145,16 +146,10 @@ def _verify(ca_file: Path | None) -> ssl.SSLContext | bool:
         raise errors.Malformed(f"the Prometheus CA file {ca_file} is not usable PEM: {problem}") from problem
 
 
-async def _capped(answer: httpx.Response) -> bytes:
+def _uncoded(answer: httpx.Response) -> None:
     coding = answer.headers.get("content-encoding", "identity")
     if coding != "identity":
         raise errors.Malformed(f"Prometheus' answer is compressed ({coding}), which was not asked for")
-    content = bytearray()
-    async for part in answer.aiter_bytes():
-        content += part
-        if len(content) > MAX_BYTES:
-            raise errors.Malformed(f"Prometheus' answer is larger than {MAX_BYTES} bytes")
-    return bytes(content)
 
 
 def _document(answer: httpx.Response, content: bytes) -> Mapping[str, object]:
