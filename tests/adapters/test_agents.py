@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import math
 import time
@@ -83,6 +84,13 @@ async def test_an_agent_that_drips_is_cut_off_at_the_deadline(tmp_path: Path) ->
 async def test_a_hostile_answer_is_malformed_and_no_crash(content: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(errors.Malformed, match=message):
         await calls(lambda _: httpx.Response(200, content=content), tmp_path).renew("a:1", {})
+
+
+async def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """60 KiB on the wire, 60 MiB of zeros: the cap on size would come too late."""
+    bomb = httpx.Response(200, content=gzip.compress(bytes(60 << 20)), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(errors.Malformed, match="compressed"):
+        await calls(lambda _: bomb, tmp_path).renew("a:1", {})
 
 
 def test_an_empty_key_is_told_before_the_first_call(tmp_path: Path) -> None:

@@ -38,7 +38,13 @@ class AgentCalls:
         self._key_file = key_file
         self._called = called
         limits = httpx.Limits(max_connections=MAX_AGENTS_AT_ONCE)
-        self._http = httpx.AsyncClient(timeout=DEADLINE_S, limits=limits, trust_env=False, transport=transport)
+        self._http = httpx.AsyncClient(
+            headers={"Accept-Encoding": "identity"},  # the size cap counts what arrives
+            timeout=DEADLINE_S,
+            limits=limits,
+            trust_env=False,
+            transport=transport,
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -73,6 +79,7 @@ class AgentCalls:
                 asyncio.timeout(DEADLINE_S),
                 self._http.stream("POST", f"http://{address}/v1/lease", json=dict(body), headers=headers) as answer,
             ):
+                answers.uncoded(answer, what)
                 content = await answers.capped(answer, what, limit_bytes=MAX_ANSWER_BYTES)
         except TimeoutError as problem:
             raise errors.Unavailable(f"{what}: no answer within {DEADLINE_S} s") from problem

@@ -22,6 +22,13 @@ async def capped(answer: httpx.Response, what: str, *, limit_bytes: int) -> byte
     return bytes(content)
 
 
+def uncoded(answer: httpx.Response, what: str) -> None:
+    """Refuse a compressed answer that was not asked for: 64 KiB of it may be 64 MiB of zeros. Raises Malformed."""
+    coding = answer.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise errors.Malformed(f"{what}: the answer is compressed ({coding}), which was not asked for")
+
+
 def parsed(content: bytes, what: str) -> dict[str, object]:
     """Return the JSON object in `content`, or raise Malformed with `what` was asked."""
     try:

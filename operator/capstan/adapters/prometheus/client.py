@@ -112,7 +112,7 @@ class Prometheus:
                 asyncio.timeout(DEADLINE_S),
                 self._http.stream("POST", path, data=dict(params), headers=self._auth()) as answer,
             ):
-                _uncoded(answer)
+                answers.uncoded(answer, "Prometheus")
                 content = await answers.capped(answer, "Prometheus", limit_bytes=MAX_BYTES)
         except (TimeoutError, httpx.TimeoutException) as slow:
             raise errors.Unavailable(f"Prometheus gave no answer within {DEADLINE_S:g} s") from slow
@@ -144,12 +144,6 @@ def _verify(ca_file: Path | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=str(ca_file))
     except (ssl.SSLError, OSError) as problem:
         raise errors.Malformed(f"the Prometheus CA file {ca_file} is not usable PEM: {problem}") from problem
-
-
-def _uncoded(answer: httpx.Response) -> None:
-    coding = answer.headers.get("content-encoding", "identity")
-    if coding != "identity":
-        raise errors.Malformed(f"Prometheus' answer is compressed ({coding}), which was not asked for")
 
 
 def _document(answer: httpx.Response, content: bytes) -> Mapping[str, object]:
