@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -150,7 +151,7 @@ class Stage:
             self.control.supervisor.start(f"setter-{node}", setter, env=env)
             self.control.supervisor.start(f"agent-{node}", agent, env=env)
         for node, ip in self._agent_ips().items():
-            self.wait(lambda url=f"http://{ip}:{AGENT_PORT}/healthz": _answers(url), f"agent of {node}")  # type: ignore[misc]  # a lambda with a default
+            self.wait(partial(_answers, f"http://{ip}:{AGENT_PORT}/healthz"), f"agent of {node}")
         self.say(f"  {len(nodes)} setters and {len(nodes)} agents, one pair per node (NVML: the rig's fake library)")
 
     def start_controllers(self, periods: str, *, rate_window_s: float, with_power: bool = True) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from capstan.power.ports import Document, NodePower
-from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting
+from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting, tightest_safe
 
 LEASE_S = 4  # DESIGN 6: 4 s lease + 1 s tick + 3 s actuation and settling stay under promise P1's 10 s
 
@@ -94,15 +94,12 @@ def restricts(power: NodePower) -> bool:
 
 def safe_of(stored: Iterable[NodePower]) -> SafeSetting | None:
     """Return the tightest safe setting that nodes hold; None where none does."""
-    found = [
-        (clock_mhz, limit_w)
+    return tightest_safe(
+        SafeSetting(clock_mhz, limit_w)
         for power in stored
         if (clock_mhz := _whole(power.document.get("safe"), "clockMegahertz"))
         and (limit_w := _whole(power.document.get("safe"), "powerLimitWatts"))
-    ]
-    if not found:
-        return None
-    return SafeSetting(min(clock_mhz for clock_mhz, _ in found), min(limit_w for _, limit_w in found))
+    )
 
 
 def holds_clock(stored: Iterable[NodePower], clock_mhz: float) -> bool:

@@ -20,7 +20,16 @@ from capstan.power.ports import Agents, Cluster, LeaseCall, Refused, Scene, Tran
 from capstan.power.tree import Declared
 from capstan.powercap import safety
 from capstan.powercap import step as machine
-from capstan.powercap.domains import NO_CAPS, ClassCaps, Domain, DomainMemory, Level, SafeSetting, tightest
+from capstan.powercap.domains import (
+    NO_CAPS,
+    ClassCaps,
+    Domain,
+    DomainMemory,
+    Level,
+    SafeSetting,
+    tightest,
+    tightest_safe,
+)
 
 HighPods = frozenset[tuple[str, str]]  # (namespace, name)
 
@@ -175,8 +184,9 @@ class Loop:
         for node in sorted({n for v in armed for n in v.declared.nodes}):
             over = [v for v in armed if node in v.declared.nodes]
             pods = tuple((p.namespace, p.name) for p in on_node.get(node, ()) if (p.namespace, p.name) in high)
-            safe = _tightest_safe([self._states[v.declared.name].safe for v in over])
-            if safe is None:
+            known = [safe for v in over if (safe := self._states[v.declared.name].safe) is not None]
+            safe = tightest_safe(known)
+            if safe is None or len(known) < len(over):
                 continue  # armed by an earlier leader and no node heard yet: what the node holds stays
             wish = caps.NodeWish(node, tightest(*(v.step.caps for v in over)), pods, safe)
             held[node] = self._ledger.hold(wish, scene.node_powers)
@@ -234,11 +244,3 @@ class Loop:
         """Forget domains that are gone."""
         names = {d.name for d in declared}
         self._states = {name: state for name, state in self._states.items() if name in names}
-
-
-def _tightest_safe(found: list[SafeSetting | None]) -> SafeSetting | None:
-    """Return the elementwise minimum of the domains' safe settings; None where one has none yet."""
-    known = [safe for safe in found if safe is not None]
-    if len(known) < len(found) or not known:
-        return None
-    return SafeSetting(min(s.clock_mhz for s in known), min(s.power_limit_w for s in known))

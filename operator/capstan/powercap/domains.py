@@ -225,6 +225,14 @@ def tightest(*caps: ClassCaps) -> ClassCaps:
     )
 
 
+def tightest_safe(settings: Iterable[SafeSetting]) -> SafeSetting | None:
+    """Return the elementwise minimum of safe settings; None of none."""
+    known = tuple(settings)
+    if not known:
+        return None
+    return SafeSetting(min(s.clock_mhz for s in known), min(s.power_limit_w for s in known))
+
+
 def _least(values: Iterable[float | None]) -> float | None:
     return min((value for value in values if value is not None), default=None)
 

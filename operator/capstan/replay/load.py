@@ -23,7 +23,7 @@ from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
 from capstan.replay import synth
 from capstan.replay import trace as traces
-from capstan.replay.pool import Node
+from capstan.replay.pool import Node, room
 from capstan.replay.scenario import BudgetCut, Scenario, Service
 
 D = TypeVar("D", files.Fleet, files.Run)
@@ -135,9 +135,9 @@ def _profile(policy: Policy, physics: tuple[Profile, ...], nodes: tuple[Node, ..
         having = sorted({p.tp for p in physics if policy.llm in p.models})
         fix = f"no profile of {policy.llm} on {product} at tp {list(degrees)}; profiles exist at tp {having}"
         raise errors.Invalid(f"{policy.key} spec.bounds.tensorParallel", fix)
-    room = sum(node.gpus // found.tp for node in nodes if node.gpu_product in found.gpu_products)
-    if room < max(policy.bounds.min_replicas, 1):
-        fix = f"the fleet has room for {room} replicas of {found.tp} GPUs; add nodes or lower minReplicas"
+    fits = room(nodes, found)
+    if fits < max(policy.bounds.min_replicas, 1):
+        fix = f"the fleet has room for {fits} replicas of {found.tp} GPUs; add nodes or lower minReplicas"
         raise errors.Invalid(f"{policy.key} spec.bounds.minReplicas", fix)
     return found
 

@@ -27,6 +27,11 @@ class Node:
     labels: tuple[tuple[str, str], ...] = ()
 
 
+def room(nodes: tuple[Node, ...], profile: Profile) -> int:
+    """Return how many replicas of a profile an empty fleet has room for; a replica's GPUs lie on one node."""
+    return sum(node.gpus // profile.tp for node in nodes if node.gpu_product in profile.gpu_products)
+
+
 class Seats:
     """GPUs of the fleet and who has them. A replica's GPUs lie on one node."""
 

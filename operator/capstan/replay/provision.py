@@ -11,6 +11,7 @@ import dataclasses
 from capstan.model.workload import Workload
 from capstan.optimize import sizing
 from capstan.replay import engine, score
+from capstan.replay.pool import room
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario, Service
 from capstan.replay.systems import Fixed
@@ -52,8 +53,7 @@ def _for_mean(service: Service, duration_s: float) -> int:
 def _smallest(scenario: Scenario, service: Service) -> int:
     """Return the least count that meets one service's SLO, alone on the fleet; bisection, since more never hurts."""
     alone = dataclasses.replace(scenario, services=(service,), domains=())
-    seats = sum(node.gpus // service.profile.tp for node in scenario.nodes)
-    low, high = 1, max(min(seats, MOST_REPLICAS), 1)
+    low, high = 1, max(min(room(scenario.nodes, service.profile), MOST_REPLICAS), 1)
     while low < high:
         middle = (low + high) // 2
         run = engine.run(alone, Fixed("single-pool", {service.policy.key: middle}))

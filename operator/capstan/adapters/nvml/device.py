@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import pynvml
@@ -91,7 +92,7 @@ class Nvml:
     def _describe(self) -> None:
         for index in range(self._count):
             if index not in self._gpus:
-                found = self._tried(index, lambda index=index: _describe(index))  # type: ignore[misc]  # a default binds it
+                found = self._tried(index, partial(_describe, index))
                 if found is not None:
                     self._gpus[index] = found
 
