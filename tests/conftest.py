@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from capstan.replay import trace
+from rig.nvml import build
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -18,7 +21,16 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of public traces and measurements beside the repository; skips where it is absent."""
-    for folder in ROOT.parents:
-        if (folder / "shared" / "data").is_dir():
-            return folder / "shared" / "data"
+    found = trace.shared_data(ROOT)
+    if found is not None:
+        return found
     pytest.skip("the public traces and measurements (shared/data beside the repository) are not on this machine")
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake libnvidia-ml.so.1, built once; skips without a C compiler."""
+    try:
+        return build.build(tmp_path_factory.mktemp("nvml"))
+    except build.NoCompilerError as missing:
+        pytest.skip(str(missing))

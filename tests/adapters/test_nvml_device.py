@@ -38,15 +38,6 @@ def show():
 """
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fake libnvidia-ml.so.1, built once."""
-    try:
-        return agent.library(tmp_path_factory.mktemp("nvml"))
-    except RuntimeError as problem:
-        pytest.skip(str(problem))
-
-
 @pytest.fixture
 def node(tmp_path: Path) -> state.State:
     """Two H100s."""
@@ -54,13 +45,13 @@ def node(tmp_path: Path) -> state.State:
 
 
 @pytest.fixture
-def drive(library: Path, node: state.State, tmp_path: Path, root: Path) -> Drive:
+def drive(nvml_library: Path, node: state.State, tmp_path: Path, root: Path) -> Drive:
     """Run lines against `driver` and `node`; what they append to `said` comes back."""
 
     def run(lines: str) -> list[object]:
         path = tmp_path / "nvml.state"
         code = PREAMBLE.replace("PATH", repr(str(path))) + lines + "\nprint(json.dumps(said))"
-        env = agent.environment(library, path)
+        env = agent.environment(nvml_library, path)
         env["PYTHONPATH"] = f"{root / 'operator'}:{root / 'e2e'}"
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from pathlib import Path
 
 import grpc
@@ -11,7 +10,8 @@ import pytest
 
 from capstan.adapters import errors
 from capstan.adapters.podresources import PodResources, decoded
-from support.node import pod_list
+from support import kubelet as kubelets
+from support.kubelet import pod_list
 
 Kubelet = Callable[[bytes], PodResources]
 
@@ -22,13 +22,7 @@ def kubelet(tmp_path: Path) -> Iterator[Kubelet]:
     servers: list[grpc.Server] = []
 
     def serve(answer: bytes) -> PodResources:
-        server = grpc.server(futures.ThreadPoolExecutor(1))
-        handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
-        methods = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler})
-        server.add_generic_rpc_handlers((methods,))
-        server.add_insecure_port(f"unix://{tmp_path}/kubelet.sock")
-        server.start()
-        servers.append(server)
+        servers.append(kubelets.serve(tmp_path / "kubelet.sock", lambda: answer))
         return PodResources(tmp_path / "kubelet.sock")
 
     yield serve

@@ -17,22 +17,13 @@ from support.node import UUIDS, Node
 STOCK = (None, 700.0)
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fake libnvidia-ml.so.1, built once."""
-    try:
-        return agent.library(tmp_path_factory.mktemp("nvml"))
-    except RuntimeError as problem:
-        pytest.skip(str(problem))
-
-
 @pytest.fixture
-def node(driver: Path, tmp_path: Path) -> Iterator[Node]:
+def node(nvml_library: Path, tmp_path: Path) -> Iterator[Node]:
     """A node whose processes are not started yet."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    made = Node(driver, tmp_path, port)
+    made = Node(nvml_library, tmp_path, port)
     yield made
     made.close()
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 
-import grpc
 import pytest
 
 from support import agent as node
+from support import kubelet
 
 UUIDS = ("GPU-aaaa", "GPU-bbbb")
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fake libnvidia-ml.so.1, built once."""
-    try:
-        return node.library(tmp_path_factory.mktemp("nvml"))
-    except RuntimeError as problem:
-        pytest.skip(str(problem))
+POD_LIST = kubelet.pod_list({UUIDS[0]: ("llm", "chat-1"), "GPU-x": ("llm", "chat-1")})
 
 
 @pytest.fixture
@@ -32,13 +23,9 @@ def gpus(tmp_path: Path) -> Iterator[node.state.State]:
 
 
 @pytest.fixture
-def socket(driver: Path, gpus: node.state.State, tmp_path: Path) -> Iterator[Path]:
+def socket(nvml_library: Path, gpus: node.state.State, tmp_path: Path) -> Iterator[Path]:
     """A running setter with a kubelet whose pod chat-1 holds the first GPU, one entry per device id."""
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: POD_LIST)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler}),))
-    server.add_insecure_port(f"unix://{tmp_path}/kubelet.sock")
-    server.start()
+    kubelet_ = kubelet.serve(tmp_path / "kubelet.sock", lambda: POD_LIST)
     path = tmp_path / "s.sock"
     args = (
         "setter",
@@ -49,24 +36,10 @@ def socket(driver: Path, gpus: node.state.State, tmp_path: Path) -> Iterator[Pat
         "--min-clock-mhz",
         "600",
     )
-    with node.process(*args, env=node.environment(driver, tmp_path / "nvml.state")):
+    with node.process(*args, env=node.environment(nvml_library, tmp_path / "nvml.state")):
         node.until(lambda: node.listens(path))
         yield path
-    server.stop(None)
-
-
-def field(number: int, payload: bytes) -> bytes:
-    """One length-delimited protobuf field (short)."""
-    return bytes([number << 3 | 2, len(payload)]) + payload
-
-
-def entry(uuid: str) -> bytes:
-    return field(2, field(1, b"nvidia.com/gpu") + field(2, uuid.encode()))
-
-
-POD_LIST = field(
-    1, field(1, b"chat-1") + field(2, b"llm") + field(3, field(1, b"engine") + entry(UUIDS[0]) + entry("GPU-x"))
-)
+    kubelet_.stop(None)
 
 
 def test_a_clock_is_a_cap_on_the_grid_and_never_a_pin(socket: Path, gpus: node.state.State) -> None:

@@ -25,7 +25,9 @@ def address() -> str:
 
 
 @pytest.fixture
-def server(api_server: ApiServer, namespace: str, address: str, tmp_path: Path) -> Iterator[node.Node]:
+def server(
+    api_server: ApiServer, namespace: str, address: str, tmp_path: Path, nvml_library: Path
+) -> Iterator[node.Node]:
     """A GPU node that no other test's pods are scheduled on, with its agent's pod, setter and agent."""
     kubectl = api_server.control_plane.kubectl
     room = {"cpu": "8", "memory": "64Gi", "pods": "10", "nvidia.com/gpu": "2"}
@@ -43,11 +45,7 @@ def server(api_server: ApiServer, namespace: str, address: str, tmp_path: Path) 
     }  # fmt: skip
     kubectl("create", "-f", "-", stdin=json.dumps(of_ours))
     kubectl("create", "-f", "-", stdin=json.dumps(agent_pod))
-    try:
-        library = agent.library(tmp_path / "lib")
-    except RuntimeError as problem:
-        pytest.skip(str(problem))
-    made = node.Node(library, tmp_path, AGENT_PORT, host=address, kubeconfig=api_server.kubeconfig)
+    made = node.Node(nvml_library, tmp_path, AGENT_PORT, host=address, kubeconfig=api_server.kubeconfig)
     made.setter()
     made.agent()
     yield made
@@ -96,7 +94,7 @@ def test_a_domain_is_armed_held_over_a_crash_capped_and_released(
         cap = stored("nodecap", node.NODE)
         power = cap["spec"]["power"]  # type: ignore[index]  # raw JSON
         assert power["safe"] == {"clockMegahertz": 1560, "powerLimitWatts": 700}  # not oversubscribed: the stock limit
-        assert [f["manager"] for f in cap["metadata"]["managedFields"]] == ["capstan-power"]  # type: ignore[index]
+        assert [f["manager"] for f in cap["metadata"]["managedFields"]] == ["capstan-power"]  # type: ignore[index]  # raw JSON
         first.send_signal(signal.SIGKILL)
         killed_s = time.monotonic()
         server.until_caps((1560, 700), (1560, 700))

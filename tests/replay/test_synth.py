@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 import pytest
 
 from capstan.model.workload import Request
 from capstan.replay import synth, trace
-from support.replay import ROOT
 
 # Published figures of the first halves (README of the shared data, facts/dynamollm.md 1.3): requests, mean lengths.
 PUBLISHED = {"conv": (9655, 1237, 221), "code": (5353, 2028, 28)}
@@ -44,12 +44,9 @@ def test_a_trace_is_in_order_of_time_and_numbered() -> None:
 
 
 @pytest.mark.parametrize("name", ["conv", "code"])
-def test_the_tables_are_those_of_the_shared_files(name: str) -> None:
+def test_the_tables_are_those_of_the_shared_files(name: str, shared_data: Path) -> None:
     """The constants in `synth` against the files they were taken from."""
-    data = trace.shared_data(ROOT)
-    if data is None:
-        pytest.skip("no shared/data beside the repository: the Azure trace is not at hand")
-    requests = list(trace.read(data / "azure-llm-2023" / f"AzureLLMInferenceTrace_{name}.first_half.csv"))
+    requests = list(trace.read(shared_data / "azure-llm-2023" / f"AzureLLMInferenceTrace_{name}.first_half.csv"))
     shape = synth.BY_NAME[name]
     for minute, count in enumerate(shape.per_minute):
         assert _in_minute(requests, minute) == count

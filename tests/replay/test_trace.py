@@ -9,7 +9,7 @@ import pytest
 
 from capstan.model.workload import Request
 from capstan.replay import trace
-from support.replay import ROOT, poisson
+from support.replay import poisson
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 ROW_1 = "2023-11-16 18:15:46.6805900,374,44\n"
@@ -164,11 +164,8 @@ def test_more_requests_than_the_trace_has_cannot_be_kept(factor: float, rate: fl
 # --- the shared data ---------------------------------------------------------------------------------
 
 
-def test_the_shared_conversation_trace_reads_as_its_readme_says() -> None:
-    data = trace.shared_data(ROOT)
-    if data is None:
-        pytest.skip("no shared/data beside the repository: the Azure trace is not at hand")
-    requests = list(trace.read(data / "azure-llm-2023" / "AzureLLMInferenceTrace_conv.first_half.csv"))
+def test_the_shared_conversation_trace_reads_as_its_readme_says(shared_data: Path) -> None:
+    requests = list(trace.read(shared_data / "azure-llm-2023" / "AzureLLMInferenceTrace_conv.first_half.csv"))
     assert len(requests) == 9739
     assert requests[-1].arrival_s == pytest.approx(1751, abs=1)
 

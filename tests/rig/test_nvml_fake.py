@@ -18,21 +18,13 @@ UUIDS = ("GPU-0000", "GPU-0001")
 Drive = Callable[[str], dict[str, object]]
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build.build(tmp_path_factory.mktemp("nvml"))
-    except build.NoCompilerError as missing:
-        pytest.skip(str(missing))
-
-
 @pytest.fixture
 def node(tmp_path: Path) -> state.State:
     return state.State.create(tmp_path / "nvml.state", UUIDS)
 
 
 @pytest.fixture
-def drive(library: Path, tmp_path: Path) -> Drive:
+def drive(nvml_library: Path, tmp_path: Path) -> Drive:
     """Run lines of Python against pynvml; `h` is GPU 0, and what the lines put into `out` comes back."""
 
     def run(lines: str) -> dict[str, object]:
@@ -50,7 +42,7 @@ print(json.dumps(out))
 """
         env = {
             **os.environ,
-            "LD_LIBRARY_PATH": str(library.parent),
+            "LD_LIBRARY_PATH": str(nvml_library.parent),
             "CAPSTAN_FAKE_NVML_STATE": str(tmp_path / "nvml.state"),
         }
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
@@ -60,8 +52,8 @@ print(json.dumps(out))
     return run
 
 
-def test_both_sides_agree_on_the_layout(library: Path) -> None:
-    c = ctypes.CDLL(str(library))
+def test_both_sides_agree_on_the_layout(nvml_library: Path) -> None:
+    c = ctypes.CDLL(str(nvml_library))
     assert c.capstan_fake_nvml_layout_size() == ctypes.sizeof(state.Layout)
     assert c.capstan_fake_nvml_gpu_size() == ctypes.sizeof(state.Gpu)
     assert c.capstan_fake_nvml_errors_offset() == state.Gpu.errors.offset

@@ -1,4 +1,4 @@
-"""A node for tests: the fake driver behind real setter and agent processes, and a kubelet that knows the owners."""
+"""Real setter and agent processes for tests, on the fake driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rig.nvml import build, state
+from rig.nvml import state
 
 
 def until(check: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -55,9 +55,4 @@ def listens(path: Path) -> bool:
         return peer.connect_ex(str(path)) == 0
 
 
-def library(folder: Path) -> Path:
-    """Build the fake driver once per folder."""
-    return build.build(folder)
-
-
-__all__ = ["ask", "environment", "library", "listens", "process", "state", "until"]
+__all__ = ["ask", "environment", "listens", "process", "state", "until"]

@@ -6,37 +6,20 @@ import json
 import queue
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent import futures
+from collections.abc import Sequence
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import grpc
 import httpx
 
 from rig.nvml import state
-from support import agent
+from support import agent, kubelet
 
 UUIDS = ("GPU-aaaa", "GPU-bbbb")
 NODE = "gpu-0"
 KEY = "a shared secret"
-
-
-def pod_list(owners: Mapping[str, tuple[str, str]]) -> bytes:
-    """A ListPodResourcesResponse: one `devices` entry per device id, as a real kubelet answers."""
-    pods = b""
-    for uuid, (namespace, name) in owners.items():
-        devices = _field(2, _field(1, b"nvidia.com/gpu") + _field(2, uuid.encode()))
-        pods += _field(1, _field(1, name.encode()) + _field(2, namespace.encode()) + _field(3, devices))
-    return pods
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """One length-delimited protobuf field of under 128 bytes."""
-    assert len(payload) < 128
-    return bytes([number << 3 | 2, len(payload)]) + payload
 
 
 def _line(kind: str, stored: dict[str, object]) -> bytes:
@@ -129,22 +112,13 @@ class Node:
         self._env = agent.environment(library, folder / "nvml.state")
         self._stack = ExitStack()
         self._http = self._stack.enter_context(httpx.Client(base_url=f"http://{self._listen}", trust_env=False))
-        self._kubelet = self._serve_owners()
+        self._kubelet = kubelet.serve(folder / "kubelet.sock", lambda: kubelet.pod_list(self.owners))
         (folder / "key").write_text(KEY)
         cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.api.server.server_port}"}}
         context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
         users = [{"name": "u", "user": {"token": "t"}}]
         config = {"current-context": "c", "clusters": [cluster], "contexts": [context], "users": users}
         (folder / "kubeconfig").write_text(json.dumps(config))
-
-    def _serve_owners(self) -> grpc.Server:
-        server = grpc.server(futures.ThreadPoolExecutor(1))
-        handler = grpc.unary_unary_rpc_method_handler(lambda _request, _context: pod_list(self.owners))
-        methods = grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler})
-        server.add_generic_rpc_handlers((methods,))
-        server.add_insecure_port(f"unix://{self._folder}/kubelet.sock")
-        server.start()
-        return server
 
     @property
     def socket(self) -> Path:
