@@ -171,9 +171,11 @@ def test_an_alarm_waits_for_the_replicas_that_are_starting() -> None:
 
 
 def test_few_requests_raise_no_alarm() -> None:
-    slow = {"ttft_s": Fresh(9.0, 1.0), "tpot_s": Fresh(0.05, 1.0)}
-    few = Service(policy()).cycle(seen(1.0, sample_requests=Fresh(20.0, 1.0), **slow))
-    many = Service(policy()).cycle(seen(1.0, sample_requests=Fresh(500.0, 1.0), **slow))
+    def slow(requests: float) -> fleet.ServiceObserved:
+        return seen(1.0, sample_requests=Fresh(requests, 1.0), ttft_s=Fresh(9.0, 1.0), tpot_s=Fresh(0.05, 1.0))
+
+    few = Service(policy()).cycle(slow(20.0))
+    many = Service(policy()).cycle(slow(500.0))
     assert few.clock_reason is not Reason.REQUESTS_WAITING
     assert many.clock_reason is Reason.REQUESTS_WAITING
 

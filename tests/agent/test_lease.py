@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +52,7 @@ def test_low_and_high_have_their_own_caps_and_an_idle_gpu_is_low() -> None:
 
 def test_the_tighter_of_plan_and_cap_wins() -> None:
     plan = (PlannedClock(BATCH, 1200), PlannedClock(CHAT, 1900))
-    held = lease.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(1560, 1830))), plan=plan)
+    held = dataclasses.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(1560, 1830))), plan=plan)
     held = lease.renewed(held, renewal(), 0.0)
     assert [lease.wanted(held, pod, 0.0).clock_mhz for pod in (BATCH, CHAT)] == [1200, 1830]
 
@@ -95,7 +97,7 @@ def test_no_order_of_renewals_loosens(calls: list[tuple[int, int, float | None]]
 def test_being_alone_never_loosens(low_mhz: float | None, planned_mhz: float | None, now_s: float) -> None:
     """Invariant I5: the safe setting may only tighten what is in force."""
     plan = () if planned_mhz is None else (PlannedClock(BATCH, planned_mhz),)
-    held = lease.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(low_mhz))), plan=plan)
+    held = dataclasses.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(low_mhz))), plan=plan)
     held = lease.renewed(held, renewal(), 0.0)
     leased, alone = lease.wanted(held, BATCH, 0.0), lease.wanted(held, BATCH, 4.0 + now_s)
     assert alone.clock_mhz is not None

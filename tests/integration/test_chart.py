@@ -42,7 +42,7 @@ def kubectl(api_server: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
     program = binaries.find(["kubectl"], may_build=False)["kubectl"].path
 
     def run(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        argv = [program, f"--kubeconfig={api_server.kubeconfig}", *args]
+        argv = [str(program), f"--kubeconfig={api_server.kubeconfig}", *args]
         return subprocess.run(argv, capture_output=True, text=True, input=stdin, check=False)
 
     return run

@@ -110,6 +110,21 @@ class Live:
             assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s: {what}"
             await asyncio.sleep(0.2)
 
+    async def until_observed(self, generation: int) -> None:
+        """Wait until the status of the chat policy speaks of a generation of its spec."""
+        await self.until(
+            lambda: self.get("servingpolicy chat")["status"]["observedGeneration"] == generation,
+            f"generation {generation} is observed",
+        )
+
+    async def until_gone(self, what: str) -> None:
+        """Wait until no object of a kind is left, the API server's own Service apart."""
+
+        def gone() -> bool:
+            return not [o for o in self.get(what)["items"] if o["metadata"]["name"] != "kubernetes"]
+
+        await self.until(gone, f"no {what} is left")
+
     def apply(self, raw: manifest.Manifest) -> None:
         self.server.control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(raw))
 
@@ -185,10 +200,7 @@ async def test_the_knob_walks_act_advise_act_and_replicas_stand_still(
             await operator.until(lambda: operator.condition("ControllerConflict")[0] == "True", "the conflict is said")
         for generation, knob in ((2, "Advise"), (3, "Act")):
             operator.apply(policy(namespace, knobs__replicas=knob))
-            await operator.until(
-                lambda g=generation: operator.get("servingpolicy chat")["status"]["observedGeneration"] == g,
-                f"generation {generation} is observed",
-            )
+            await operator.until_observed(generation)
             await asyncio.sleep(3)
             assert operator.replicas() == replicas
         expected = "True" if hpa else "False"
@@ -238,10 +250,7 @@ async def test_deleting_a_policy_in_the_middle_of_a_scale_up_leaves_nothing(
         await operator.until(lambda: (operator.replicas() or 0) > 1, "the scale-up began")
         operator.server.control_plane.kubectl("-n", namespace, "delete", "servingpolicy", "chat", "--wait=false")
         for what in ("servingpolicy", "deployment", "service", "poddisruptionbudget", "pod"):
-            await operator.until(
-                lambda w=what: not [o for o in operator.get(w)["items"] if o["metadata"]["name"] != "kubernetes"],
-                f"no {what} is left",
-            )
+            await operator.until_gone(what)
         await operator.until(lambda: not clocked(operator), "no clock plan names its pods")
         operator.writes.clear()
         await asyncio.sleep(2)

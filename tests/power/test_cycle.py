@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from capstan.power import ports
@@ -66,7 +68,7 @@ async def test_a_released_cap_travels_by_nodecap() -> None:
     site.draw(100)
     await site.run(120)
     assert "caps" not in site.api.caps["gpu-0"][-1]
-    sequences = [power["sequence"] for power in site.api.caps["gpu-0"]]
+    sequences = [cast(int, power["sequence"]) for power in site.api.caps["gpu-0"]]
     assert sequences == sorted(set(sequences))
 
 

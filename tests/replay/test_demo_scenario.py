@@ -10,7 +10,7 @@ import pytest
 from capstan.api import errors
 from capstan.replay import engine, load, provision, score
 from capstan.replay.scenario import Scenario
-from capstan.replay.systems import Capstan
+from capstan.replay.systems import Capstan, Fixed
 from capstan.replay.trace import TraceError
 
 DEMO = Path("policies/scenarios/demo.yaml")
@@ -43,7 +43,7 @@ def test_the_smallest_full_clock_fleet_meets_the_slo_and_one_fewer_does_not(demo
     assert score.of(run).slo_met
     count = run.ticks[0].policies[0].replicas_desired
     assert count > 1
-    fewer = provision.Fixed("one fewer", {"llm/chat": count - 1, "llm/batch": 1})
+    fewer = Fixed("one fewer", {"llm/chat": count - 1, "llm/batch": 1})
     chat = score.of(engine.run(demo, fewer)).policies[0]
     assert not chat.slo_met
 

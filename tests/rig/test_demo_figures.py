@@ -6,6 +6,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -165,14 +166,12 @@ def test_the_panel_shows_watts_plans_and_the_last_reasons() -> None:
 
 def test_without_capstan_the_same_pods_stand_at_a_fixed_count(root: Path) -> None:
     found = manifests.documents(root / "policies" / "serving-chat.yaml")
-    (workload,) = manifests.without_capstan(found, {"llm/chat": 2}, {"llm/chat": 4})
-    assert (workload["kind"], workload["metadata"]["name"], workload["spec"]["replicas"]) == (
-        "Deployment",
-        "chat-tp4",
-        2,
-    )  # type: ignore[index]  # a manifest
-    assert "ownerReferences" not in workload["metadata"]  # type: ignore[operator]  # a manifest
-    (engine,) = workload["spec"]["template"]["spec"]["containers"]  # type: ignore[index]  # a manifest
+    (alone,) = manifests.without_capstan(found, {"llm/chat": 2}, {"llm/chat": 4})
+    workload: Any = alone
+    named = (workload["kind"], workload["metadata"]["name"], workload["spec"]["replicas"])
+    assert named == ("Deployment", "chat-tp4", 2)
+    assert "ownerReferences" not in workload["metadata"]
+    (engine,) = workload["spec"]["template"]["spec"]["containers"]
     assert engine["resources"]["limits"]["nvidia.com/gpu"] == "4"
     assert {"name": "CAPSTAN_TENSOR_PARALLEL", "value": "4"} in engine["env"]
 

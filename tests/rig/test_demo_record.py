@@ -27,7 +27,7 @@ RACK = Domain(
 CAST = Cast((RACK,), {"llm/chat": Priority.HIGH, "llm/batch": Priority.LOW}, {"llm/chat": (1.0, 2.0, 12.0)})
 
 
-def serving_policy(name: str = "chat", **status: Any) -> dict[str, Any]:
+def serving_policy(name: str = "chat", /, **status: Any) -> dict[str, Any]:
     return {"metadata": {"namespace": "llm", "name": name}, "spec": {}, "status": status}
 
 

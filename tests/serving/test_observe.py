@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import pytest
 
-from capstan.model import reading, sample
+from capstan.model import fleet, reading, sample
 from capstan.model.reasons import Reason
 from capstan.serving import observe
 from capstan.serving.cluster import Node, Pod, Workload
@@ -18,9 +19,11 @@ NOW_S = 10_000.0
 NODES = {"gpu-0": Node("gpu-0", {"nvidia.com/gpu.product": builders.H100})}
 
 
-def pod(name: str, *, ready_for_s: float | None = 600.0, leaving: bool = False, **labels: str) -> Pod:
+def pod(
+    name: str, *, ready_for_s: float | None = 600.0, leaving: bool = False, labels: Mapping[str, str] | None = None
+) -> Pod:
     since_s = None if ready_for_s is None else NOW_S - ready_for_s
-    return Pod("llm", name, labels, "gpu-0", since_s, leaving, "", "")
+    return Pod("llm", name, labels or {}, "gpu-0", since_s, leaving, "", "")
 
 
 def view(*pods: Pod) -> View:
@@ -54,7 +57,7 @@ def sources(*readings: reading.PodReading, errors: tuple[reading.SourceError, ..
     return observe.sources(reading.Readings(NOW_S - 1, tuple(readings), errors), NODES, now_s=NOW_S)
 
 
-def seen(of: View, *readings: reading.PodReading, down: str = "") -> observe.fleet.ServiceObserved:
+def seen(of: View, *readings: reading.PodReading, down: str = "") -> fleet.ServiceObserved:
     errors = tuple(reading.SourceError(s, down) for s in reading.Source) if down else ()
     return observe.service(of, sources(*readings, errors=errors), now_s=NOW_S, capped=False)
 
@@ -117,7 +120,7 @@ def test_while_the_source_is_down_ready_pods_stay_ready() -> None:
 
 @pytest.mark.parametrize(
     "leaving",
-    [pod("b", leaving=True), pod("b", **{"capstan.dev/state": "draining"})],
+    [pod("b", leaving=True), pod("b", labels={"capstan.dev/state": "draining"})],
     ids=["deleted", "labelled-draining"],
 )
 def test_a_draining_pod_counts_for_power_and_not_for_service(leaving: Pod) -> None:

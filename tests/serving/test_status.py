@@ -23,8 +23,8 @@ BASE = {
         ({"plan": {**BASE["plan"], "summary": "3xtp4"}}, 0, True),  # type: ignore[dict-item]  # raw JSON
         ({"plan": {**BASE["plan"], "replicasReason": "CoolingDown"}}, 0, True),  # type: ignore[dict-item]  # raw JSON
         ({"observedGeneration": 2}, 0, True),
-        ({"conditions": [{**BASE["conditions"][0], "reason": "AtRisk"}]}, 0, True),  # type: ignore[index, dict-item]  # raw JSON
-        ({"conditions": [{**BASE["conditions"][0], "message": "other words"}]}, 1e9, False),  # type: ignore[index, dict-item]  # raw JSON
+        ({"conditions": [{**BASE["conditions"][0], "reason": "AtRisk"}]}, 0, True),  # type: ignore[index]  # raw JSON
+        ({"conditions": [{**BASE["conditions"][0], "message": "other words"}]}, 1e9, False),  # type: ignore[index]  # raw JSON
         ({"observed": {"powerWatts": 10_400}}, 1e9, False),
         ({"observed": {"powerWatts": 10_600}}, 59, False),
         ({"observed": {"powerWatts": 10_600}}, 60, True),

@@ -324,7 +324,7 @@ class Stage:
         return str(c["status"]), str(c["reason"]), str(c["message"])
 
 
-def chat(name: str = "chat", **spec: object) -> Manifest:
+def chat(name: str = "chat", /, **spec: object) -> Manifest:
     """The shipped chat policy at Low priority, with fields of its spec replaced by path."""
     changes = {f"spec.{path.replace('__', '.')}": value for path, value in spec.items()}
     return api.changed(api.chat(), {"metadata.name": name, "spec.priority": "Low", **changes})
