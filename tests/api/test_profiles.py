@@ -72,7 +72,7 @@ def test_time_and_power_follow_the_clock(path: Path) -> None:
     ratios = [profile.clocks.ratio(mhz) for mhz in (600.0, 1200.0, 1600.0, 1980.0)]
     steps = [latency.decode_step_s(profile, 32, 32 * 500, x) for x in ratios]
     assert steps == sorted(steps, reverse=True)
-    draws = [power.active_w(profile, power.Step(32, 32 * 500, step), x) for step, x in zip(steps, ratios, strict=True)]
+    draws = [power.step_w(profile, 32, 32 * 500, step, x) for step, x in zip(steps, ratios, strict=True)]
     assert draws == sorted(draws)
     assert profile.draw.loaded_idle_w < draws[0] < draws[-1] < profile.draw.limit_w
 
@@ -106,7 +106,7 @@ def error_of(pairs: list[tuple[float, float]]) -> float:
 def test_decode_steps_agree_with_the_measurements(shared_data: Path, name: str) -> None:
     profile = shipped(name)
     rows = [row for row in measured_steady_state(shared_data, profile) if row["batch"] < PURE_DECODE]
-    pairs = [(latency.decode_step_s(profile, row["batch"], row["context"]), row["median_s"]) for row in rows]
+    pairs = [(latency.decode_step_s(profile, row["batch"], row["context"], 1.0), row["median_s"]) for row in rows]
     assert error_of(pairs) < 0.05
 
 
@@ -114,7 +114,7 @@ def test_decode_steps_agree_with_the_measurements(shared_data: Path, name: str) 
 def test_watts_agree_with_the_measurements(shared_data: Path, name: str) -> None:
     profile = shipped(name)
     pairs = [
-        (power.active_w(profile, power.Step(row["tokens"], row["context"], row["mean_s"])), row["gpu_w"])
+        (power.step_w(profile, row["tokens"], row["context"], row["mean_s"], 1.0), row["gpu_w"])
         for row in measured_steady_state(shared_data, profile)
     ]
     assert error_of(pairs) < 0.05
@@ -128,8 +128,8 @@ def test_prefill_slows_decoding_as_much_as_measured(shared_data: Path, name: str
     for row in measured_steady_state(shared_data, profile):
         if row["batch"] < PURE_DECODE:
             prompt_tokens = row["tokens"] - row["batch"]
-            step_s = latency.decode_step_s(profile, row["batch"], row["context"])
-            pairs.append((step_s + latency.chunk_s(profile, prompt_tokens, 0), row["mean_s"]))
+            step_s = latency.decode_step_s(profile, row["batch"], row["context"], 1.0)
+            pairs.append((step_s + latency.chunk_s(profile, prompt_tokens, 0, 1.0), row["mean_s"]))
     assert error_of(pairs) < 0.06
 
 
@@ -156,7 +156,7 @@ def runs_of(data: Path, tp: int) -> Iterator[tuple[str, float, dict[str, float]]
 def lone_ttft_s(profile: Profile, prompt_tokens: float) -> float:
     """Return TTFT on an idle engine that takes the prompt in one pass."""
     attention_s = profile.timing.attention_per_token2_s * prompt_tokens**2 / 2
-    return profile.timing.queue_host_s + latency.prefill_step_s(profile, prompt_tokens) + attention_s
+    return profile.timing.queue_host_s + latency.prefill_step_s(profile, prompt_tokens, 1.0) + attention_s
 
 
 @pytest.mark.parametrize("name", [TP4, TP8])
@@ -170,5 +170,5 @@ def test_time_to_first_token_agrees_at_light_load(shared_data: Path, name: str) 
 def test_time_per_token_agrees_at_eight_gpus(shared_data: Path) -> None:
     profile = shipped(TP8)
     runs = [figures for _, _, figures in runs_of(shared_data, 8)]
-    pairs = [(latency.decode_step_s(profile, f["batch"], f["context"]), f["tpot_s"]) for f in runs]
+    pairs = [(latency.decode_step_s(profile, f["batch"], f["context"], 1.0), f["tpot_s"]) for f in runs]
     assert error_of(pairs) < 0.05

@@ -21,38 +21,34 @@ def test_a_higher_clock_never_lengthens_a_step(
     x: float, y: float, batch: int, context: int, chunk: int, prior: int
 ) -> None:
     low, high = sorted((x, y))
-    steps = [
-        latency.mixed_step_s(P, batch=batch, context_tokens=context, chunk_tokens=chunk, prior_tokens=prior, x=ratio)
-        for ratio in (low, high)
-    ]
+    steps = [latency.mixed_step_s(P, batch, context, chunk, prior, ratio) for ratio in (low, high)]
     assert steps[1] <= steps[0]
 
 
 def test_a_decode_step_by_hand() -> None:
     """4 ms host + 12 ms weights + 31 x 0.09 ms + 32,768 tokens x 25 ns = 16 + 2.79 + 0.8192 ms."""
-    assert latency.decode_step_s(P, 32, 32_768) == pytest.approx(0.0196092)
+    assert latency.decode_step_s(P, 32, 32_768, 1.0) == pytest.approx(0.0196092)
 
 
 def test_prefill_bends_at_2048_tokens() -> None:
     """12 ms + 2,048 x 0.09 ms = 196.32 ms; each token beyond adds 0.095 ms."""
-    assert latency.prefill_step_s(P, 2048) == pytest.approx(0.19632)
-    assert latency.prefill_step_s(P, 3048) == pytest.approx(0.19632 + 0.095)
+    assert latency.prefill_step_s(P, 2048, 1.0) == pytest.approx(0.19632)
+    assert latency.prefill_step_s(P, 3048, 1.0) == pytest.approx(0.19632 + 0.095)
 
 
 def test_a_short_prompt_takes_the_shortest_step() -> None:
-    assert latency.prefill_step_s(P, 1) == P.timing.prefill_min_s
+    assert latency.prefill_step_s(P, 1, 1.0) == P.timing.prefill_min_s
 
 
 @given(RATIOS, RATIOS)
 def test_a_higher_clock_never_draws_less(x: float, y: float) -> None:
     low, high = sorted((x, y))
-    step = power.Step(tokens=64, context_tokens=50_000, duration_s=0.02)
-    assert power.active_w(P, step, low) <= power.active_w(P, step, high)
+    assert power.step_w(P, 64, 50_000, 0.02, low) <= power.step_w(P, 64, 50_000, 0.02, high)
     assert power.worst_case_w(P, low) <= power.worst_case_w(P, high)
 
 
 def test_utilisation_never_exceeds_the_data_sheet() -> None:
-    assert power.utilisation(P, power.Step(tokens=1e9, context_tokens=1e12, duration_s=1e-3)) == (1.0, 1.0)
+    assert power.utilisation(P, 1e9, 1e12, 1e-3) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +72,7 @@ def test_the_closed_form_batch_is_the_fixed_point(rps: float, prompt: int, outpu
     step_s = (
         t.host_s + t.weights_s + t.per_sequence_s * (point.batch - 1) + t.per_context_token_s * point.batch * context
     )
-    share = rps * latency.chunk_s(P, prompt, prompt / 2)
+    share = rps * latency.chunk_s(P, prompt, prompt / 2, 1.0)
     assert point.batch == pytest.approx(rps * output * step_s / (1 - share), rel=1e-9)
 
 

@@ -42,10 +42,10 @@ def test_a_lone_request_takes_host_time_then_its_chunks_then_one_step_per_token(
     engine.submit(Request(7, 0.0, 800, 3), 0.0)
     emissions = engine.advance(10.0)
     first_s = HOST_S
-    first_s += latency.mixed_step_s(PROFILE, batch=0, context_tokens=0, chunk_tokens=512, prior_tokens=0)
-    first_s += latency.mixed_step_s(PROFILE, batch=0, context_tokens=0, chunk_tokens=288, prior_tokens=512)
-    second_s = first_s + latency.decode_step_s(PROFILE, 1, 801)  # the prompt and the first token are in KV
-    third_s = second_s + latency.decode_step_s(PROFILE, 1, 802)
+    first_s += latency.mixed_step_s(PROFILE, 0, 0, 512, 0, 1.0)
+    first_s += latency.mixed_step_s(PROFILE, 0, 0, 288, 512, 1.0)
+    second_s = first_s + latency.decode_step_s(PROFILE, 1, 801, 1.0)  # the prompt and the first token are in KV
+    third_s = second_s + latency.decode_step_s(PROFILE, 1, 802, 1.0)
     assert [emission.t_s for emission in emissions] == pytest.approx([first_s, second_s, third_s])
     assert [dataclasses.replace(emission, t_s=0.0) for emission in emissions] == [
         Emission(7, 0.0, 1, first=True, finished=False),
@@ -73,8 +73,8 @@ def test_prompts_share_a_step_with_decodes_within_the_chunk_budget() -> None:
     engine.submit(Request(2, engine.next_event_s - HOST_S, 600, 2), engine.next_event_s - HOST_S)
     start_s = engine.next_event_s
     first = next(e for e in engine.advance(start_s + 1.0) if e.request_id == 2)
-    mixed_s = latency.mixed_step_s(PROFILE, batch=1, context_tokens=12, chunk_tokens=511, prior_tokens=0)
-    mixed_s += latency.mixed_step_s(PROFILE, batch=1, context_tokens=13, chunk_tokens=89, prior_tokens=511)
+    mixed_s = latency.mixed_step_s(PROFILE, 1, 12, 511, 0, 1.0)
+    mixed_s += latency.mixed_step_s(PROFILE, 1, 13, 89, 511, 1.0)
     assert first.t_s == pytest.approx(start_s + mixed_s)
 
 

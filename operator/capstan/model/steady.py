@@ -84,15 +84,11 @@ def _gpu_w(profile: Profile, load: Workload, *, batch: float, step_s: float, x: 
     idle_share = math.exp(-in_system)
     busy_batch = max(batch / max(1 - idle_share, 1e-9), 1.0)
     context = busy_batch * _context_tokens(load)
-    decode = power.Step(busy_batch, context, latency.decode_step_s(profile, busy_batch, context, x))
-    prefill = power.Step(busy_batch + chunk, context, chunk_step_s)
+    decode_w = power.step_w(profile, busy_batch, context, latency.decode_step_s(profile, busy_batch, context, x), x)
+    prefill_w = power.step_w(profile, busy_batch + chunk, context, chunk_step_s, x)
     prefill_share = min(prefill_share, 1 - idle_share)
     decode_share = 1 - idle_share - prefill_share
-    mean_w = (
-        decode_share * power.active_w(profile, decode, x)
-        + prefill_share * power.active_w(profile, prefill, x)
-        + idle_share * power.idle_w(profile, x)
-    )
+    mean_w = decode_share * decode_w + prefill_share * prefill_w + idle_share * power.idle_w(profile)
     return min(mean_w, profile.draw.limit_w)
 
 

@@ -65,7 +65,7 @@ def _unseen(case: Case, count: int, reason: Reason) -> Choice:
     """Return full clock, or under a power budget the highest clock whose worst case fits it."""
     budget_w = case.policy.power_budget_w
     gpus = case.pool.tp * max(count, 1)
-    if budget_w is None or power.worst_case_w(case.profile) * gpus <= budget_w:
+    if budget_w is None or power.worst_case_w(case.profile, 1.0) * gpus <= budget_w:
         return Choice(None, reason)
     grid = clock.grid_mhz(case.profile, min_clock_mhz=case.policy.bounds.min_clock_mhz)
     fits = (mhz for mhz in grid if power.worst_case_w(case.profile, case.profile.clocks.ratio(mhz)) * gpus <= budget_w)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from capstan.model import latency, power
 from capstan.model.profile import Profile
 from capstan.model.workload import Request
-from capstan.replay import limiter
 
 CLOCK_SWITCH_S = 0.050  # DESIGN 7.1, "clock switch 50 ms": from the call to the first step at the new clock
 
@@ -49,20 +48,32 @@ class StepLoad:
 
     def duration_s(self, profile: Profile, x: float) -> float:
         """Return the step's time at clock ratio `x`."""
-        return latency.mixed_step_s(
-            profile,
-            batch=self.batch,
-            context_tokens=self.context_tokens,
-            chunk_tokens=self.chunk_tokens,
-            prior_tokens=self.prior_tokens,
-            x=x,
-        )
+        return latency.mixed_step_s(profile, self.batch, self.context_tokens, self.chunk_tokens, self.prior_tokens, x)
 
     def gpu_w(self, profile: Profile, x: float) -> float:
         """Return watts of one GPU during the step at clock ratio `x`, under the stock limit."""
-        read_tokens = self.context_tokens + self.prior_context_tokens
-        step = power.Step(self.batch + self.chunk_tokens, read_tokens, self.duration_s(profile, x))
-        return min(power.active_w(profile, step, x), profile.draw.limit_w)
+        return power.mixed_w(
+            profile,
+            self.batch,
+            self.context_tokens,
+            self.chunk_tokens,
+            self.prior_tokens,
+            self.prior_context_tokens,
+            x,
+        )
+
+    def limited_ratio(self, profile: Profile, cap_ratio: float, limit_w: float) -> float:
+        """Return the clock ratio at which the step runs under a clock cap and a board limit."""
+        return power.limited_ratio(
+            profile,
+            self.batch,
+            self.context_tokens,
+            self.chunk_tokens,
+            self.prior_tokens,
+            self.prior_context_tokens,
+            cap_ratio,
+            limit_w,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,12 +296,9 @@ class Engine:
             prior_tokens=pairs / new_tokens if new_tokens else 0.0,
             prior_context_tokens=sum(sequence.prefilled for sequence, _ in chunks),
         )
-        x = limiter.limited_ratio(
-            profile.clocks,
-            lambda ratio: load.gpu_w(profile, ratio),
-            cap_ratio=profile.clocks.ratio(self._caps.clock_cap_mhz),
-            limit_w=self._caps.power_limit_w,
-        )
+        cap_ratio = profile.clocks.ratio(self._caps.clock_cap_mhz)
+        limit_w = math.inf if self._caps.power_limit_w is None else self._caps.power_limit_w
+        x = load.limited_ratio(profile, cap_ratio, limit_w)
         end_s = start_s + load.duration_s(profile, x)
         return _Stretch(start_s, end_s, load.gpu_w(profile, x), x, load.batch, chunks)
 

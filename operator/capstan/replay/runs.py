@@ -1,0 +1,145 @@
+"""What a run leaves behind, on the rig or in virtual time, as columns: the one input of `score` and `report`.
+
+Columns of one table have equal length. In a column of times NaN means *never*, in a column of clock caps *no cap*, in a
+column of expected watts *not known*. A week of 27 million requests fits: 8 bytes a column and request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from capstan.model.slo import Slo
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Texts = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """A trace: who arrives when, and how long. Shapes `[request]`, ascending in `arrival_s`; a request's id is its row."""
+
+    arrival_s: Floats
+    prompt_tokens: Ints
+    output_tokens: Ints
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of each request, shapes `[request]`.
+
+    `first_s` and `finish_s` are NaN for a request that was refused or never got there; `max_tbt_s` is the longest gap
+    between two tokens of it, NaN where it had no two or nobody measured it.
+    """
+
+    requests: Requests
+    first_s: Floats
+    finish_s: Floats
+    max_tbt_s: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Joules of a service's assigned GPUs: busy with requests, loaded and idle, starting or draining without work."""
+
+    serving_j: float
+    idle_j: float
+    transition_j: float
+
+    @property
+    def total_j(self) -> float:
+        """All of it."""
+        return self.serving_j + self.idle_j + self.transition_j
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSeries:
+    """One service over time, shapes `[sample]`: what was asked for, what stood there, what it drew.
+
+    `gpus_w` is the mean since the sample before; `tp` is that of the newest replicas; `reason` is a word of
+    `model.reasons`, empty where the system gives none.
+    """
+
+    t_s: Floats
+    arrival_rps: Floats
+    replicas_desired: Ints
+    replicas_ready: Ints
+    replicas_starting: Ints
+    replicas_draining: Ints
+    gpus: Ints
+    tp: Ints
+    clock_cap_mhz: Floats
+    gpus_w: Floats
+    running: Ints
+    waiting: Ints
+    kv_usage: Floats
+    expected_w: Floats
+    reason: Texts
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSeries:
+    """One power domain over time, shapes `[sample]`: true AC draw (the highest since the sample before), budget, level."""
+
+    domain: str
+    t_s: Floats
+    draw_w: Floats
+    budget_w: Floats
+    level: Texts
+    cap_mhz: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened and that a reader of the plots should see (budget cut, operator killed)."""
+
+    t_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRun:
+    """One service of a run. `profiles` names the physics it ran on, in words with their fit error."""
+
+    policy: str
+    slo: Slo
+    profiles: tuple[str, ...]
+    outcomes: Outcomes
+    series: ServiceSeries
+    energy: Energy
+    reconfigurations: int = 0
+    clock_changes: int = 0
+    gpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One system over one trace.
+
+    Attributes:
+        system: `capstan`, `fixed`, `single-pool` ...
+        source: `rig` or `virtual time`.
+        trace: Where the requests came from, in words.
+        duration_s: From the first arrival to the last completion.
+        settings: What was shortened or chosen, as (name, value) pairs for people.
+        energy_unassigned_j: GPUs without a pod, at their unloaded idle watts.
+        energy_node_j: Everything of the servers that is not a GPU, modelled; None where nobody models it.
+    """
+
+    system: str
+    source: str
+    trace: str
+    duration_s: float
+    services: tuple[ServiceRun, ...]
+    domains: tuple[DomainSeries, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    energy_unassigned_j: float = 0.0
+    energy_node_j: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,206 @@
+"""What a system is shown, and what it may ask for: the whole contract between the world and those who decide in it.
+
+Who calls it: `replay.engine` fills `Seen`; every system of `replay.systems` and `replay.autoscalers` reads it and
+returns `Want`s. Everything is as of the telemetry delay ago, as Prometheus would show it; nothing is of the future.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from capstan.model.policy import Policy
+from capstan.model.profile import Profile
+from capstan.replay.runs import Requests
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Replicas of one service: `replicas` engines of `tp` GPUs, capped at `clock_cap_mhz` (None: full clock).
+
+    Replicas of another tp are started first and the old ones drained when these are ready. `reason` and `expected_w`
+    are printed beside the plan; a system that has none leaves them.
+    """
+
+    policy: str
+    tp: int
+    replicas: int
+    clock_cap_mhz: float | None = None
+    reason: str = ""
+    expected_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSeen:
+    """One engine as its metrics show it. `kv_usage` is the used share of its KV cache, 0 to 1."""
+
+    replica: int
+    tp: int
+    ready: bool
+    draining: bool
+    running: int
+    waiting: int
+    kv_usage: float
+    kv_tokens: int
+
+
+class Window(Protocol):
+    """What Prometheus has of the last `span_s` seconds (fewer at the start). None: nothing to make a figure of."""
+
+    @property
+    def span_s(self) -> float:
+        """Seconds that the window really covers; 0 before the first sample."""
+        ...
+
+    @property
+    def arrivals(self) -> int:
+        """Requests that arrived."""
+        ...
+
+    @property
+    def finished(self) -> int:
+        """Requests that finished; all latencies and lengths are theirs."""
+        ...
+
+    @property
+    def prompt_tokens_mean(self) -> float | None:
+        """Mean prompt length."""
+        ...
+
+    @property
+    def output_tokens_mean(self) -> float | None:
+        """Mean output length."""
+        ...
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Output tokens of finished requests over the span."""
+        ...
+
+    @property
+    def power_w(self) -> float | None:
+        """Mean watts of the service's GPUs."""
+        ...
+
+    def ttft_s(self, quantile: float) -> float | None:
+        """Time to first token at a quantile."""
+        ...
+
+    def tpot_s(self, quantile: float) -> float | None:
+        """Mean time per output token of a request, at a quantile."""
+        ...
+
+    def running_mean(self) -> float | None:
+        """Requests running in all replicas, mean over the span."""
+        ...
+
+    def waiting_mean(self) -> float | None:
+        """Requests queued in all replicas and before them, mean over the span."""
+        ...
+
+    def peak_kv_usage(self) -> tuple[tuple[int, float], ...]:
+        """(replica, highest KV usage) of the replicas that were ready at the end."""
+        ...
+
+    def peak_waiting(self) -> tuple[tuple[int, int], ...]:
+        """(replica, longest queue) of the replicas that were ready at the end."""
+        ...
+
+
+class ServiceSeen(Protocol):
+    """One service at the moment of a decision."""
+
+    @property
+    def policy(self) -> str:
+        """Key of its policy."""
+        ...
+
+    @property
+    def tp(self) -> int:
+        """Degree of the replicas that were last asked for."""
+        ...
+
+    @property
+    def desired(self) -> int:
+        """Replicas that were last asked for (`spec.replicas`; the API server shows it without delay)."""
+        ...
+
+    @property
+    def replicas(self) -> tuple[ReplicaSeen, ...]:
+        """Every replica that has a pod, oldest first."""
+        ...
+
+    @property
+    def waiting_unrouted(self) -> int:
+        """Requests that wait before the pool because no replica is ready."""
+        ...
+
+    def window(self, span_s: float) -> Window:
+        """Return what was measured over the last `span_s` seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One moment. `capped` names the services whose GPUs a power domain caps now."""
+
+    now_s: float
+    services: tuple[ServiceSeen, ...]
+    capped: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service as a system may know it before the run: its policy, the physics believed of each tp, the start.
+
+    Attributes:
+        policy: Limits, bounds, knobs.
+        profiles: What is believed, one per tp of the bounds that has a profile, ascending in tp.
+        start: What stands ready when the run begins; a fixed system may answer with something else.
+        most_gpus: GPUs of the fleet that fit its profiles.
+        requests: The trace. Only `single-pool`, `best-static`, `oracle` and `bound` may read it.
+    """
+
+    policy: Policy
+    profiles: tuple[Profile, ...]
+    start: Want
+    most_gpus: int
+    requests: Requests
+
+    def profile(self, tp: int) -> Profile:
+        """Return what is believed of a degree.
+
+        Raises:
+            KeyError: There is no profile of that tp.
+        """
+        for profile in self.profiles:
+            if profile.tp == tp:
+                return profile
+        raise KeyError(tp)
+
+
+class System(Protocol):
+    """What the engine asks of a system. One small class each."""
+
+    @property
+    def name(self) -> str:
+        """The word for it in reports."""
+        ...
+
+    @property
+    def caps_power(self) -> bool:
+        """Whether its power domains are armed (`powercap.step` decides; nobody else caps in this world)."""
+        ...
+
+    @property
+    def period_s(self) -> float:
+        """How often `plan` is called."""
+        ...
+
+    def start(self, service: Service) -> Want:
+        """Return what stands ready when the run begins; called once per service, before any `plan`."""
+        ...
+
+    def plan(self, seen: Seen) -> tuple[Want, ...]:
+        """Return what is wanted now; a service that is not named stays as it is."""
+        ...
