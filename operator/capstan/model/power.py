@@ -61,7 +61,7 @@ def idle_w(p: Profile) -> float:
     return p.draw.loaded_idle_w
 
 
-def mixed_w(
+def mixed_w(  # noqa: PLR0913 - positional scalars, for the compiler
     p: Profile,
     batch: float,
     context_tokens: float,
@@ -78,7 +78,7 @@ def mixed_w(
     return step_w(p, batch + chunk_tokens, context_tokens + prior_context_tokens, duration_s, x)
 
 
-def limited_ratio(
+def limited_ratio(  # noqa: PLR0913 - positional scalars, for the compiler
     p: Profile,
     batch: float,
     context_tokens: float,
@@ -88,16 +88,11 @@ def limited_ratio(
     cap_ratio: float,
     limit_w: float,
 ) -> float:
-    """Return x_eff = max{x <= cap : P(x) <= limit} for a step: the clock that cap and board limit leave.
+    """Return x_eff = max{x <= cap : P(x) <= limit} for a step of `mixed_w`, whose watts rise with x.
 
-    Args:
-        p, batch, context_tokens, chunk_tokens, prior_tokens, prior_context_tokens: As `mixed_w`; P rises with x.
-        cap_ratio: The clock cap over the maximum clock, in (0, 1].
-        limit_w: The board's limit; inf: none below the stock one.
-
-    Returns:
-        The cap where it fits, else the highest grid clock that does; the lowest clock where none fits (a board
-        cannot go lower, so its limit is then exceeded).
+    `cap_ratio` is the clock cap over the maximum clock, `limit_w` the board's limit (inf: none below the stock one).
+    The cap where it fits, else the highest grid clock that does; the lowest clock where none fits (a board cannot go
+    lower, so its limit is then exceeded).
     """
     if limit_w >= p.draw.limit_w:
         return cap_ratio

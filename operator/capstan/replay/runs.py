@@ -20,7 +20,7 @@ Texts = npt.NDArray[np.str_]
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """A trace: who arrives when, and how long. Shapes `[request]`, ascending in `arrival_s`; a request's id is its row."""
+    """A trace: who arrives when, and how long; shapes `[request]`, ascending in `arrival_s`. An id is a row."""
 
     arrival_s: Floats
     prompt_tokens: Ints
@@ -85,7 +85,7 @@ class ServiceSeries:
 
 @dataclass(frozen=True, slots=True)
 class DomainSeries:
-    """One power domain over time, shapes `[sample]`: true AC draw (the highest since the sample before), budget, level."""
+    """One power domain over time, shapes `[sample]`. `draw_w` is true AC, the highest since the sample before."""
 
     domain: str
     t_s: Floats
