@@ -79,3 +79,29 @@ def test_the_grid_starts_at_the_maximum_and_keeps_the_floor() -> None:
     assert grid[0] == 1980
     assert min(grid) >= 1200
     assert all(mhz == P.clocks.snapped_mhz(mhz) for mhz in grid)
+
+
+@given(st.floats(0.03, 10.0), st.integers(50, 4000), st.integers(10, 900))
+def test_the_search_finds_what_looking_at_every_clock_finds(rps: float, prompt: int, output: int) -> None:
+    load = Workload(rps, prompt, output)
+    every = clock.options(P, load, CHAT, min_clock_mhz=None, margin=0.9)
+    some = clock.Search(P, load, CHAT, min_clock_mhz=None, margin=0.9).run(standing_mhz=None)
+    full, quick = clock.least_power(every), clock.least_power(some)
+    assert (full is None) == (quick is None)
+    if full is not None and quick is not None and full.point is not None and quick.point is not None:
+        assert (
+            quick.point.gpu_w <= full.point.gpu_w * 1.005
+        )  # half a percent: far less than what keeps a clock in force
+        assert len(some) < len(every)
+
+
+@given(st.floats(0.0, 100.0), st.floats(1.0, 8000.0), st.floats(1.0, 2000.0))
+def test_a_coarse_load_is_never_lighter_and_at_most_two_percent_heavier(
+    rps: float, prompt: float, output: float
+) -> None:
+    load = Workload(rps, prompt, output)
+    coarse = load.coarse()
+    pairs = ((rps, coarse.arrival_rps), (prompt, coarse.prompt_tokens), (output, coarse.output_tokens))
+    for asked, given_ in pairs:
+        assert asked * (1 - 1e-9) <= given_ <= asked * 1.0201
+    assert coarse.coarse() == coarse

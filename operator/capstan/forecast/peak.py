@@ -6,18 +6,24 @@ template per class and its quantile bands come with the class pools.
 
 from __future__ import annotations
 
+import bisect
 import math
+from operator import itemgetter
 
 GUARD_SIGMAS = 2.0
 """A mean rate over a window of w seconds has a Poisson error of sqrt(rate / w); two of them cover 97.5 % of windows."""
 
 Rates = tuple[tuple[float, float], ...]
 
+_time_s = itemgetter(0)
+_rate_rps = itemgetter(1)
+
 
 def remembered(rates: Rates, now_s: float, arrival_rps: float, *, lookback_s: float) -> Rates:
     """Return `rates` with the newest appended and everything older than `lookback_s` dropped."""
-    kept = tuple(sample for sample in rates if now_s - sample[0] <= lookback_s and sample[0] < now_s)
-    return (*kept, (now_s, arrival_rps))
+    first = bisect.bisect_left(rates, now_s - lookback_s, key=_time_s)
+    last = bisect.bisect_left(rates, now_s, key=_time_s)
+    return (*rates[first:last], (now_s, arrival_rps))
 
 
 def slope_rps_per_s(rates: Rates) -> float:
@@ -49,8 +55,8 @@ def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, rece
         The larger of the highest rate in `rates` and the trend carried `lead_s` ahead (a falling trend never
         lowers the peak), plus the guard. Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
     """
-    recent = tuple(sample for sample in rates if now_s - sample[0] <= recent_s)
+    recent = rates[bisect.bisect_left(rates, now_s - recent_s, key=_time_s) :]
     ahead_rps = rates[-1][1] + max(slope_rps_per_s(recent), 0.0) * lead_s
-    highest_rps = max(rate for _, rate in rates)
+    highest_rps = max(rates, key=_rate_rps)[1]
     carried_rps = min(ahead_rps, 2 * highest_rps)  # a trend over minutes does not more than double what was seen
     return guarded_rps(max(highest_rps, carried_rps), window_s=window_s)

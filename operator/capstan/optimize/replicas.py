@@ -82,7 +82,7 @@ def _wanted(case: Case) -> tuple[int, Reason, float]:
     load = case.load(0.0)
     if load is None:
         raise ValueError("a blind case has no wanted count")
-    one_rps = sizing.capacity_rps(case.profile, load, case.policy.slo, margin=case.settings.slo_margin_ratio)
+    one_rps = sizing.capacity_rps(case.profile, load.coarse(), case.policy.slo, margin=case.settings.slo_margin_ratio)
     forecast_rps = peak.peak_rps(
         case.memory.rates,
         now_s=case.now_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from capstan.model import steady
@@ -18,6 +19,7 @@ def meets(point: steady.OperatingPoint | None, slo: Slo, *, margin: float) -> bo
     return point is not None and point.ttft_s <= margin * slo.ttft_s and point.tpot_s <= margin * slo.tpot_s
 
 
+@functools.lru_cache(maxsize=4096)
 def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, margin: float = 0.9) -> float:
     """Return the highest arrival rate of this mix that one replica serves inside the SLO; 0 where none is.
 
@@ -28,7 +30,7 @@ def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, 
         x: Clock ratio.
         margin: Share of each limit to plan for; what is left covers what the closed form does not see.
     """
-    low, high = 0.0, BRACKET_RPS
+    low, high = 0.0, BRACKET_RPS  # the answer is remembered: ask with `Workload.coarse` lengths
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         asked = Workload(middle, load.prompt_tokens, load.output_tokens)

@@ -38,18 +38,18 @@ def choose(case: Case, count: int) -> Choice:
         return _unseen(case, count, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
     if case.alarmed:
         return _unseen(case, count, Reason.REQUESTS_WAITING)
-    options = clock.options(
-        case.profile,
-        load,
-        case.policy.slo,
-        min_clock_mhz=case.policy.bounds.min_clock_mhz,
-        margin=case.settings.slo_margin_ratio,
-    )
+    question = (case.profile, load, case.policy.slo)
+    bounds, margin = case.policy.bounds, case.settings.slo_margin_ratio
+    standing_mhz = case.memory.clock_cap_mhz or case.profile.clocks.max_mhz
+    search = clock.Search(*question, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
+    affordable = _affordable(case, search.run(standing_mhz=standing_mhz), count)
+    best = clock.least_power(affordable)
+    if best is not None:
+        return _moved(case, count, affordable, best)
+    options = clock.options(*question, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
     affordable = _affordable(case, options, count)
     best = clock.least_power(affordable)
-    if best is None:
-        return _overcommitted(case, count, options, affordable)
-    return _moved(case, count, affordable, best)
+    return _overcommitted(case, count, options, affordable) if best is None else _moved(case, count, affordable, best)
 
 
 def _replica_load(case: Case, count: int) -> Workload | None:
