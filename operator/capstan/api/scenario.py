@@ -16,6 +16,7 @@ from capstan.api import errors, fields, meta
 from capstan.api.schema import Spec, rule
 
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
+SCALE_RATE_PATTERN = r"^(auto:[1-9][0-9]{0,4}|[0-9]{1,6}([.][0-9]{1,9})?)$"
 POLICY_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 
@@ -68,6 +69,31 @@ class Fleet(Spec):
         return self
 
 
+class SloSet(StrEnum):
+    """Which limits a replay scores by (DESIGN 7.1): the policy's own, one for all, or one per prompt length."""
+
+    SCENARIO = "scenario"
+    CHAT = "chat"
+    CLASS = "class"
+
+
+class Response(StrEnum):
+    """The band of a clock response that nobody has measured: how far voltage falls with the clock."""
+
+    LOW = "low"
+    NOMINAL = "nominal"
+    HIGH = "high"
+
+
+class Start(StrEnum):
+    """What stands ready when a run begins, for every system."""
+
+    BOUNDS = "Bounds"
+    """Each policy's minReplicas, at its smallest tp that has a profile."""
+    SIZED = "Sized"
+    """The tp and count with the least watts that carry the trace's first ten minutes at full clock."""
+
+
 class Published(StrEnum):
     """Published statistics that a synthetic trace is drawn from (replay/synth.py)."""
 
@@ -89,7 +115,9 @@ class Trace(Spec):
     policy: Annotated[str, Field(max_length=317, pattern=POLICY_PATTERN)]
     """`namespace/name` of a ServingPolicy in the same file."""
     source: Annotated[str, Field(min_length=1, max_length=4096)]
-    """azure-2023-conversation, azure-2023-code, or the path of a CSV file in their format."""
+    """A trace that we know by name (azure-2023-conversation, azure-2023-code, azure-2024-conversation), or a path."""
+    repeat: Annotated[int, Strict(), Field(ge=1, le=1000)] = 1
+    """How often the source is played, one after the other."""
     rate_ratio: fields.Parameter = "1"
     """Arrivals as a multiple of the source's; decimal string."""
     fallback: Fallback | None = None
@@ -118,7 +146,10 @@ class Run(Spec):
     api_version: Literal["replay.capstan.dev/v1alpha1"] = "replay.capstan.dev/v1alpha1"
     kind: Literal["Run"]
     name: fields.Name
-    duration_seconds: Annotated[int, Strict(), Field(ge=1, le=60 * 86_400)]
+    duration_seconds: Annotated[int, Strict(), Field(ge=1, le=60 * 86_400)] | None = None
+    """Nothing that arrives later is played; left out: the whole trace."""
+    drain_seconds: Annotated[int, Strict(), Field(ge=1, le=86_400)] = 60
+    """How long after the last arrival unfinished requests are waited for."""
     compression: Annotated[int, Strict(), Field(ge=1, le=1000)] = 1
     """The trace's shape runs this many times faster, its rates unchanged."""
     periods: Annotated[str, Field(pattern=PERIODS_PATTERN)] = "1800,300,5"
@@ -127,6 +158,30 @@ class Run(Spec):
     telemetry_seconds: Annotated[int, Strict(), Field(ge=1, le=3600)] = 5
     """From one scrape to the next."""
     seed: fields.Count = 1
+    start: Start = Start.BOUNDS
+    chunk_tokens: Annotated[int, Strict(), Field(ge=1, le=1_000_000)] | None = None
+    """Token budget of an engine step (vLLM --max-num-batched-tokens); left out: the profile's."""
+    max_num_seqs: Annotated[int, Strict(), Field(ge=1, le=100_000)] | None = None
+    """Sequences that an engine runs at once (vLLM --max-num-seqs); left out: the profile's."""
+    systems: Annotated[tuple[fields.Name, ...], Field(max_length=64)] = ()
+    """What `--systems` says where it is not given."""
+    history: fields.Text | None = None
+    scale_rate: Annotated[str, Field(pattern=SCALE_RATE_PATTERN)] = "1"
+    """Rates as a multiple of the trace's, or `auto:N`: as many as make N replicas the smallest fixed fleet."""
+    scale_time: fields.Parameter = "1"
+    """Arrival times are multiplied by it."""
+    truth: fields.Text | None = None
+    slo: SloSet = SloSet.SCENARIO
+    clock_response: Response = Response.NOMINAL
+    seeds: Annotated[tuple[fields.Count, ...], Field(max_length=100)] = ()
+    servers: Annotated[tuple[fields.Positive, ...], Field(max_length=100)] = ()
+    """Fleet sizes to play, each in a run of its own; the first node group has as many nodes as it says."""
+    power_scale: fields.Parameter = "1"
+    """Watts of the true GPUs as a multiple of the profile's."""
+    price: fields.Text | None = None
+    carbon_intensity: fields.Text | None = None
+    strict: fields.Flag = False
+    """As `--assert`."""
     traces: Annotated[tuple[Trace, ...], Field(min_length=1, max_length=100)]
     events: Annotated[tuple[Event, ...], Field(max_length=1000)] = ()
 
@@ -146,7 +201,8 @@ class Run(Spec):
 
     @rule(field="events", fix="an event's atSeconds is not before durationSeconds; move it or run longer")
     def _events_within(self) -> bool:
-        return all(event.at_seconds < self.duration_seconds for event in self.events)
+        end = self.duration_seconds
+        return end is None or all(event.at_seconds < end for event in self.events)
 
     @rule(field="traces", fix="two traces serve the same policy; give each policy one")
     def _one_trace_each(self) -> bool:

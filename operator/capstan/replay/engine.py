@@ -1,295 +1,250 @@
-"""One system over one scenario, in virtual time: the same decisions as live, another world.
+"""One run in virtual time: arrivals, engines, power domains and a system, in one loop of ticks.
 
-Who calls it: `app.replay`, `replay.provision`. Must not know: YAML, reports, how a system decides.
+Who calls it: `app.replay`, `replay.provision` and the searches, the rig's demo, tests. Must not know: files, which
+system decides. Power domains and caps are `powercap.step`'s own output; the system is `replay.seen`'s.
 
-Time runs in slices of 100 ms (DESIGN 7.2: true watts are scored at 100 ms). Engines keep their own exact times in
-between; arrivals are routed at their own moment. Every second the power domains step, every instance period the
-system plans. Both act at once here; live, an API write and an agent's second lie between.
+The kernel plays requests from one tick to the next, each at its own moment; how often it is called changes nothing.
+Without power domains there is a tick every few seconds, as often as the system plans; with them one every second, and
+their true draw is read in slices of 100 ms. The run is counted from the first arrival to the last completion.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from capstan import decide
-from capstan.model.fleet import Observed, PoolObserved
-from capstan.model.plan import Decision, PolicyDecision
+import numpy as np
+
+from capstan.model import power
 from capstan.model.policy import Priority
-from capstan.model.reasons import Reason
-from capstan.model.workload import Request
-from capstan.powercap import domains, safety, step
-from capstan.replay import telemetry
+from capstan.model.profile import Profile
+from capstan.replay import guards, kernel, telemetry
+from capstan.replay.nodes import Seats
 from capstan.replay.plant import Plant
-from capstan.replay.pool import Pool, Seats
-from capstan.replay.record import DomainTick, Mark, Outcome, PolicyTick, Run, ServiceRun, Tick
-from capstan.replay.scenario import Scenario, Service
-from capstan.replay.systems import System
+from capstan.replay.pool import Pool
+from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
+from capstan.replay.scenario import Scenario
+from capstan.replay.seen import Seen, Service, System
+from capstan.replay.series import ServiceLog
 
-SLICES_PER_S = 10  # DESIGN 7.2: scores are true AC watts at 100 ms
-SLICE_S = 1.0 / SLICES_PER_S
+SLICES_PER_S = 10  # DESIGN 7.1: true AC watts at 100 ms
+LONGEST_TICK_S = 5.0  # queues and watts are noted at least as often as telemetry is scraped
+
+Progress = Callable[[float], None]
 
 
-@dataclasses.dataclass(slots=True)
+def run(scenario: Scenario, system: System, *, instant: bool = False, progress: Progress | None = None) -> Run:
+    """Play a scenario with a system.
+
+    Args:
+        scenario: Fleet, requests, events.
+        system: Who decides.
+        instant: Replicas start at once and draining costs nothing but the work in flight (`oracle`).
+        progress: Called now and then with the share of the run that is done.
+    """
+    return _Engine(scenario, system, instant=instant).run(progress)
+
+
+@dataclass(slots=True)
 class Served:
-    """One service of a run: its pool, what it still has to do, and what is in force."""
+    """A service with its pool and what a system sees of it. `log` has a row per tick."""
 
     service: Service
     pool: Pool
-    log: telemetry.Log
-    outcomes: dict[int, Outcome] = dataclasses.field(default_factory=dict)
-    unfinished: int = 0
-    sent: int = 0
-    decision: PolicyDecision | None = None
-    plan_cap_mhz: float | None = None
+    view: telemetry.View
+    log: ServiceLog = field(default_factory=ServiceLog)
     class_cap_mhz: float | None = None
-    second_j: float = 0.0
 
     @property
     def key(self) -> str:
-        """Return the policy's key."""
+        """Key of the policy."""
         return self.service.policy.key
 
-    @property
-    def observed(self) -> PoolObserved:
-        """Return the pool as the API server would show it."""
-        pool = self.pool
-        return PoolObserved(
-            pool=decide.POOL,
-            tp=pool.profile.tp,
-            desired=pool.desired,
-            ready=len(pool.serving),
-            starting=pool.starting,
-            terminating=pool.terminating,
-            gpu_product=pool.gpu_product,
-        )
 
-
-@dataclasses.dataclass(slots=True)
-class Guarded:
-    """One power domain of a run: its budget now, the machine's memory and last word, the draws of this second."""
-
-    domain: domains.Domain
-    memory: domains.DomainMemory
-    last: domains.Step | None = None
-    draws_w: list[float] = dataclasses.field(default_factory=list)
-
-
-def run(scenario: Scenario, system: System) -> Run:
-    """Run `system` through `scenario` and return what it left behind."""
-    return _Replay(scenario, system).run()
-
-
-class _Replay:
-    def __init__(self, scenario: Scenario, system: System) -> None:
-        self._scenario, self._system = scenario, system
+class _Engine:
+    def __init__(self, scenario: Scenario, system: System, *, instant: bool) -> None:
+        self._scenario = scenario
+        self._system = system
+        self._guarding = bool(scenario.domains)
+        self._tick_s = 1.0 if self._guarding else _tick_s(system.period_s)
         self._seats = Seats(scenario.nodes)
-        self._served = [self._begun(service) for service in scenario.services]
-        pools = {served.key: served.pool for served in self._served}
-        self._plant = Plant(self._seats, pools, scenario.profiles)
-        self._guarded = [
-            Guarded(dataclasses.replace(d, armed=d.armed and system.caps_power), domains.DomainMemory())
-            for d in scenario.domains
-        ]
-        self._cuts = sorted(scenario.cuts, key=lambda cut: cut.t_s)
-        self._ticks: list[Tick] = []
-        self._marks: list[Mark] = []
         self._unassigned_j = 0.0
+        startup_s = 0.0 if instant else scenario.startup_s
+        self._served = [
+            self._serve(service, truth, startup_s)
+            for service, truth in zip(scenario.services, scenario.truths, strict=True)
+        ]
+        pools = [served.pool for served in self._served]
+        truths = [profile for truth in scenario.truths for profile in truth]
+        slices = SLICES_PER_S if self._guarding else 1
+        self._plant = Plant(self._seats, pools, truths, slices_per_sample=slices)
+        self._guards = guards.Guards(scenario, self._plant, armed=system.caps_power)
+        self._cap(0.0)
 
-    def _begun(self, service: Service) -> Served:
-        pool = Pool(service.profile, self._seats, startup_s=self._scenario.startup_s)
-        pool.start_ready(self._system.start_replicas(service), 0.0)
-        return Served(service, pool, telemetry.Log(service.policy))
-
-    def run(self) -> Run:
-        """Play every slice; stop at the whole second after the last completion, or when the drain is over."""
+    def _serve(self, service: Service, truth: tuple[Profile, ...], startup_s: float) -> Served:
         scenario = self._scenario
-        last = round((scenario.duration_s + scenario.drain_s) * SLICES_PER_S)
+        slots = sum(node.gpus // truth[0].tp for node in scenario.nodes)
+        end_s = scenario.duration_s + scenario.drain_s + self._tick_s
+        world = kernel.World(service.requests, truth, slots=slots, bin_s=1.0, end_s=end_s)
+        pool = Pool(world, truth, self._seats, startup_s=startup_s)
+        pool.start_ready(self._system.start(service), 0.0)
+        return Served(service, pool, telemetry.View(service, pool, delay_s=scenario.telemetry_s))
+
+    def run(self, progress: Progress | None) -> Run:
+        """Play tick by tick; stop when the last request is done, or when the drain is over."""
+        scenario = self._scenario
+        last = math.ceil((scenario.duration_s + scenario.drain_s) / self._tick_s)
+        report_every = max(last // 200, 1)
         now_s = 0.0
         for index in range(1, last + 1):
-            now_s = index / SLICES_PER_S
-            self._slice(now_s)
-            if index % SLICES_PER_S == 0:
-                self._second(now_s)
-                if now_s >= scenario.duration_s and not any(served.unfinished for served in self._served):
-                    break
+            before_s, now_s = now_s, index * self._tick_s
+            self._advance(before_s, now_s)
+            if not any(served.pool.world.unfinished for served in self._served):
+                self._note(now_s)
+                break
+            self._tick(now_s)
+            if progress is not None and index % report_every == 0:
+                progress(min(now_s / scenario.duration_s, 1.0))
         return self._record(now_s)
 
-    # --- ten times a second ------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------------
 
-    def _slice(self, now_s: float) -> None:
-        for served in self._served:
-            self._arrivals(served, now_s)
-            self._advance(served, now_s)
-        watts = self._plant.measure(SLICE_S)
-        for served in self._served:
-            served.second_j += watts.by_pool[served.key] * SLICE_S
-            served.pool.settle(now_s)
-        for guarded in self._guarded:
-            guarded.draws_w.append(self._plant.draw_w(guarded.domain, watts))
-        self._unassigned_j += watts.unassigned_w * SLICE_S
+    def _advance(self, before_s: float, now_s: float) -> None:
+        """Play one tick; with power domains in slices, each of which is measured."""
+        slices = SLICES_PER_S if self._guarding else 1
+        slice_s = (now_s - before_s) / slices
+        for index in range(1, slices + 1):
+            for served in self._served:
+                served.pool.world.advance(now_s if index == slices else before_s + index * slice_s)
+            self._unassigned_j += self._plant.unassigned_w() * slice_s
+            if self._guarding:
+                self._plant.measure(slice_s)
+                self._guards.measure()
+            for served in self._served:
+                served.pool.settle(served.pool.world.now_s)
 
-    def _arrivals(self, served: Served, now_s: float) -> None:
-        """Route what arrives in this slice, each at its own moment, to the replica that is least loaded then."""
-        requests = served.service.requests
-        while served.sent < len(requests) and requests[served.sent].arrival_s <= now_s:
-            request = requests[served.sent]
-            served.sent += 1
-            served.log.arrived(request)
-            self._advance(served, request.arrival_s)
-            served.outcomes[request.request_id] = _arrived(served.key, request)
-            served.unfinished += served.pool.submit(request, request.arrival_s)
-
-    def _advance(self, served: Served, to_s: float) -> None:
-        for emission in served.pool.advance(to_s):
-            outcome = served.outcomes[emission.request_id]
-            if emission.first:
-                outcome = dataclasses.replace(outcome, first_s=emission.t_s)
-            if emission.finished:
-                outcome = dataclasses.replace(outcome, finish_s=emission.t_s)
-                served.log.ended(outcome, emission.t_s)
-                served.unfinished -= 1
-            served.outcomes[emission.request_id] = outcome
-
-    # --- once a second -----------------------------------------------------------------------------
-
-    def _second(self, now_s: float) -> None:
-        for served in self._served:
-            gauges = telemetry.Gauges(served.pool.running, served.pool.waiting, served.second_j)
-            served.log.gauged(now_s, gauges)
-        self._cut_budgets(now_s)
-        for guarded in self._guarded:
-            samples = self._plant.samples(guarded.domain)
-            guarded.last = step.step(guarded.domain, samples, guarded.memory, now_s)
-            guarded.memory = guarded.last.memory
-        if now_s % self._scenario.settings.instance_period_s < 1:
+    def _tick(self, now_s: float) -> None:
+        """Let domains and system decide, and bring it into force."""
+        if self._guarding:
+            self._guards.step(now_s)
+        planning = _divides(self._system.period_s, now_s)
+        self._note(now_s)
+        if planning:
             self._plan(now_s)
-        self._apply_caps(now_s)
-        self._tick(now_s)
-
-    def _cut_budgets(self, now_s: float) -> None:
-        while self._cuts and self._cuts[0].t_s <= now_s:
-            cut = self._cuts.pop(0)
-            for guarded in self._guarded:
-                if guarded.domain.name == cut.domain:
-                    guarded.domain = self._resized(guarded.domain, cut.budget_w)
-            self._marks.append(Mark(now_s, f"budget of {cut.domain} is now {cut.budget_w / 1e3:.1f} kW"))
-
-    def _resized(self, domain: domains.Domain, budget_w: float) -> domains.Domain:
-        """Return a domain at another budget, with the safe setting that fits it, as `power` derives it live."""
-        unsafe = dataclasses.replace(domain, budget_w=budget_w, safe=None)
-        admission = safety.admit(unsafe, self._plant.samples(domain))
-        return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
+        if planning or self._guarding:
+            self._cap(now_s)
 
     def _plan(self, now_s: float) -> None:
-        scenario = self._scenario
-        services = tuple(
-            telemetry.observed(
-                served.log,
-                served.observed,
-                now_s=now_s,
-                delay_s=scenario.telemetry_s,
-                window_s=scenario.settings.rate_window_s,
-                capped=served.class_cap_mhz is not None,
-            )
-            for served in self._served
-        )
-        decision = self._system.plan(Observed(now_s, services))
-        if decision is not None:
-            self._apply_plan(decision, now_s)
-
-    def _apply_plan(self, decision: Decision, now_s: float) -> None:
-        """Bring replica counts and clock plans into force; a policy without pools stays as it is."""
+        capped = frozenset(served.key for served in self._served if served.class_cap_mhz is not None)
+        views = tuple(served.view for served in self._served)
+        wants = {want.policy: want for want in self._system.plan(Seen(now_s, views, capped))}
         for served in self._served:
-            served.decision = decision.of(served.key)
-            if served.decision is None or not served.decision.pools:
-                continue
-            pool_plan = served.decision.pools[0]
-            served.plan_cap_mhz = pool_plan.clock_cap_mhz
-            if pool_plan.replicas != served.pool.desired:
-                served.pool.scale(pool_plan.replicas, now_s)
+            want = wants.get(served.key)
+            if want is not None:
+                served.pool.scale(want, now_s)
 
-    def _apply_caps(self, now_s: float) -> None:
+    def _cap(self, now_s: float) -> None:
         """Cap each node's replicas at the tighter of the plan and of every domain above the node."""
         for served in self._served:
+            plan_mhz = served.pool.want.clock_cap_mhz
+            if not self._guarding:
+                served.pool.set_cap(now_s, plan_mhz)
+                continue
+            high = served.service.policy.priority is Priority.HIGH
             served.class_cap_mhz = None
-            for node in self._seats.nodes:
-                caps = domains.tightest(*(g.last.caps for g in self._guarded if g.last and node.name in g.domain.nodes))
-                high = served.service.policy.priority is Priority.HIGH
+            for index, node in enumerate(self._seats.nodes):
+                caps = self._guards.caps(node.name)
                 class_mhz = caps.high_mhz if high else caps.low_mhz
-                served.class_cap_mhz = _least(served.class_cap_mhz, class_mhz)
-                served.pool.set_caps(
-                    now_s,
-                    node.name,
-                    clock_cap_mhz=_least(served.plan_cap_mhz, class_mhz),
-                    power_limit_w=caps.power_limit_w,
-                )
+                served.class_cap_mhz = guards.least((served.class_cap_mhz, class_mhz))
+                cap_mhz = guards.least((plan_mhz, class_mhz))
+                served.pool.set_caps(now_s, index, clock_cap_mhz=cap_mhz, power_limit_w=caps.power_limit_w)
 
     # --- the record --------------------------------------------------------------------------------
 
-    def _tick(self, now_s: float) -> None:
-        policies = tuple(self._policy_tick(served, now_s) for served in self._served)
-        self._ticks.append(Tick(now_s, policies, tuple(_domain_tick(guarded) for guarded in self._guarded)))
+    def _note(self, now_s: float) -> None:
         for served in self._served:
-            served.second_j = 0.0
-        for guarded in self._guarded:
-            guarded.draws_w.clear()
-
-    def _policy_tick(self, served: Served, now_s: float) -> PolicyTick:
-        pool, decided = served.pool, served.decision
-        return PolicyTick(
-            policy=served.key,
-            arrival_rps=served.log.rate_rps(now_s, window_s=self._scenario.settings.rate_window_s),
-            replicas_desired=pool.desired,
-            replicas_ready=len(pool.serving),
-            tp=pool.profile.tp,
-            clock_cap_mhz=_least(served.plan_cap_mhz, served.class_cap_mhz),
-            gpus_w=served.second_j,  # joules of one second are its mean watts
-            running=pool.running,
-            waiting=pool.waiting,
-            reason=_reason(decided),
-            expected_w=None if decided is None else decided.expected.power_w,
-        )
+            pool, world = served.pool, served.pool.world
+            totals = world.totals()
+            counts = pool.counts()
+            served.view.note(now_s, energy_j=totals.energy_j, counts=counts, snapshot=True)
+            cap_mhz = guards.least((pool.want.clock_cap_mhz, served.class_cap_mhz))
+            expected_w = pool.want.expected_w
+            row = (
+                now_s,
+                float(pool.want.replicas),
+                *map(float, counts),
+                float(pool.gpus),
+                float(pool.want.tp),
+                math.nan if cap_mhz is None else cap_mhz,
+                totals.energy_j,
+                float(totals.running),
+                float(totals.waiting),
+                totals.kv_usage,
+                math.nan if expected_w is None else expected_w,
+            )
+            served.log.note(row, pool.want.reason)
+        if self._guarding:
+            self._guards.note(now_s)
 
     def _record(self, end_s: float) -> Run:
-        services = tuple(
-            ServiceRun(s.key, s.service.policy.slo, s.pool.energy_j, s.service.profile.name) for s in self._served
-        )
+        """Return the run, cut off at its last completion: nothing but idle watts came after it."""
+        finish_s = [float(np.nanmax(s.pool.world.finish_s, initial=0.0)) for s in self._served]
+        unfinished = any(served.pool.world.unfinished for served in self._served)
+        horizon_s = end_s if unfinished else min(max(finish_s), end_s)
+        over_s = end_s - horizon_s
+        scenario = self._scenario
         return Run(
             system=self._system.name,
             source="virtual time",
-            trace=self._scenario.trace,
-            duration_s=end_s,
-            services=services,
-            outcomes=tuple(outcome for served in self._served for outcome in served.outcomes.values()),
-            ticks=tuple(self._ticks),
-            marks=tuple(self._marks),
-            settings=self._scenario.notes,
-            energy_unassigned_j=self._unassigned_j,
+            trace=scenario.trace,
+            duration_s=horizon_s,
+            services=tuple(self._service_run(served, end_s, horizon_s) for served in self._served),
+            domains=self._guards.series(),
+            marks=tuple(self._guards.marks),
+            settings=scenario.notes,
+            energy_unassigned_j=self._unassigned_j - over_s * self._plant.unassigned_w(),
+        )
+
+    def _service_run(self, served: Served, end_s: float, horizon_s: float) -> ServiceRun:
+        pool, world = served.pool, served.pool.world
+        totals = world.totals()
+        idle_j = transition_j = late_gpu_s = 0.0
+        for pod in pool.pods:
+            late_s = end_s - max(horizon_s, pod.created_s)
+            late_gpu_s += late_s * pod.tp
+            joules = late_s * pod.tp * power.idle_w(next(p for p in world.profiles if p.tp == pod.tp))
+            if world.replicas[pod.slot]["state"] == kernel.READY:
+                idle_j += joules
+            else:
+                transition_j += joules
+        energy = Energy(totals.serving_j, totals.idle_j - idle_j, totals.transition_j - transition_j)
+        living_s = sum(pod.tp * (end_s - pod.created_s) for pod in pool.pods)
+        return ServiceRun(
+            policy=served.key,
+            slo=served.service.policy.slo,
+            profiles=tuple(_told(profile) for profile in served.service.profiles),
+            outcomes=Outcomes(served.service.requests, world.first_s, world.finish_s, world.max_tbt_s),
+            series=served.log.series(served.service.requests),
+            energy=energy,
+            reconfigurations=pool.reconfigurations,
+            clock_changes=pool.clock_changes,
+            gpu_seconds=pool.gpu_seconds + living_s - late_gpu_s,
         )
 
 
-def _arrived(policy: str, request: Request) -> Outcome:
-    """Return the fate of a request of which nothing is known yet: bad, unless it finishes in time."""
-    lengths = (request.prompt_tokens, request.output_tokens)
-    return Outcome(policy, request.request_id, request.arrival_s, *lengths, first_s=None, finish_s=None)
+def _told(profile: Profile) -> str:
+    """Return a profile's name with its fit error, for people."""
+    error = profile.fit_error_ratio
+    return profile.name if error is None else f"{profile.name} (fit error {error:.1%})"
 
 
-def _domain_tick(guarded: Guarded) -> DomainTick:
-    last = guarded.last
-    level = domains.Level.DISARMED if last is None else last.level
-    cap_mhz = None if last is None else last.caps.low_mhz
-    return DomainTick(guarded.domain.name, max(guarded.draws_w), guarded.domain.budget_w, str(level), cap_mhz)
+def _tick_s(period_s: float) -> float:
+    """Return the longest tick of at most five seconds that divides a period."""
+    return period_s / math.ceil(period_s / LONGEST_TICK_S - 1e-9)
 
 
-def _reason(decided: PolicyDecision | None) -> Reason:
-    """Return the reason that tells more: that of the replicas, unless nothing changed there."""
-    if decided is None:
-        return Reason.KNOB_OFF
-    quiet = decided.replicas_reason in (Reason.NO_CHANGE_NEEDED, Reason.COOLING_DOWN)
-    return decided.clock_reason if quiet else decided.replicas_reason
-
-
-def _least(first: float | None, second: float | None) -> float | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return min(first, second)
+def _divides(period_s: float, now_s: float) -> bool:
+    """Return whether `now_s` is a multiple of the period, up to rounding."""
+    turns = now_s / period_s
+    return abs(turns - round(turns)) * period_s < 1e-6

@@ -1,11 +1,14 @@
-"""A scenario file to a scenario: manifests through `api`, traces from files, or drawn from published statistics.
+"""A scenario file to scenarios: manifests through `api`, traces from files, or drawn from published statistics.
 
-Who calls it: `app.replay`, the rig's demo. Must not know: how a scenario is run.
+Who calls it: `app.replay`, the rig's demo. Must not know: how a scenario is run. `read` reads files once; `Loaded`
+makes a scenario per seed, fleet size and rate of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,128 +21,193 @@ from capstan.model.policy import Policy, Priority
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
-from capstan.model.workload import Request
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import synth
-from capstan.replay import trace as traces
-from capstan.replay.pool import Node, room
-from capstan.replay.scenario import BudgetCut, Scenario, Service
+from capstan.replay import believed, limits, sources, start
+from capstan.replay.nodes import Node, room
+from capstan.replay.options import Options
+from capstan.replay.scenario import BudgetCut, Scenario
+from capstan.replay.seen import Service
 
 D = TypeVar("D", files.Fleet, files.Run)
 
-DRAIN_S = 60.0  # as long as the longest answer of the trace (1,000 tokens at 50 ms) and some
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
+SHIPPED_RATE_WINDOW_S = 60.0
 SHIPPED_PROFILES = Path(__file__).resolve().parents[3] / "policies" / "profiles"
-KNOWN_TRACES = {
-    "azure-2023-conversation": "azure-llm-2023/AzureLLMInferenceTrace_conv.first_half.csv",
-    "azure-2023-code": "azure-llm-2023/AzureLLMInferenceTrace_code.first_half.csv",
-}
 
 
-def scenario(path: Path, *, trace: Path | None = None, profiles: Path | None = None) -> Scenario:
-    """Read a scenario file.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A scenario file, read: documents, physics, and the traces as they are."""
+
+    path: Path
+    documents: tuple[manifests.Document, ...]
+    run: files.Run
+    fleet: files.Fleet
+    options: Options
+    profiles: tuple[Profile, ...]
+    truths: tuple[Profile, ...]
+    demands: tuple[sources.Demand, ...]
+
+    def scenario(self, *, seed: int | None = None, servers: int | None = None, rate: float = 1.0) -> Scenario:
+        """Return the scenario of one seed, fleet size and rate multiple.
+
+        Raises:
+            Invalid: The fleet cannot hold what the policies ask for, or no request is left.
+        """
+        run = self.run
+        seed = self.options.seeds[0] if seed is None else seed
+        nodes = tuple(_nodes(self.fleet, servers))
+        served = [self._service(demand, nodes, seed=seed + i, rate=rate) for i, demand in enumerate(self.demands)]
+        services = tuple(service for service, _ in served)
+        domains = tuple(
+            _domain(d, nodes, services[0].profiles[0]) for d in self.documents if isinstance(d, v1alpha1.PowerDomain)
+        )
+        settings = _settings(run, self.options)
+        lasting_s = max(float(service.requests.arrival_s[-1]) for service in services)
+        return Scenario(
+            name=run.name,
+            nodes=nodes,
+            services=services,
+            truths=tuple(truth for _, truth in served),
+            domains=domains,
+            settings=settings,
+            startup_s=float(run.startup_seconds),
+            telemetry_s=float(run.telemetry_seconds),
+            duration_s=lasting_s if run.duration_seconds is None else float(run.duration_seconds),
+            drain_s=float(run.drain_seconds),
+            cuts=tuple(_cuts(run, domains)),
+            trace="; ".join(f"{demand.spec.policy}: {demand.source}" for demand in self.demands),
+            notes=_notes(run, self.options, settings, rate=rate, seed=seed),
+        )
+
+    def _service(
+        self, demand: sources.Demand, nodes: tuple[Node, ...], *, seed: int, rate: float
+    ) -> tuple[Service, tuple[Profile, ...]]:
+        """Return a service and the physics that it truly runs on."""
+        policy = _policy(self.documents, demand.spec.policy)
+        policy = _aimed(policy, self.options.slo)
+        known = believed.believed(policy, self.profiles, nodes)
+        truth = believed.true(policy, known, self.truths, nodes)
+        requests = sources.played(demand, self.run, seed=seed, rate=rate)
+        if self.run.start is files.Start.SIZED:
+            want = start.sized(policy, known, requests, nodes)
+        else:
+            want = start.at_bounds(policy, known)
+        most_gpus = max(room(nodes, profile) * profile.tp for profile in known)
+        return Service(policy, known, want, most_gpus, requests, demand.history), truth
+
+
+def read(path: Path, options: Options | None = None) -> Loaded:
+    """Read a scenario file with its traces and profiles.
 
     Args:
         path: A YAML stream of manifests with one `Fleet` and one `Run`.
-        trace: Replaces the source of the first trace (columns TIMESTAMP, ContextTokens, GeneratedTokens).
-        profiles: Folder of ServingProfiles; default: `profiles/` beside the scenario's folder, else the shipped one.
+        options: What was asked for beside it.
 
     Raises:
         Invalid: The field and the fix. TraceError: The file, the row and the fix.
     """
     documents = manifests.load(path)
     fleet, run = _only(documents, files.Fleet, path), _only(documents, files.Run, path)
+    asked = (options or Options()).over(run, path.resolve().parent)
     beside = path.resolve().parent.parent / "profiles"
-    physics = _profiles(profiles or (beside if beside.is_dir() else SHIPPED_PROFILES), documents)
-    nodes = tuple(_nodes(fleet))
-    services: list[Service] = []
-    told: list[str] = []
-    for i, spec in enumerate(run.traces):
-        policy = _policy(documents, spec.policy)
-        profile = _profile(policy, physics, nodes)
-        requests, source = _requests(spec, run, trace if i == 0 else None, seed=run.seed + i)
-        services.append(Service(policy, profile, requests, start_replicas=policy.bounds.min_replicas))
-        told.append(f"{spec.policy}: {source}")
-    domains = tuple(_domain(d, nodes, services[0].profile) for d in documents if isinstance(d, v1alpha1.PowerDomain))
-    settings = _settings(run)
-    return Scenario(
-        name=run.name,
-        nodes=nodes,
-        services=tuple(services),
-        domains=domains,
-        settings=settings,
-        startup_s=float(run.startup_seconds),
-        telemetry_s=float(run.telemetry_seconds),
-        duration_s=float(run.duration_seconds),
-        drain_s=DRAIN_S,
-        cuts=tuple(_cuts(run, domains)),
-        trace="; ".join(told),
-        notes=_notes(run, settings),
+    known = believed.shipped(asked.profiles or (beside if beside.is_dir() else SHIPPED_PROFILES), documents)
+    truths = known if asked.truth is None else believed.among(manifests.load(asked.truth))
+    demands = []
+    for index, spec in enumerate(run.traces):
+        first = asked if index == 0 else dataclasses.replace(asked, trace=None, history=None)
+        demands.append(sources.read(spec, run, first, seed=asked.seeds[0] + index))
+    return Loaded(
+        path=path,
+        documents=tuple(documents),
+        run=run,
+        fleet=fleet,
+        options=asked,
+        profiles=tuple(believed.as_asked(profile, run, asked) for profile in known),
+        truths=tuple(believed.scaled(believed.as_asked(profile, run, asked), asked) for profile in truths),
+        demands=tuple(demands),
     )
 
 
-def _settings(run: files.Run) -> decide.Settings:
-    cluster_s, pool_s, instance_s = run.periods_s
-    return decide.Settings(
-        cluster_period_s=cluster_s,
-        pool_period_s=pool_s,
-        instance_period_s=instance_s,
-        lookback_s=cluster_s,
-        rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
-    )
+def scenario(path: Path, *, trace: Path | None = None, profiles: Path | None = None) -> Scenario:
+    """Read a scenario file and return it as it stands.
+
+    Raises:
+        Invalid: The field and the fix. TraceError: The file, the row and the fix.
+    """
+    return read(path, Options(trace=trace, profiles=profiles)).scenario()
 
 
-def _notes(run: files.Run, settings: decide.Settings) -> tuple[tuple[str, str], ...]:
+# --- settings --------------------------------------------------------------------------------------
+
+
+def _aimed(policy: Policy, judged: files.SloSet | None) -> Policy:
+    """Return a policy that aims at the limits by which it will be judged."""
+    if judged is None or judged is files.SloSet.SCENARIO:
+        return policy
+    return dataclasses.replace(policy, slo=limits.aim(judged, policy.slo))
+
+
+def _settings(run: files.Run, options: Options) -> decide.Settings:
+    """Return the periods in force.
+
+    Raises:
+        Invalid: `--periods` is not three numbers in order.
+    """
+    try:
+        cluster_s, pool_s, instance_s = (float(part) for part in (options.periods or run.periods).split(","))
+        return decide.Settings(
+            cluster_period_s=cluster_s,
+            pool_period_s=pool_s,
+            instance_period_s=instance_s,
+            lookback_s=cluster_s,
+            rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
+        )
+    except ValueError as problem:
+        fix = f"{options.periods} is not cluster,pool,instance in seconds, each above 0; write 1800,300,5"
+        raise errors.Invalid("--periods", fix) from problem
+
+
+def _notes(
+    run: files.Run, options: Options, settings: decide.Settings, *, rate: float, seed: int
+) -> tuple[tuple[str, str], ...]:
     """Return what was shortened or chosen, for people: the report prints it."""
     periods = f"replicas {settings.cluster_period_s:g} s, clock {settings.instance_period_s:g} s"
-    return (
-        ("trace shape", f"{run.compression} times faster, requests thinned so that rates stay the trace's"),
+    compressed = f"{run.compression} times faster, requests thinned so that rates stay the trace's"
+    notes = [
+        ("trace shape", compressed if run.compression != 1 else "as it is"),
+        ("rates", "the trace's own" if rate == 1 else f"{rate:g} times the trace's, seed {seed}"),
         ("periods", f"{periods} (shipped: 1800 s and 5 s)"),
         ("start-up", f"{run.startup_seconds} s (measured on hardware: minutes)"),
         ("scrape interval", f"{run.telemetry_seconds} s, rates over {settings.rate_window_s:g} s"),
+        ("clock response", str(options.clock_response or files.Response.NOMINAL)),
         ("not shortened", "engine steps, power timers, the clock"),
-    )
+    ]
+    if options.truth is not None:
+        notes.append(("true physics", options.truth.name))
+    if options.power_scale not in (None, 1.0):
+        notes.append(("power scale", f"{options.power_scale:g} times the profile's watts"))
+    return tuple(notes)
 
 
-def _only(documents: list[manifests.Document], kind: type[D], path: Path) -> D:
+def _only(documents: Sequence[manifests.Document], kind: type[D], path: Path) -> D:
     found = [document for document in documents if isinstance(document, kind)]
     if len(found) != 1:
         raise errors.Invalid(f"{path}", f"holds {len(found)} {kind.__name__} documents; write exactly one")
     return found[0]
 
 
-def _profiles(folder: Path, documents: Iterable[manifests.Document]) -> tuple[Profile, ...]:
-    """Return the profiles of the file itself, then the shipped ones."""
-    shipped = [d for path in sorted(folder.glob("*.yaml")) for d in manifests.load(path)]
-    found = [d for d in (*documents, *shipped) if isinstance(d, v1alpha1.ServingProfile)]
-    return tuple(convert.profile(_raw(profile)) for profile in found)
-
-
 def _raw(document: Resource) -> dict[str, object]:
     return document.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _nodes(fleet: files.Fleet) -> Iterable[Node]:
-    for group in fleet.nodes:
-        for name in group.node_names:
+def _nodes(fleet: files.Fleet, servers: int | None) -> Iterable[Node]:
+    """Yield the nodes; `servers` replaces the count of the first group."""
+    for index, group in enumerate(fleet.nodes):
+        resized = group.model_copy(update={"count": servers}) if servers is not None and index == 0 else group
+        for name in resized.node_names:
             yield Node(name, group.gpus, group.gpu_product, tuple(group.labels.items()))
-
-
-def _profile(policy: Policy, physics: tuple[Profile, ...], nodes: tuple[Node, ...]) -> Profile:
-    """Return the profile of the smallest tp of the bounds that has one, on GPUs that the fleet has room on."""
-    degrees, product = policy.bounds.tensor_parallel, nodes[0].gpu_product
-    known = (decide.profile_for(policy, physics, gpu_product=product, tp=tp) for tp in degrees)
-    found = next((profile for profile in known if profile is not None), None)
-    if found is None:
-        having = sorted({p.tp for p in physics if policy.llm in p.models})
-        fix = f"no profile of {policy.llm} on {product} at tp {list(degrees)}; profiles exist at tp {having}"
-        raise errors.Invalid(f"{policy.key} spec.bounds.tensorParallel", fix)
-    fits = room(nodes, found)
-    if fits < max(policy.bounds.min_replicas, 1):
-        fix = f"the fleet has room for {fits} replicas of {found.tp} GPUs; add nodes or lower minReplicas"
-        raise errors.Invalid(f"{policy.key} spec.bounds.minReplicas", fix)
-    return found
 
 
 def _cuts(run: files.Run, domains: tuple[Domain, ...]) -> Iterable[BudgetCut]:
@@ -151,7 +219,7 @@ def _cuts(run: files.Run, domains: tuple[Domain, ...]) -> Iterable[BudgetCut]:
         yield BudgetCut(float(event.at_seconds), event.domain, float(event.budget_watts))
 
 
-def _policy(documents: list[manifests.Document], key: str) -> Policy:
+def _policy(documents: Sequence[manifests.Document], key: str) -> Policy:
     for document in documents:
         if isinstance(document, v1alpha1.ServingPolicy) and document.key == key:
             asked = document.spec.priority
@@ -160,51 +228,12 @@ def _policy(documents: list[manifests.Document], key: str) -> Policy:
     raise errors.Invalid("traces[].policy", f"there is no ServingPolicy {key} in the file; add it or correct the name")
 
 
-def _admitted(documents: list[manifests.Document], policy: v1alpha1.ServingPolicy) -> bool:
+def _admitted(documents: Sequence[manifests.Document], policy: v1alpha1.ServingPolicy) -> bool:
     """Return whether some domain admits the policy's namespace to high priority."""
     spaces = (d for d in documents if isinstance(d, files.Namespace) and d.name == policy.metadata.namespace)
     labels = next((space.metadata.labels for space in spaces), {})
     selectors = (d.spec.high_priority_namespaces for d in documents if isinstance(d, v1alpha1.PowerDomain))
     return any(selector is not None and selector.selects(labels) for selector in selectors)
-
-
-def _requests(
-    spec: files.Trace, run: files.Run, trace_file: Path | None, *, seed: int
-) -> tuple[tuple[Request, ...], str]:
-    """Return a policy's requests within the run, and in words where they came from.
-
-    Each trace has a seed of its own: two policies that share a source do not share its requests.
-    """
-    path = trace_file or _source(spec.source)
-    if path is not None:
-        whole, source, ratio = list(traces.read(path)), f"{path.name}", float(spec.rate_ratio)
-    elif spec.fallback is not None:
-        name = spec.fallback.synthetic.value
-        whole = synth.requests(synth.BY_NAME[name], seed=seed)
-        source, ratio = (
-            f"synthetic, drawn from the published statistics of {spec.source}",
-            float(spec.fallback.rate_ratio),
-        )
-    else:
-        fix = "the trace is not on this machine; give a path, or a fallback"
-        raise errors.Invalid(f"traces[{spec.policy}].source", fix)
-    if ratio > run.compression:
-        fix = f"{ratio:g} times the trace's rates need a compression of at least that; it is {run.compression}"
-        raise errors.Invalid(f"traces[{spec.policy}].rateRatio", fix)
-    kept = traces.until(traces.compress(whole, run.compression, rate_ratio=ratio, seed=seed), run.duration_seconds)
-    if not kept:
-        fix = f"not one of its {len(whole)} requests is left in the run; lower the compression or run longer"
-        raise errors.Invalid(f"traces[{spec.policy}]", fix)
-    return tuple(kept), source
-
-
-def _source(source: str) -> Path | None:
-    """Return the file of a source, None where a known trace is not on this machine."""
-    if source not in KNOWN_TRACES:
-        return Path(source)
-    data = traces.shared_data(Path(__file__).resolve().parent) or traces.shared_data(Path.cwd())
-    found = None if data is None else data / KNOWN_TRACES[source]
-    return found if found is not None and found.exists() else None
 
 
 def _domain(document: v1alpha1.PowerDomain, nodes: tuple[Node, ...], profile: Profile) -> Domain:

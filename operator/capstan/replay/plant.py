@@ -10,68 +10,67 @@ second, as a Hopper driver reports it (facts/polca.md 3.1) and as the rig's simu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from capstan.model.profile import Profile
+import numpy as np
+
+from capstan.model.profile import Draw, Profile
 from capstan.model.sample import Fresh
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay.pool import Pool, Seats
+from capstan.replay.nodes import Seats
+from capstan.replay.pool import Pool
+from capstan.replay.runs import Floats
 
-SAMPLE_SLICES = 10  # of 100 ms: a sample is the mean of a second
-SAMPLE_AGE_S = 0.5  # the middle of that second
-
-
-@dataclass(frozen=True, slots=True)
-class Watts:
-    """Means over one slice: GPU watts per node (pods or not) and per pool, and those of GPUs without a pod."""
-
-    by_node: Mapping[str, float]
-    by_pool: Mapping[str, float]
-    unassigned_w: float
+SAMPLE_AGE_S = 0.5  # the middle of the second that a sample is the mean of
 
 
 class Plant:
     """Reads the pools' joules once per slice."""
 
-    def __init__(self, seats: Seats, pools: Mapping[str, Pool], profiles: Sequence[Profile]) -> None:
+    def __init__(
+        self, seats: Seats, pools: Sequence[Pool], profiles: Sequence[Profile], *, slices_per_sample: int
+    ) -> None:
         self._seats = seats
         self._pools = pools
-        self._recent: deque[Mapping[str, float]] = deque(maxlen=SAMPLE_SLICES)
-        self._draws = {product: p.draw for p in reversed(profiles) for product in p.gpu_products}
+        self._index = {node.name: index for index, node in enumerate(seats.nodes)}
+        self._recent: deque[Floats] = deque(maxlen=slices_per_sample)
+        draws: dict[str, Draw] = {product: p.draw for p in reversed(profiles) for product in p.gpu_products}
+        self._draws = [draws[node.gpu_product] for node in seats.nodes]
+        self._unloaded_w = np.array([draw.unloaded_w for draw in self._draws])
+        self._booked_j = [np.zeros(len(pool.world.replicas)) for pool in pools]
 
-    def measure(self, slice_s: float) -> Watts:
-        """Return the mean watts since the last call, `slice_s` ago. Call it before drained replicas are let go."""
-        free_w = {
-            node.name: self._seats.free(node.name) * self._draws[node.gpu_product].unloaded_w
-            for node in self._seats.nodes
-        }
-        by_node, by_pool = dict(free_w), dict.fromkeys(self._pools, 0.0)
-        for key, pool in self._pools.items():
-            for replica in pool.replicas:
-                energy_j = replica.engine.energy_j
-                mean_w = (energy_j - replica.booked_j) / slice_s
-                replica.booked_j = energy_j
-                by_node[replica.node] += mean_w
-                by_pool[key] += mean_w
+    def unassigned_w(self) -> float:
+        """Return the watts of all GPUs that have no pod now."""
+        return float(np.dot(self._unloaded_w, self._seats.free))
+
+    def measure(self, slice_s: float) -> None:
+        """Take the mean watts per node since the last call, `slice_s` ago; before drained replicas are let go."""
+        by_node = self._unloaded_w * self._seats.free
+        for pool, booked_j in zip(self._pools, self._booked_j, strict=True):
+            energy_j = pool.world.energy_j()
+            for pod in pool.pods:
+                by_node[pod.node] += (energy_j[pod.slot] - booked_j[pod.slot]) / slice_s
+            booked_j[:] = energy_j
         self._recent.append(by_node)
-        return Watts(by_node, by_pool, sum(free_w.values()))
 
-    def draw_w(self, domain: Domain, watts: Watts) -> float:
-        """Return the AC draw at a domain's meter."""
-        gpus_w = sum(watts.by_node[node] for node in domain.nodes)
+    def draw_w(self, domain: Domain) -> float:
+        """Return the AC draw at a domain's meter in the newest slice."""
+        newest = self._recent[-1]
+        gpus_w = sum(float(newest[self._index[node]]) for node in domain.nodes)
         return (gpus_w + domain.non_gpu_typical_w * len(domain.nodes)) / domain.supply_efficiency_ratio
 
     def samples(self, domain: Domain) -> tuple[NodeSample, ...]:
         """Return what the agents of a domain's nodes say; there is none before the first `measure`."""
-        nodes = {node.name: node for node in self._seats.nodes}
-        return tuple(
-            NodeSample(
-                node=name,
-                gpus_w=Fresh(sum(by_node[name] for by_node in self._recent) / len(self._recent), SAMPLE_AGE_S),
-                worst_case_w=nodes[name].gpus * self._draws[nodes[name].gpu_product].limit_w,
-                gpus=nodes[name].gpus,
-                min_limit_w=self._draws[nodes[name].gpu_product].min_limit_w,
-            )
-            for name in domain.nodes
+        mean_w = sum(self._recent) / len(self._recent)
+        return tuple(self._sample(name, float(mean_w[self._index[name]])) for name in domain.nodes)
+
+    def _sample(self, name: str, gpus_w: float) -> NodeSample:
+        index = self._index[name]
+        gpus, draw = self._seats.nodes[index].gpus, self._draws[index]
+        return NodeSample(
+            node=name,
+            gpus_w=Fresh(gpus_w, SAMPLE_AGE_S),
+            worst_case_w=gpus * draw.limit_w,
+            gpus=gpus,
+            min_limit_w=draw.min_limit_w,
         )

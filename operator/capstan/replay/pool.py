@@ -1,195 +1,172 @@
-"""Replicas of one policy in virtual time: placement on nodes, start-up, least-loaded routing, drain.
+"""Replicas of one service in virtual time: placement on nodes, start-up, change of tp, drain.
 
 Who calls it: `replay.engine`. Must not know: why a count or a cap was chosen.
 
 A starting replica draws loaded-idle watts on all its GPUs from the moment its pod exists (it loads weights; nobody
 has published watts of that phase) and serves nothing. A draining one takes no new request, finishes what it has and
-is then gone. A pod that no node has room for stays pending: it draws nothing and is tried again on every slice.
+is then gone. A pod that no node has room for stays pending: it draws nothing and is tried again at every tick.
+Replicas of another tp are started first; each that is Ready lets its share of the old ones drain. Where the fleet has
+no room for both, old ones drain first, one at a tick.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from dataclasses import dataclass
 
 from capstan.model.profile import Profile
-from capstan.model.workload import Request
-from capstan.replay.world import Emission, Engine
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A server of the fleet. `labels` are what a PowerDomain selects by."""
-
-    name: str
-    gpus: int
-    gpu_product: str
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-def room(nodes: tuple[Node, ...], profile: Profile) -> int:
-    """Return how many replicas of a profile an empty fleet has room for; a replica's GPUs lie on one node."""
-    return sum(node.gpus // profile.tp for node in nodes if node.gpu_product in profile.gpu_products)
-
-
-class Seats:
-    """GPUs of the fleet and who has them. A replica's GPUs lie on one node."""
-
-    def __init__(self, nodes: tuple[Node, ...]) -> None:
-        self.nodes = nodes
-        self._free = {node.name: node.gpus for node in nodes}
-
-    def take(self, gpus: int, gpu_products: tuple[str, ...]) -> str | None:
-        """Return the node with the most free GPUs that has room (first by order on a tie), or None."""
-        fits = [n.name for n in self.nodes if n.gpu_product in gpu_products and self._free[n.name] >= gpus]
-        if not fits:
-            return None
-        chosen = max(fits, key=lambda name: self._free[name])
-        self._free[chosen] -= gpus
-        return chosen
-
-    def give(self, node: str, gpus: int) -> None:
-        """Return GPUs to a node."""
-        self._free[node] += gpus
-
-    def free(self, node: str) -> int:
-        """Return how many GPUs of a node have no pod."""
-        return self._free[node]
+from capstan.replay import kernel
+from capstan.replay.nodes import Seats
+from capstan.replay.seen import Want
 
 
 @dataclass(slots=True)
-class Replica:
-    """One engine on one node. `booked_j` is what the plant has already counted of its energy."""
+class Pod:
+    """One replica: its slot in the world, the node that its GPUs lie on, and since when it exists."""
 
-    engine: Engine
-    node: str
-    ready_s: float
-    ready: bool = False
+    slot: int
+    node: int
+    tp: int
+    created_s: float
     draining: bool = False
-    booked_j: float = 0.0
-
-    @property
-    def load(self) -> int:
-        """Requests inside, which is what routing compares."""
-        return self.engine.running + self.engine.waiting
 
 
 class Pool:
-    """The replicas of one policy. `desired` is what a Deployment's `spec.replicas` would say."""
+    """The replicas of one service. `want` is what its workload's spec says."""
 
-    def __init__(self, profile: Profile, seats: Seats, *, startup_s: float) -> None:
-        self.profile = profile
-        self.replicas: list[Replica] = []
-        self.desired = 0
-        self.backlog: deque[Request] = deque()
+    def __init__(self, world: kernel.World, profiles: tuple[Profile, ...], seats: Seats, *, startup_s: float) -> None:
+        self.world = world
+        self.pods: list[Pod] = []
+        self.want = Want("", profiles[0].tp, 0)
+        self.reconfigurations = 0
+        self.clock_changes = 0
+        self.gpu_seconds = 0.0
+        self._profiles = profiles
+        self._index = {profile.tp: index for index, profile in enumerate(profiles)}
         self._seats = seats
         self._startup_s = startup_s
-        self._clock_cap_mhz: dict[str, float | None] = {}
-        self._power_limit_w: dict[str, float | None] = {}
-        self._gone_j = 0.0
+        self._caps: dict[int, tuple[float, float]] = {}
+        self._cap_everywhere = (1.0, math.inf)
+
+    @property
+    def profile(self) -> Profile:
+        """The physics of the degree that is wanted."""
+        return self._profiles[self._index[self.want.tp]]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that have a pod."""
+        return sum(pod.tp for pod in self.pods)
+
+    @property
+    def tps(self) -> tuple[int, ...]:
+        """Degrees that have a profile."""
+        return tuple(self._index)
 
     # --- what the outside does ---------------------------------------------------------------------
 
-    def start_ready(self, count: int, now_s: float) -> None:
-        """Place `count` replicas that are ready at once: the state in which a run begins."""
-        self.desired = count
+    def start_ready(self, want: Want, now_s: float) -> None:
+        """Place what stands ready when the run begins."""
+        self.want = want
         self._create(now_s, ready_s=now_s)
-        self.settle(now_s)
 
-    def scale(self, count: int, now_s: float) -> None:
-        """Ask for `count` replicas: starting ones go first, then the least loaded drain."""
-        self.desired = count
-        staying = [replica for replica in self.replicas if not replica.draining]
-        surplus = len(staying) - count
-        for replica in sorted(staying, key=lambda r: (r.ready, r.load))[: max(surplus, 0)]:
-            replica.draining = True
+    def scale(self, want: Want, now_s: float) -> None:
+        """Ask for replicas of a degree: pending and starting ones go first, then the least loaded drain."""
+        changed = (want.tp, want.replicas) != (self.want.tp, self.want.replicas)
+        self.clock_changes += want.clock_cap_mhz != self.want.clock_cap_mhz
+        self.want = want
+        if not changed:
+            return
+        self.reconfigurations += 1
+        self._shrink(want.tp, want.replicas)
         self._create(now_s, ready_s=now_s + self._startup_s)
 
-    def submit(self, request: Request, now_s: float) -> bool:
-        """Route a request to the least loaded ready replica; hold it while none is. False: it fits in no engine."""
-        if request.prompt_tokens + request.output_tokens > self.profile.kv_tokens:
-            return False
-        ready = self.serving
-        if not ready:
-            self.backlog.append(request)
-            return True
-        min(ready, key=lambda replica: replica.load).engine.submit(request, now_s)
-        return True
+    def set_cap(self, now_s: float, clock_cap_mhz: float | None) -> None:
+        """Cap every replica's clock, also those that will come."""
+        caps = (self.profile.clocks.ratio(clock_cap_mhz), math.inf)
+        if caps == self._cap_everywhere:
+            return
+        self._cap_everywhere = caps
+        for pod in self.pods:
+            self.world.cap(pod.slot, now_s, *caps)
 
-    def set_caps(self, now_s: float, node: str, *, clock_cap_mhz: float | None, power_limit_w: float | None) -> None:
+    def set_caps(self, now_s: float, node: int, *, clock_cap_mhz: float | None, power_limit_w: float | None) -> None:
         """Cap the replicas of a node, also those that will come."""
-        self._clock_cap_mhz[node] = clock_cap_mhz
-        self._power_limit_w[node] = power_limit_w
-        for replica in self.replicas:
-            if replica.node == node:
-                replica.engine.set_caps(now_s, clock_cap_mhz=clock_cap_mhz, power_limit_w=power_limit_w)
-
-    def advance(self, to_s: float) -> list[Emission]:
-        """Play all engines up to `to_s`; first and last tokens, replica by replica."""
-        return [emission for r in self.replicas for emission in r.engine.advance(to_s, tokens=False)]
+        limit_w = math.inf if power_limit_w is None else power_limit_w
+        caps = (self.profile.clocks.ratio(clock_cap_mhz), limit_w)
+        if self._caps.get(node, self._cap_everywhere) == caps:
+            return
+        self._caps[node] = caps
+        for pod in self.pods:
+            if pod.node == node:
+                self.world.cap(pod.slot, now_s, *caps)
 
     def settle(self, now_s: float) -> None:
-        """Let started replicas serve, drained ones go, and pending ones be placed."""
-        for replica in self.replicas:
-            replica.ready = replica.ready or replica.ready_s <= now_s
-        for replica in [r for r in self.replicas if r.draining and r.engine.idle]:
-            self.replicas.remove(replica)
-            self._gone_j += replica.engine.energy_j
-            self._seats.give(replica.node, self.profile.tp)
-        self._create(now_s, ready_s=now_s + self._startup_s)
-        while self.backlog and self.serving:
-            self.submit(self.backlog.popleft(), now_s)
+        """Let drained replicas go, place pending ones, and move on with a change of tp."""
+        for slot in self.world.take_gone():
+            pod = next(pod for pod in self.pods if pod.slot == slot)
+            self.pods.remove(pod)
+            self.gpu_seconds += pod.tp * (now_s - pod.created_s)
+            self._seats.give(pod.node, pod.tp)
+        old = [pod for pod in self.pods if pod.tp != self.want.tp and not pod.draining]
+        if len(self._staying(self.want.tp)) < self.want.replicas:
+            self._create(now_s, ready_s=now_s + self._startup_s)
+        if old:
+            self._hand_over(old)
 
     # --- what the outside sees ---------------------------------------------------------------------
 
-    @property
-    def serving(self) -> list[Replica]:
-        """Replicas that take new requests."""
-        return [replica for replica in self.replicas if replica.ready and not replica.draining]
+    def counts(self) -> tuple[int, int, int]:
+        """Return (ready, starting or pending, draining)."""
+        states = self.world.replicas["state"]
+        ready = sum(states[pod.slot] == kernel.READY for pod in self.pods if not pod.draining)
+        draining = sum(pod.draining for pod in self.pods)
+        starting = len(self.pods) - draining - ready
+        pending = max(self.want.replicas - len(self._staying(self.want.tp)), 0)
+        return ready, starting + pending, draining
 
-    @property
-    def gpu_product(self) -> str | None:
-        """The GPUs that the replicas sit on; None while there is none."""
-        products = {node.name: node.gpu_product for node in self._seats.nodes}
-        return products[self.replicas[0].node] if self.replicas else None
+    # --- inside ------------------------------------------------------------------------------------
 
-    @property
-    def starting(self) -> int:
-        """Pods created or pending, not ready yet."""
-        return max(self.desired - len(self.serving), 0)
+    def _staying(self, tp: int) -> list[Pod]:
+        return [pod for pod in self.pods if pod.tp == tp and not pod.draining]
 
-    @property
-    def terminating(self) -> int:
-        """Replicas that drain."""
-        return sum(replica.draining for replica in self.replicas)
+    def _shrink(self, tp: int, count: int) -> None:
+        """Drain what is above `count`: starting replicas first, then the least loaded."""
+        rows = self.world.replicas
+        staying = self._staying(tp)
+        surplus = len(staying) - count
+        if surplus <= 0:
+            return
 
-    @property
-    def running(self) -> int:
-        """Sequences running in all replicas."""
-        return sum(replica.engine.running for replica in self.replicas)
+        def rank(pod: Pod) -> tuple[bool, int]:
+            row = rows[pod.slot]
+            return bool(row["state"] == kernel.READY), int(row["running"]) + int(row["waiting"])
 
-    @property
-    def waiting(self) -> int:
-        """Requests queued in all replicas and in front of them."""
-        return len(self.backlog) + sum(replica.engine.waiting for replica in self.replicas)
+        for pod in sorted(staying, key=rank)[:surplus]:
+            self._drain(pod)
 
-    @property
-    def energy_j(self) -> float:
-        """Joules of all GPUs that this pool ever had, up to the last `advance`."""
-        return self._gone_j + sum(replica.engine.energy_j for replica in self.replicas)
+    def _drain(self, pod: Pod) -> None:
+        pod.draining = True
+        self.world.drain(pod.slot)
+
+    def _hand_over(self, old: list[Pod]) -> None:
+        """Drain as many old replicas as Ready new ones replace; where no new one finds a node, one to make room."""
+        new = self._staying(self.want.tp)
+        states = self.world.replicas["state"]
+        ready = sum(states[pod.slot] == kernel.READY for pod in new)
+        wanted = self.want.replicas
+        keep = 0 if wanted == 0 else math.ceil(len(old) * (1 - ready / wanted)) if ready < wanted else 0
+        if len(new) < wanted and keep == len(old):
+            keep -= 1
+        for pod in old[: len(old) - keep]:
+            self._drain(pod)
 
     def _create(self, now_s: float, *, ready_s: float) -> None:
-        staying = sum(not replica.draining for replica in self.replicas)
-        for _ in range(self.desired - staying):
-            node = self._seats.take(self.profile.tp, self.profile.gpu_products)
+        profile = self.profile
+        for _ in range(self.want.replicas - len(self._staying(profile.tp))):
+            node = self._seats.take(profile.tp, profile.gpu_products)
             if node is None:
                 return
-            engine = Engine(
-                self.profile,
-                now_s=now_s,
-                chunk_tokens=self.profile.chunk_tokens,
-                max_num_seqs=self.profile.max_num_seqs,
-            )
-            clock_cap_mhz, power_limit_w = self._clock_cap_mhz.get(node), self._power_limit_w.get(node)
-            engine.set_caps(now_s, clock_cap_mhz=clock_cap_mhz, power_limit_w=power_limit_w)
-            self.replicas.append(Replica(engine, node, ready_s))
+            slot = self.world.create(self._index[profile.tp], now_s=now_s, ready_s=ready_s)
+            self.world.cap(slot, now_s, *self._caps.get(node, self._cap_everywhere))
+            self.pods.append(Pod(slot, node, profile.tp, now_s))

@@ -10,19 +10,9 @@ from dataclasses import dataclass
 from capstan.decide import Settings
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
-from capstan.model.workload import Request
 from capstan.powercap.domains import Domain
-from capstan.replay.pool import Node
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One policy with its trace and the replicas that stand, ready, when the run begins."""
-
-    policy: Policy
-    profile: Profile
-    requests: tuple[Request, ...]
-    start_replicas: int
+from capstan.replay.nodes import Node
+from capstan.replay.seen import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +29,11 @@ class Scenario:
     """What happens to any system that is run: the same for all of them.
 
     Attributes:
+        truths: What the world runs on, service by service, tp by tp as in `Service.profiles`; equal to what is
+            believed unless `--truth` says otherwise.
         startup_s: Pod start to Ready.
         telemetry_s: How old the newest sample is when a decision sees it.
+        duration_s: Nothing arrives later.
         drain_s: How long after the last arrival unfinished requests are waited for.
         trace: Where the requests came from, in words.
         notes: What was shortened or chosen, as (name, value) pairs for people.
@@ -49,6 +42,7 @@ class Scenario:
     name: str
     nodes: tuple[Node, ...]
     services: tuple[Service, ...]
+    truths: tuple[tuple[Profile, ...], ...]
     domains: tuple[Domain, ...]
     settings: Settings
     startup_s: float
@@ -59,10 +53,14 @@ class Scenario:
     trace: str = ""
     notes: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.truths) != len(self.services):
+            raise ValueError("a scenario has one tuple of true profiles per service")
+
     @property
     def profiles(self) -> tuple[Profile, ...]:
-        """The profile of each service, once each."""
-        return tuple(dict.fromkeys(service.profile for service in self.services))
+        """Every believed profile, once each."""
+        return tuple(dict.fromkeys(profile for service in self.services for profile in service.profiles))
 
     @property
     def policies(self) -> tuple[Policy, ...]:

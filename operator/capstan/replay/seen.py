@@ -126,8 +126,23 @@ class ServiceSeen(Protocol):
         ...
 
     @property
+    def ready(self) -> int:
+        """Replicas that are Ready and not draining, now (the API server knows without delay)."""
+        ...
+
+    @property
+    def starting(self) -> int:
+        """Replicas asked for that are not Ready yet, pods without a node included, now."""
+        ...
+
+    @property
+    def draining(self) -> int:
+        """Replicas that drain, now."""
+        ...
+
+    @property
     def replicas(self) -> tuple[ReplicaSeen, ...]:
-        """Every replica that has a pod, oldest first."""
+        """Every replica that had a pod at the newest sample, oldest first."""
         ...
 
     @property
@@ -159,6 +174,7 @@ class Service:
         start: What stands ready when the run begins; a fixed system may answer with something else.
         most_gpus: GPUs of the fleet that fit its profiles.
         requests: The trace. Only `single-pool`, `best-static`, `oracle` and `bound` may read it.
+        history: What came before the trace and every system may know; empty without `--history`.
     """
 
     policy: Policy
@@ -166,6 +182,7 @@ class Service:
     start: Want
     most_gpus: int
     requests: Requests
+    history: Requests | None = None
 
     def profile(self, tp: int) -> Profile:
         """Return what is believed of a degree.

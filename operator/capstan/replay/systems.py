@@ -1,42 +1,24 @@
-"""Who decides in a run: a system is one small class, and the world treats all of them alike.
+"""Capstan itself, and the fleet that never moves, as systems of `replay.seen`.
 
-Who calls it: `replay.engine` runs one, `app.replay` chooses which. Must not know: the future; only what `Observed`
-shows.
+Who calls it: `replay.engine` runs one, `app.replay` chooses which. Must not know: the future; only what `Seen` shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Sequence
+
+import numpy as np
 
 from capstan import decide
-from capstan.model.fleet import Observed
-from capstan.model.plan import Decision, Memory
+from capstan.model.fleet import Observed, PoolObserved, ServiceObserved
+from capstan.model.plan import Decision, Memory, PolicyDecision, PolicyMemory
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
-from capstan.replay.scenario import Scenario, Service
-
-
-class System(Protocol):
-    """What the engine asks of a system."""
-
-    @property
-    def name(self) -> str:
-        """The word for it in reports."""
-        ...
-
-    @property
-    def caps_power(self) -> bool:
-        """Whether its power domains are armed (`powercap.step` decides; nobody else caps in this world)."""
-        ...
-
-    def start_replicas(self, service: Service) -> int:
-        """Return the replicas that stand ready when the run begins."""
-        ...
-
-    def plan(self, observed: Observed) -> Decision | None:
-        """Return the plan of this cycle, or None to leave everything as it is. Called every instance period."""
-        ...
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh, Missing, Sample
+from capstan.replay.runs import Requests
+from capstan.replay.scenario import Scenario
+from capstan.replay.seen import Seen, Service, ServiceSeen, Want
 
 
 class Capstan:
@@ -45,41 +27,128 @@ class Capstan:
     name = "capstan"
     caps_power = True
 
-    def __init__(self, policies: tuple[Policy, ...], profiles: tuple[Profile, ...], settings: decide.Settings) -> None:
+    def __init__(
+        self,
+        policies: tuple[Policy, ...],
+        profiles: tuple[Profile, ...],
+        settings: decide.Settings,
+        *,
+        delay_s: float,
+    ) -> None:
+        self.period_s = settings.instance_period_s
         self._policies = policies
         self._profiles = profiles
         self._settings = settings
+        self._delay_s = delay_s
+        self._services: dict[str, Service] = {}
         self._memory = Memory()
 
     @classmethod
     def of(cls, scenario: Scenario) -> Capstan:
         """Return Capstan with the policies, profiles and periods of a scenario."""
-        return cls(scenario.policies, scenario.profiles, scenario.settings)
+        return cls(scenario.policies, scenario.profiles, scenario.settings, delay_s=scenario.telemetry_s)
 
-    def start_replicas(self, service: Service) -> int:
-        """Begin with what the scenario says."""
-        return service.start_replicas
+    def start(self, service: Service) -> Want:
+        """Begin with what the scenario says; remember what came before it."""
+        self._services[service.policy.key] = service
+        if service.history is not None and len(service.history):
+            learnt = _learnt(service.policy.key, service.history, self._settings)
+            self._memory = Memory((*self._memory.policies, learnt))
+        return service.start
 
-    def plan(self, observed: Observed) -> Decision:
+    def plan(self, seen: Seen) -> tuple[Want, ...]:
         """Decide, and remember what the next cycle must know."""
+        decision = self.decide(seen)
+        return tuple(_want(decided) for decided in decision.policies if decided.pools)
+
+    def decide(self, seen: Seen) -> Decision:
+        """Return the whole decision of one cycle."""
+        services = tuple(self._observed(service, seen) for service in seen.services)
+        observed = Observed(seen.now_s, services)
         decision = decide.decide(observed, self._policies, self._profiles, self._memory, self._settings)
         self._memory = decision.memory
         return decision
 
+    def _observed(self, seen: ServiceSeen, moment: Seen) -> ServiceObserved:
+        """Return a service as the live loop's observation shows it."""
+        policy = self._services[seen.policy].policy
+        product = self._services[seen.policy].profiles[0].gpu_products[0]
+        pool = PoolObserved(decide.POOL, seen.tp, seen.desired, seen.ready, seen.starting, seen.draining, product)
+        capped = seen.policy in moment.capped
+        window = seen.window(self._settings.rate_window_s)
+        if window.span_s <= 0:
+            return ServiceObserved(seen.policy, (pool,), gpu_product=product, capped=capped)
+        queues = seen.replicas
+        percentile = policy.slo.percentile_ratio
+        return ServiceObserved(
+            policy=seen.policy,
+            pools=(pool,),
+            arrival_rps=self._of(window.arrivals / window.span_s),
+            prompt_tokens=self._of(window.prompt_tokens_mean),
+            output_tokens=self._of(window.output_tokens_mean),
+            running=self._of(float(sum(replica.running for replica in queues))),
+            waiting=self._of(float(sum(replica.waiting for replica in queues) + seen.waiting_unrouted)),
+            ttft_s=self._of(window.ttft_s(percentile)),
+            tpot_s=self._of(window.tpot_s(percentile)),
+            sample_requests=self._of(float(window.finished)),
+            power_w=self._of(seen.window(self._settings.instance_period_s).power_w),
+            output_tokens_per_s=self._of(window.output_tokens_per_s),
+            gpu_product=product,
+            capped=capped,
+        )
+
+    def _of(self, value: float | None) -> Sample[float]:
+        return Missing(Reason.NO_DATA) if value is None else Fresh(value, self._delay_s)
+
 
 class Fixed:
-    """A replica count per policy that never moves, at full clock, without caps."""
+    """Replicas per service that never move, without caps of a domain: the fleets of today."""
 
     caps_power = False
+    period_s = 60.0  # it never changes its mind
 
-    def __init__(self, name: str, replicas: Mapping[str, int]) -> None:
+    def __init__(self, name: str, wants: Sequence[Want]) -> None:
         self.name = name
-        self._replicas = replicas
+        self._wants = {want.policy: want for want in wants}
 
-    def start_replicas(self, service: Service) -> int:
-        """Begin with the count that stays."""
-        return self._replicas[service.policy.key]
+    def start(self, service: Service) -> Want:
+        """Begin with what stays."""
+        return self._wants[service.policy.key]
 
-    def plan(self, observed: Observed) -> None:
+    def plan(self, seen: Seen) -> tuple[Want, ...]:
         """Leave everything as it is."""
-        del observed
+        del seen
+        return ()
+
+
+def _want(decided: PolicyDecision) -> Want:
+    pool = decided.pools[0]
+    return Want(
+        policy=decided.policy,
+        tp=pool.tp,
+        replicas=pool.replicas,
+        clock_cap_mhz=pool.clock_cap_mhz,
+        reason=str(_reason(decided)),
+        expected_w=decided.expected.power_w,
+    )
+
+
+def _reason(decided: PolicyDecision) -> Reason:
+    """Return the reason that tells more: that of the replicas, unless nothing changed there."""
+    quiet = decided.replicas_reason in (Reason.NO_CHANGE_NEEDED, Reason.COOLING_DOWN)
+    return decided.clock_reason if quiet else decided.replicas_reason
+
+
+def _learnt(policy: str, history: Requests, settings: decide.Settings) -> PolicyMemory:
+    """Return the memory of an operator that watched the history up to the moment when the trace begins."""
+    end_s = float(history.arrival_s[-1])
+    window_s = settings.rate_window_s
+    times_s = np.arange(max(end_s - settings.lookback_s, window_s), end_s, settings.instance_period_s)
+    counts = np.searchsorted(history.arrival_s, times_s, "right")
+    counts -= np.searchsorted(history.arrival_s, times_s - window_s, "right")
+    rates = tuple(
+        (t_s, count / window_s) for t_s, count in zip((times_s - end_s).tolist(), counts.tolist(), strict=True)
+    )
+    recent = history.arrival_s > end_s - window_s
+    lengths = (float(history.prompt_tokens[recent].mean()), float(history.output_tokens[recent].mean()))
+    return PolicyMemory(policy, rates=rates, lengths=lengths)

@@ -1,101 +1,313 @@
-"""What Prometheus would have said of a policy: rates, lengths, latencies and queues, late by the telemetry delay.
+"""What Prometheus and the API server would have said of a service: `seen.ServiceSeen` over a world's columns.
 
-Who calls it: `replay.engine`. Must not know: the future, and the trace beyond what has arrived.
+Who calls it: `replay.engine` makes one `View` per service, notes every tick in it, and hands it to the system. Must
+not know: the future, and the trace beyond what has arrived. Everything measured is `delay_s` late; the counts of pods
+are not, because the API server knows them at once. Figures are made when they are asked for, and once.
 """
 
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass, field
+import math
+from collections import deque
+from dataclasses import dataclass
 
-from capstan.model.fleet import PoolObserved, ServiceObserved
-from capstan.model.policy import Policy
-from capstan.model.reasons import Reason
-from capstan.model.sample import Fresh, Missing, Sample
-from capstan.model.workload import Request
-from capstan.replay import score
-from capstan.replay.record import Outcome
+import numpy as np
+
+from capstan.replay import kernel
+from capstan.replay.pool import Pool
+from capstan.replay.runs import Floats, Ints
+from capstan.replay.seen import ReplicaSeen, Service
+
+LONGEST_WINDOW_S = 900.0  # KubeAI's ten minutes are the longest window of any system; half as much again
 
 
 @dataclass(frozen=True, slots=True)
-class Gauges:
-    """Queues and watts of a policy at one moment; `power_w` is the mean of the second before."""
+class Snapshot:
+    """The engines at one tick, shapes `[pod]`, oldest pod first, and the requests before the pool."""
 
-    running: int
-    waiting: int
-    power_w: float
-
-
-@dataclass(slots=True)
-class Log:
-    """Everything that one policy's engines have shown so far, in order of time."""
-
-    policy: Policy
-    arrivals_s: list[float] = field(default_factory=list)
-    finished_s: list[float] = field(default_factory=list)
-    finished: list[Outcome] = field(default_factory=list)
-    gauges_s: list[float] = field(default_factory=list)
-    gauges: list[Gauges] = field(default_factory=list)
-
-    def arrived(self, request: Request) -> None:
-        """Note an arrival."""
-        self.arrivals_s.append(request.arrival_s)
-
-    def ended(self, outcome: Outcome, finish_s: float) -> None:
-        """Note a finished request; replicas finish in any order within a slice, so it is put where it belongs."""
-        at = bisect.bisect_right(self.finished_s, finish_s)
-        self.finished_s.insert(at, finish_s)
-        self.finished.insert(at, outcome)
-
-    def gauged(self, now_s: float, gauges: Gauges) -> None:
-        """Note queues and watts."""
-        self.gauges_s.append(now_s)
-        self.gauges.append(gauges)
-
-    def rate_rps(self, at_s: float, *, window_s: float) -> float:
-        """Return arrivals per second over the window that ends at `at_s` (a shorter one at the run's start)."""
-        return _count(self.arrivals_s, at_s, window_s) / min(window_s, at_s) if at_s > 0 else 0.0
+    t_s: float
+    replica: Ints
+    tp: Ints
+    ready: Ints
+    draining: Ints
+    running: Ints
+    waiting: Ints
+    kv_usage: Floats
+    kv_tokens: Ints
+    unrouted: int
 
 
-def observed(
-    log: Log, pool: PoolObserved, *, now_s: float, delay_s: float, window_s: float, capped: bool
-) -> ServiceObserved:
-    """Return a policy as one cycle sees it: its pool now, everything measured as of `delay_s` ago."""
-    at_s = now_s - delay_s
-    product, name = pool.gpu_product, log.policy.key
-    if at_s <= 0:
-        return ServiceObserved(name, (pool,), gpu_product=product, capped=capped)
-    done = log.finished[
-        bisect.bisect_right(log.finished_s, at_s - window_s) : bisect.bisect_right(log.finished_s, at_s)
-    ]
-    last = bisect.bisect_right(log.gauges_s, at_s) - 1
-    gauges = log.gauges[last] if last >= 0 else None
-    percentile = log.policy.slo.percentile_ratio
-    return ServiceObserved(
-        policy=name,
-        pools=(pool,),
-        arrival_rps=Fresh(log.rate_rps(at_s, window_s=window_s), delay_s),
-        prompt_tokens=_mean([outcome.prompt_tokens for outcome in done], delay_s),
-        output_tokens=_mean([outcome.output_tokens for outcome in done], delay_s),
-        running=_of(None if gauges is None else float(gauges.running), delay_s),
-        waiting=_of(None if gauges is None else float(gauges.waiting), delay_s),
-        ttft_s=_of(score.quantile_of(map(score.ttft_s, done), percentile), delay_s),
-        tpot_s=_of(score.quantile_of(map(score.tpot_s, done), percentile), delay_s),
-        sample_requests=Fresh(float(len(done)), delay_s),
-        power_w=_of(None if gauges is None else gauges.power_w, delay_s),
-        output_tokens_per_s=Fresh(sum(o.output_tokens for o in done) / min(window_s, at_s), delay_s),
-        gpu_product=product,
-        capped=capped,
-    )
+class View:
+    """One service as a system sees it at `now_s`. The engine moves it on with `note`."""
+
+    def __init__(self, service: Service, pool: Pool, *, delay_s: float) -> None:
+        self._service = service
+        self._pool = pool
+        self._delay_s = delay_s
+        self._snapshots: deque[Snapshot] = deque()
+        self._ticks_s: list[float] = [0.0]
+        self._finished: list[int] = [0]
+        self._energy_j: list[float] = [0.0]
+        self._windows: dict[float, Measured] = {}
+        self._counts = (0, 0, 0)
+        self._kv_tokens = {profile.tp: profile.kv_tokens for profile in service.profiles}
+
+    # --- what the engine does ----------------------------------------------------------------------
+
+    def note(self, now_s: float, *, energy_j: float, counts: tuple[int, int, int], snapshot: bool) -> None:
+        """Take note of a tick; `snapshot` also of every engine's queues."""
+        self._windows.clear()
+        self._counts = counts
+        self._ticks_s.append(now_s)
+        self._finished.append(self._pool.world.finished_count)
+        self._energy_j.append(energy_j)
+        if snapshot:
+            self._snapshots.append(self._snapshot(now_s))
+            while self._snapshots[0].t_s < now_s - LONGEST_WINDOW_S:
+                self._snapshots.popleft()
+
+    def _snapshot(self, now_s: float) -> Snapshot:
+        slots = [pod.slot for pod in self._pool.pods]
+        rows = self._pool.world.replicas[slots]
+        tp = np.array([pod.tp for pod in self._pool.pods], dtype=np.int64)
+        kv_tokens = np.array([self._kv_tokens.get(pod.tp, 1) for pod in self._pool.pods], dtype=np.int64)
+        return Snapshot(
+            t_s=now_s,
+            replica=rows["serial"],
+            tp=tp,
+            ready=rows["state"] == kernel.READY,
+            draining=np.array([pod.draining for pod in self._pool.pods], dtype=np.int64),
+            running=rows["running"],
+            waiting=rows["waiting"],
+            kv_usage=rows["kv_tokens"] / kv_tokens,
+            kv_tokens=kv_tokens,
+            unrouted=self._pool.world.unrouted,
+        )
+
+    # --- what a system asks ------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> str:
+        """Key of the policy."""
+        return self._service.policy.key
+
+    @property
+    def tp(self) -> int:
+        """Degree that was last asked for."""
+        return self._pool.want.tp
+
+    @property
+    def desired(self) -> int:
+        """Replicas that were last asked for."""
+        return self._pool.want.replicas
+
+    @property
+    def ready(self) -> int:
+        """Replicas that are Ready and not draining, now."""
+        return self._counts[0]
+
+    @property
+    def starting(self) -> int:
+        """Replicas asked for that are not Ready yet, now."""
+        return self._counts[1]
+
+    @property
+    def draining(self) -> int:
+        """Replicas that drain, now."""
+        return self._counts[2]
+
+    @property
+    def at_s(self) -> float:
+        """The moment that everything measured is of."""
+        return self._ticks_s[-1] - self._delay_s
+
+    def newest(self) -> Snapshot | None:
+        """Return the newest snapshot that has arrived, None before the first."""
+        return next((s for s in reversed(self._snapshots) if s.t_s <= self.at_s + 1e-9), None)
+
+    @property
+    def replicas(self) -> tuple[ReplicaSeen, ...]:
+        """Every replica that had a pod at the newest sample, oldest first."""
+        snapshot = self.newest()
+        if snapshot is None:
+            return ()
+        columns = (
+            snapshot.replica, snapshot.tp, snapshot.ready, snapshot.draining, snapshot.running, snapshot.waiting,
+            snapshot.kv_usage, snapshot.kv_tokens,
+        )  # fmt: skip
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return tuple(
+            ReplicaSeen(r, tp, bool(up), bool(down), on, off, kv, kt) for r, tp, up, down, on, off, kv, kt in rows
+        )
+
+    @property
+    def waiting_unrouted(self) -> int:
+        """Requests that waited before the pool because no replica was ready."""
+        snapshot = self.newest()
+        return 0 if snapshot is None else snapshot.unrouted
+
+    def window(self, span_s: float) -> Measured:
+        """Return what was measured over the last `span_s` seconds."""
+        found = self._windows.get(span_s)
+        if found is None:
+            found = self._windows[span_s] = Measured(self, span_s)
+        return found
+
+    # --- what a window is made of ------------------------------------------------------------------
+
+    def arrivals(self, start_s: float, end_s: float) -> int:
+        """Return how many requests arrived in (start_s, end_s]; the first instant counts, too."""
+        times_s = self._service.requests.arrival_s
+        first = int(np.searchsorted(times_s, start_s, "right")) if start_s > 0 else 0
+        return int(np.searchsorted(times_s, end_s, "right")) - first
+
+    def done(self, start_s: float, end_s: float) -> Ints:
+        """Return the ids of the requests that finished in (start_s, end_s]."""
+        world = self._pool.world
+        first = self._finished[max(bisect.bisect_right(self._ticks_s, start_s) - 1, 0)]
+        last = self._finished[min(bisect.bisect_left(self._ticks_s, end_s), len(self._ticks_s) - 1)]
+        ids = world.finished[first:last]
+        times_s = world.finish_s[ids]
+        return np.asarray(ids[(times_s > start_s) & (times_s <= end_s)])
+
+    def lengths(self, ids: Ints) -> tuple[Ints, Ints]:
+        """Return prompt and output tokens of requests."""
+        requests = self._service.requests
+        return requests.prompt_tokens[ids], requests.output_tokens[ids]
+
+    def latencies(self, ids: Ints) -> tuple[Floats, Floats]:
+        """Return TTFT of all of them, and TPOT of those with more than one output token."""
+        world, requests = self._pool.world, self._service.requests
+        first_s = world.first_s[ids]
+        outputs = requests.output_tokens[ids]
+        several = outputs > 1
+        tpot_s = (world.finish_s[ids][several] - first_s[several]) / (outputs[several] - 1)
+        return first_s - requests.arrival_s[ids], tpot_s
+
+    def mean_w(self, start_s: float, end_s: float) -> float | None:
+        """Return mean watts between the ticks at or before two moments."""
+        first = max(bisect.bisect_right(self._ticks_s, start_s) - 1, 0)
+        last = bisect.bisect_right(self._ticks_s, end_s) - 1
+        if last <= first:
+            return None
+        return (self._energy_j[last] - self._energy_j[first]) / (self._ticks_s[last] - self._ticks_s[first])
+
+    def snapshots(self, start_s: float, end_s: float) -> list[Snapshot]:
+        """Return the snapshots in (start_s, end_s], oldest first."""
+        found: list[Snapshot] = []
+        for snapshot in reversed(self._snapshots):
+            if snapshot.t_s <= start_s:
+                break
+            if snapshot.t_s <= end_s + 1e-9:
+                found.append(snapshot)
+        return found[::-1]
 
 
-def _count(times_s: list[float], at_s: float, window_s: float) -> int:
-    return bisect.bisect_right(times_s, at_s) - bisect.bisect_right(times_s, at_s - window_s)
+class Measured:
+    """`seen.Window` over a view; see there for what each figure is."""
+
+    def __init__(self, view: View, span_s: float) -> None:
+        self._view = view
+        self._end_s = max(view.at_s, 0.0)
+        self._start_s = max(self._end_s - span_s, 0.0)
+        self._done: Ints | None = None
+        self._latencies: tuple[Floats, Floats] | None = None
+
+    @property
+    def span_s(self) -> float:
+        """Seconds that the window really covers."""
+        return self._end_s - self._start_s
+
+    @property
+    def arrivals(self) -> int:
+        """Requests that arrived."""
+        return self._view.arrivals(self._start_s, self._end_s) if self.span_s > 0 else 0
+
+    @property
+    def ids(self) -> Ints:
+        """Requests that finished."""
+        if self._done is None:
+            self._done = self._view.done(self._start_s, self._end_s)
+        return self._done
+
+    @property
+    def finished(self) -> int:
+        """How many finished."""
+        return len(self.ids)
+
+    @property
+    def prompt_tokens_mean(self) -> float | None:
+        """Mean prompt length of those that finished."""
+        return float(self._view.lengths(self.ids)[0].mean()) if len(self.ids) else None
+
+    @property
+    def output_tokens_mean(self) -> float | None:
+        """Mean output length of those that finished."""
+        return float(self._view.lengths(self.ids)[1].mean()) if len(self.ids) else None
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Output tokens of finished requests over the span."""
+        return float(self._view.lengths(self.ids)[1].sum()) / self.span_s if self.span_s > 0 else 0.0
+
+    @property
+    def power_w(self) -> float | None:
+        """Mean watts of the service's GPUs."""
+        return self._view.mean_w(self._start_s, self._end_s)
+
+    def ttft_s(self, quantile: float) -> float | None:
+        """Time to first token at a quantile, nearest rank."""
+        return _nearest_rank(self._pair()[0], quantile)
+
+    def tpot_s(self, quantile: float) -> float | None:
+        """Mean time per output token of a request at a quantile, nearest rank."""
+        return _nearest_rank(self._pair()[1], quantile)
+
+    def running_mean(self) -> float | None:
+        """Requests running in all replicas, mean over the span."""
+        found = self._view.snapshots(self._start_s, self._end_s)
+        return sum(int(s.running.sum()) for s in found) / len(found) if found else None
+
+    def waiting_mean(self) -> float | None:
+        """Requests queued in all replicas and before them, mean over the span."""
+        found = self._view.snapshots(self._start_s, self._end_s)
+        return sum(int(s.waiting.sum()) + s.unrouted for s in found) / len(found) if found else None
+
+    def peak_kv_usage(self) -> tuple[tuple[int, float], ...]:
+        """(replica, highest KV usage) of the replicas that were ready at the end."""
+        peaks: dict[int, float] = {}
+        found = self._view.snapshots(self._start_s, self._end_s)
+        for snapshot in found:
+            for replica, usage in zip(snapshot.replica.tolist(), snapshot.kv_usage.tolist(), strict=True):
+                peaks[replica] = max(peaks.get(replica, 0.0), usage)
+        return tuple((replica, peaks[replica]) for replica in _ready(found))
+
+    def peak_waiting(self) -> tuple[tuple[int, int], ...]:
+        """(replica, longest queue) of the replicas that were ready at the end."""
+        peaks: dict[int, int] = {}
+        found = self._view.snapshots(self._start_s, self._end_s)
+        for snapshot in found:
+            for replica, waiting in zip(snapshot.replica.tolist(), snapshot.waiting.tolist(), strict=True):
+                peaks[replica] = max(peaks.get(replica, 0), waiting)
+        return tuple((replica, peaks[replica]) for replica in _ready(found))
+
+    def _pair(self) -> tuple[Floats, Floats]:
+        if self._latencies is None:
+            self._latencies = self._view.latencies(self.ids)
+        return self._latencies
 
 
-def _of(value: float | None, age_s: float) -> Sample[float]:
-    return Missing(Reason.NO_DATA) if value is None else Fresh(value, age_s)
+def _ready(found: list[Snapshot]) -> list[int]:
+    if not found:
+        return []
+    last = found[-1]
+    return [int(r) for r, up, down in zip(last.replica, last.ready, last.draining, strict=True) if up and not down]
 
 
-def _mean(values: list[int], age_s: float) -> Sample[float]:
-    return _of(sum(values) / len(values) if values else None, age_s)
+def _nearest_rank(values: Floats, quantile: float) -> float | None:
+    """Return the smallest value that `quantile` of the values do not exceed; None of none."""
+    if not len(values):
+        return None
+    rank = max(math.ceil(quantile * len(values) - 1e-9), 1) - 1
+    return float(np.partition(values, rank)[rank])

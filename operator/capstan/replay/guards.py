@@ -1,0 +1,91 @@
+"""The power domains of a run: the same `powercap.step` as live, once a second, on what the plant's agents say.
+
+Who calls it: `replay.engine`, for systems that arm power domains. Must not know: requests, plans.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from capstan.powercap import domains, safety, step
+from capstan.replay.plant import Plant
+from capstan.replay.runs import DomainSeries, Mark
+from capstan.replay.scenario import BudgetCut, Scenario
+from capstan.replay.series import DomainLog
+
+
+@dataclass(slots=True)
+class Guarded:
+    """One domain: its machine's memory, what it said last, and the draws since the last sample."""
+
+    domain: domains.Domain
+    log: DomainLog
+    memory: domains.DomainMemory = field(default_factory=domains.DomainMemory)
+    last: domains.Step | None = None
+    draws_w: list[float] = field(default_factory=list)
+
+
+class Guards:
+    """All domains of a scenario, armed or only watched."""
+
+    def __init__(self, scenario: Scenario, plant: Plant, *, armed: bool) -> None:
+        self.marks: list[Mark] = []
+        self._plant = plant
+        self._cuts: list[BudgetCut] = sorted(scenario.cuts, key=lambda cut: cut.t_s)
+        self._guarded = [
+            Guarded(dataclasses.replace(domain, armed=domain.armed and armed), DomainLog(domain.name))
+            for domain in scenario.domains
+        ]
+
+    def measure(self) -> None:
+        """Take the draws of the newest slice."""
+        for guarded in self._guarded:
+            guarded.draws_w.append(self._plant.draw_w(guarded.domain))
+
+    def step(self, now_s: float) -> None:
+        """Let every domain decide on the last second; cut budgets first where it is time."""
+        while self._cuts and self._cuts[0].t_s <= now_s:
+            self._cut(self._cuts.pop(0), now_s)
+        for guarded in self._guarded:
+            samples = self._plant.samples(guarded.domain)
+            guarded.last = step.step(guarded.domain, samples, guarded.memory, now_s)
+            guarded.memory = guarded.last.memory
+
+    def caps(self, node: str) -> domains.ClassCaps:
+        """Return the tightest caps of all domains above a node."""
+        return domains.tightest(*(g.last.caps for g in self._guarded if g.last and node in g.domain.nodes))
+
+    def note(self, now_s: float) -> None:
+        """Write down the highest draw since the last sample, budget, level and cap."""
+        for guarded in self._guarded:
+            last = guarded.last
+            level = domains.Level.DISARMED if last is None else last.level
+            cap_mhz = None if last is None else last.caps.low_mhz
+            cap = math.nan if cap_mhz is None else cap_mhz
+            guarded.log.note(now_s, max(guarded.draws_w), guarded.domain.budget_w, cap, str(level))
+            guarded.draws_w.clear()
+
+    def series(self) -> tuple[DomainSeries, ...]:
+        """Return the columns of every domain."""
+        return tuple(guarded.log.series() for guarded in self._guarded)
+
+    def _cut(self, cut: BudgetCut, now_s: float) -> None:
+        for guarded in self._guarded:
+            if guarded.domain.name == cut.domain:
+                guarded.domain = self._resized(guarded.domain, cut.budget_w)
+        self.marks.append(Mark(now_s, f"budget of {cut.domain} is now {cut.budget_w / 1e3:.1f} kW"))
+
+    def _resized(self, domain: domains.Domain, budget_w: float) -> domains.Domain:
+        """Return a domain at another budget, with the safe setting that fits it, as `power` derives it live."""
+        unsafe = dataclasses.replace(domain, budget_w=budget_w, safe=None)
+        admission = safety.admit(unsafe, self._plant.samples(domain))
+        return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
+
+
+def least(caps_mhz: Sequence[float | None]) -> float | None:
+    """Return the tightest of some clock caps, None where there is none."""
+    known = [cap for cap in caps_mhz if cap is not None]
+    return min(known) if known else None

@@ -1,0 +1,51 @@
+"""The servers of a fleet and who has their GPUs.
+
+Who calls it: `replay.pool` and `replay.plant`; `replay.load` and the rig make the nodes. Must not know: requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from capstan.model.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A server of the fleet. `labels` are what a PowerDomain selects by."""
+
+    name: str
+    gpus: int
+    gpu_product: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def room(nodes: tuple[Node, ...], profile: Profile) -> int:
+    """Return how many replicas of a profile an empty fleet has room for; a replica's GPUs lie on one node."""
+    return sum(node.gpus // profile.tp for node in nodes if node.gpu_product in profile.gpu_products)
+
+
+class Seats:
+    """GPUs of the fleet and who has them. A replica's GPUs lie on one node."""
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self.nodes = nodes
+        self.free = [node.gpus for node in nodes]
+
+    def take(self, gpus: int, gpu_products: tuple[str, ...]) -> int | None:
+        """Return the index of the node with the least free GPUs that still has room (best fit), or None.
+
+        Best fit, as bin-packing schedulers do for GPUs: whole nodes stay free for replicas of a larger tp.
+        """
+        best: int | None = None
+        for index, node in enumerate(self.nodes):
+            fits = self.free[index] >= gpus and node.gpu_product in gpu_products
+            if fits and (best is None or self.free[index] < self.free[best]):
+                best = index
+        if best is not None:
+            self.free[best] -= gpus
+        return best
+
+    def give(self, node: int, gpus: int) -> None:
+        """Return GPUs to a node."""
+        self.free[node] += gpus

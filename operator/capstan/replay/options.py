@@ -1,0 +1,86 @@
+"""How a scenario is to be played: the flags of `capstan replay`, each of which may stand in the `Run` document instead.
+
+Who calls it: `app.replay` makes one, `replay.load` obeys it. A flag wins over the document.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from capstan.api import errors
+from capstan.api import scenario as files
+
+_NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,9})?")
+_AUTO = re.compile(r"auto:([1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Rates as a multiple of the trace's; or, with `replicas`, as many as make that the smallest fixed fleet."""
+
+    multiple: float = 1.0
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that may be asked of a replay. None, and an empty tuple: not asked for, the scenario says."""
+
+    trace: Path | None = None
+    columns: str | None = None
+    history: Path | None = None
+    systems: tuple[str, ...] = ()
+    scale_rate: str | None = None
+    scale_time: float | None = None
+    periods: str | None = None
+    truth: Path | None = None
+    slo: files.SloSet | None = None
+    clock_response: files.Response | None = None
+    seeds: tuple[int, ...] = ()
+    servers: tuple[int, ...] = ()
+    power_scale: float | None = None
+    price: Path | None = None
+    carbon_intensity: Path | None = None
+    strict: bool = False
+    profiles: Path | None = None
+
+    def over(self, run: files.Run, folder: Path) -> Options:
+        """Return these options with what is not asked for taken from a scenario's `Run`; its paths lie in `folder`."""
+
+        def beside(told: str | None) -> Path | None:
+            return None if told is None else folder / told
+
+        return replace(
+            self,
+            history=self.history or beside(run.history),
+            systems=self.systems or run.systems,
+            scale_rate=self.scale_rate or run.scale_rate,
+            scale_time=float(run.scale_time) if self.scale_time is None else self.scale_time,
+            periods=self.periods or run.periods,
+            truth=self.truth or beside(run.truth),
+            slo=self.slo or run.slo,
+            clock_response=self.clock_response or run.clock_response,
+            seeds=self.seeds or run.seeds or (run.seed,),
+            servers=self.servers or run.servers,
+            power_scale=float(run.power_scale) if self.power_scale is None else self.power_scale,
+            price=self.price or beside(run.price),
+            carbon_intensity=self.carbon_intensity or beside(run.carbon_intensity),
+            strict=self.strict or run.strict,
+        )
+
+    @property
+    def rate(self) -> Rate:
+        """What `--scale-rate` asks for.
+
+        Raises:
+            Invalid: It is neither a number above 0 nor `auto:N`.
+        """
+        text = self.scale_rate or "1"
+        auto = _AUTO.fullmatch(text)
+        if auto:
+            return Rate(replicas=int(auto.group(1)))
+        if not _NUMBER.fullmatch(text) or float(text) <= 0:
+            raise errors.Invalid("--scale-rate", f"{text} is no rate; write a number above 0, or auto:12")
+        return Rate(float(text))

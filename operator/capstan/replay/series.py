@@ -1,0 +1,79 @@
+"""What a run writes down at every tick, in flat columns that grow: the series of services and of power domains.
+
+Who calls it: `replay.engine`. Must not know: what the figures are used for.
+"""
+
+from __future__ import annotations
+
+import array
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from capstan.replay.runs import DomainSeries, Floats, Requests, ServiceSeries
+
+_COLUMNS = 13
+
+
+@dataclass(slots=True)
+class ServiceLog:
+    """One service; `energy_j` of a row is cumulative, and becomes mean watts."""
+
+    rows: array.array[float] = field(default_factory=lambda: array.array("d"))
+    reasons: list[str] = field(default_factory=list)
+
+    def note(self, row: tuple[float, ...], reason: str) -> None:
+        """Append one row: time, desired, ready, starting, draining, GPUs, tp, cap, joules, running … expected watts."""
+        if len(row) != _COLUMNS:
+            raise ValueError(f"a row has {_COLUMNS} columns")
+        self.rows.extend(row)
+        self.reasons.append(reason)
+
+    def series(self, requests: Requests) -> ServiceSeries:
+        """Return the columns; arrival rates are those since the sample before."""
+        table = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, _COLUMNS)
+        t_s = table[:, 0].copy()
+        spans_s = np.diff(t_s, prepend=0.0)
+        arrived = np.searchsorted(requests.arrival_s, t_s, "right")
+
+        def whole(column: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+            return np.asarray(table[:, column].astype(np.int64))
+
+        return ServiceSeries(
+            t_s=t_s,
+            arrival_rps=np.diff(arrived, prepend=0) / spans_s,
+            replicas_desired=whole(1),
+            replicas_ready=whole(2),
+            replicas_starting=whole(3),
+            replicas_draining=whole(4),
+            gpus=whole(5),
+            tp=whole(6),
+            clock_cap_mhz=table[:, 7].copy(),
+            gpus_w=np.diff(table[:, 8], prepend=0.0) / spans_s,
+            running=whole(9),
+            waiting=whole(10),
+            kv_usage=table[:, 11].copy(),
+            expected_w=table[:, 12].copy(),
+            reason=np.array(self.reasons, dtype=np.str_),
+        )
+
+
+@dataclass(slots=True)
+class DomainLog:
+    """One power domain."""
+
+    domain: str
+    rows: array.array[float] = field(default_factory=lambda: array.array("d"))
+    levels: list[str] = field(default_factory=list)
+
+    def note(self, t_s: float, draw_w: float, budget_w: float, cap_mhz: float, level: str) -> None:
+        """Append one row."""
+        self.rows.extend((t_s, draw_w, budget_w, cap_mhz))
+        self.levels.append(level)
+
+    def series(self) -> DomainSeries:
+        """Return the columns."""
+        table = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, 4)
+        columns: list[Floats] = [table[:, i].copy() for i in range(4)]
+        levels = np.array(self.levels, dtype=np.str_)
+        return DomainSeries(self.domain, columns[0], columns[1], columns[2], levels, columns[3])

@@ -1,0 +1,69 @@
+"""What stands ready when a run begins, the same for every system.
+
+Who calls it: `replay.load`. Must not know: who decides afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from capstan.forecast import peak
+from capstan.model import steady
+from capstan.model.policy import Policy
+from capstan.model.profile import Profile
+from capstan.model.workload import Workload
+from capstan.optimize import sizing
+from capstan.replay.nodes import Node, room
+from capstan.replay.runs import Requests
+from capstan.replay.seen import Want
+
+FIRST_S = 600.0  # ten minutes: several times the longest start-up, so that no system begins with a debt
+
+
+def at_bounds(policy: Policy, profiles: tuple[Profile, ...]) -> Want:
+    """Return the policy's least count at its smallest tp."""
+    return Want(policy.key, profiles[0].tp, policy.bounds.min_replicas)
+
+
+def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nodes: tuple[Node, ...]) -> Want:
+    """Return the tp and count with the least watts that carry the first ten minutes inside the SLO at full clock.
+
+    Where no count does, as many replicas of the largest tp as the fleet and the bounds leave.
+    """
+    load = first_load(requests)
+    rate_rps = peak.guarded_rps(load.arrival_rps, window_s=60.0)
+    best: tuple[float, Want] | None = None
+    for profile in profiles:
+        one_rps = sizing.capacity_rps(profile, load, policy.slo)
+        most = most_replicas(policy, profile, nodes)
+        count = math.ceil(rate_rps / one_rps) if one_rps > 0 else most + 1
+        if count > most:
+            continue
+        count = max(count, policy.bounds.min_replicas, 1)
+        point = steady.operating_point(profile, load.scaled(1 / count), percentile_ratio=policy.slo.percentile_ratio)
+        watts = math.inf if point is None else point.gpu_w * profile.tp * count
+        if best is None or watts < best[0]:
+            best = (watts, Want(policy.key, profile.tp, count))
+    if best is not None:
+        return best[1]
+    largest = profiles[-1]
+    return Want(policy.key, largest.tp, max(most_replicas(policy, largest, nodes), 1))
+
+
+def first_load(requests: Requests) -> Workload:
+    """Return mean rate and lengths of a trace's first ten minutes."""
+    until_s = min(FIRST_S, max(float(requests.arrival_s[-1]), 1.0))
+    first = requests.arrival_s <= until_s
+    return Workload(
+        arrival_rps=float(np.count_nonzero(first)) / until_s,
+        prompt_tokens=float(requests.prompt_tokens[first].mean()),
+        output_tokens=float(requests.output_tokens[first].mean()),
+    )
+
+
+def most_replicas(policy: Policy, profile: Profile, nodes: tuple[Node, ...]) -> int:
+    """Return how many replicas of a profile bounds and fleet leave."""
+    most = min(room(nodes, profile), policy.bounds.max_replicas)
+    return most if policy.bounds.max_gpus is None else min(most, policy.bounds.max_gpus // profile.tp)
