@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-
 GRID_RATIO = 1.02
 """Rates and lengths of a minute are not known better than this: 2,500 requests have a counting error of 2 %."""
 
@@ -27,7 +26,7 @@ class Workload:
         return Workload(self.arrival_rps * ratio, self.prompt_tokens, self.output_tokens)
 
     def coarse(self) -> Workload:
-        """Return this demand rounded up to a grid of 2 %: what was worked out for it once serves its neighbours, too."""
+        """Return this demand rounded up to a grid of 2 %: an answer worked out once serves the neighbours, too."""
         return Workload(_up(self.arrival_rps), _up(self.prompt_tokens), _up(self.output_tokens))
 
 
