@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
 from capstan.api import errors
+from capstan.app import verify
 from capstan.replay import engine, load, provision, report, score, summary
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
@@ -25,16 +27,23 @@ SYSTEMS: Mapping[str, Callable[[Scenario], Run]] = {
 }
 
 
-@click.command()
-@click.option("--scenario", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A YAML stream.")
+@click.group(invoke_without_command=True)
+@click.option("--scenario", type=click.Path(path_type=Path, dir_okay=False), help="A YAML stream.")
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Replaces the first policy's trace.")
 @click.option(
     "--systems", default="capstan,single-pool", show_default=True, help="capstan, fixed, single-pool, or all."
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the report.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the report.")
 @click.option("--assert", "strict", is_flag=True, help="Exit with 3 unless the first system held SLO and budget.")
-def command(*, scenario: Path, trace: Path | None, systems: str, out: Path, strict: bool) -> None:
+@click.pass_context
+def command(
+    context: click.Context, *, scenario: Path | None, trace: Path | None, systems: str, out: Path | None, strict: bool
+) -> None:
     """Run the same decisions on a trace, in virtual time. Exit codes: 0 done, 2 bad input, 3 missed (--assert)."""
+    if context.invoked_subcommand is not None:
+        return
+    if scenario is None or out is None:
+        _refuse("--scenario and --out are needed")
     wanted = list(SYSTEMS) if systems == "all" else [name.strip() for name in systems.split(",")]
     unknown = [name for name in wanted if name not in SYSTEMS]
     if unknown:
@@ -57,6 +66,9 @@ def command(*, scenario: Path, trace: Path | None, systems: str, out: Path, stri
         sys.exit(MISSED)
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     click.echo(f"capstan replay: {message}", err=True)
     sys.exit(BAD_INPUT)
+
+
+command.add_command(verify.command)
