@@ -19,7 +19,9 @@ lines=$(grep -c . "$trace")
 echo "$@" >> "$(dirname "$0")/calls"
 i=0; while [ $i -lt $((lines * 20000)) ]; do i=$((i+1)); done
 %s
-echo "{\\"num_requests\\": $lines, \\"completed_requests\\": $done, \\"mean_itl_ms\\": 30, \\"mean_ttft_ms\\": 200}" > "$last"
+cat > "$last" <<END
+{"num_requests": $lines, "completed_requests": $done, "mean_itl_ms": 30, "mean_ttft_ms": 200}
+END
 """
 
 
