@@ -14,14 +14,16 @@ import statistics
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 import yaml
 
+from capstan.replay import trace
 from capstan.replay.pool import Node
 from rig import binaries, objects, process
+from rig.crosscheck import dynamo, load, venvs
 from rig.demo import figures, manifests, probe, stage
 from rig.demo.stage import ROOT
 
@@ -49,6 +51,9 @@ def command(out: str, full: str) -> None:
     records = Path(out or "out")
     for line in (*last_demo(records / "demo" / "figures.json"), last_test(records / "test" / "junit.xml")):
         click.echo(line)
+    if full:
+        for line in beside_dynamo(None):
+            click.echo(line)
     changes, steps = (CHANGES_FULL, STEPS_FULL) if full else (CHANGES, STEPS)
     try:
         changed, stepped = measured(records / "bench", changes, steps)
@@ -57,6 +62,19 @@ def command(out: str, full: str) -> None:
         return
     click.echo(told("spec change", changed, changes))
     click.echo(told("scrape that shows a load step", stepped, steps))
+
+
+def beside_dynamo(ours: Callable[[], float] | None) -> list[str]:
+    """Return NVIDIA's replay of the conversation hour beside ours, in lines, or why there is none.
+
+    Args:
+        ours: Replays `load.conversation_hour()` once and returns its CPU seconds; None: theirs alone.
+    """
+    try:
+        python = venvs.install(venvs.DYNAMO, click.echo)
+        return dynamo.compare(python, load.conversation_hour(), ours).told()
+    except (venvs.NotAvailable, trace.TraceError) as problem:
+        return [f"dynamo.replay: not measured, {problem}"]
 
 
 def last_demo(path: Path) -> list[str]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from capstan import decide
 from capstan.api import status
+from capstan.journal import record
 from capstan.model import reading
-from capstan.serving import cluster, manifest, names, ports, recorder, report
+from capstan.serving import cluster, manifest, names, ports, report
 from capstan.serving.cycle import Cycle, Ports
 from capstan.serving.manifest import Manifest
 from capstan.serving.store import Bell, Kind, Store
@@ -246,9 +247,9 @@ class FakeRecorder:
     """Keeps cycles."""
 
     def __init__(self) -> None:
-        self.cycles: list[recorder.Cycle] = []
+        self.cycles: list[record.Cycle] = []
 
-    def write(self, cycle: recorder.Cycle) -> None:
+    def write(self, cycle: record.Cycle) -> None:
         self.cycles.append(cycle)
 
 

@@ -19,7 +19,7 @@ from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.trace import TraceError
 from rig import binaries, process
-from rig.demo import rigged, stage, virtual
+from rig.demo import parity, rigged, stage, virtual
 from rig.demo.view import Screen
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,7 +88,7 @@ def finish(runs: list[Run], out: Path, console: Console) -> int:
     console.print()
     summary.print_table(columns, console)
     console.print()
-    held = scores[0].passed
+    held = scores[0].passed and parity.holds(runs[0].figures)
     console.print("HELD" if held else "FAILED", style="bold green" if held else "bold red", end="  ")
     console.print(summary.verdict(columns[0]), markup=False, highlight=False)
     if words := summary.saving(columns):

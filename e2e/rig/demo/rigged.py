@@ -14,7 +14,7 @@ from capstan.replay import provision
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from rig import binaries
-from rig.demo import audit, board, collect, figures, manifests, probe, stage
+from rig.demo import audit, board, collect, figures, manifests, parity, probe, stage
 from rig.demo.play import Course, Play
 from rig.demo.stage import ROOT, Stage
 from rig.demo.view import Screen
@@ -117,6 +117,7 @@ def _measure(set_up: Stage, course: Course, began_s: float) -> tuple[dict[str, f
         "operator_cpu_cores": course.operator.cpu_s / course.operator_wall_s if course.operator_wall_s else None,
         "quiet_writes_per_minute": _quiet_rate(writes, course),
         "spec_change_to_scale_s": figures.quantile(course.spec_changes_s, 0.99),
+        **parity.figures(set_up.out / "decisions.jsonl", set_up.say),
         "demo_s": time.time() - began_s,
     }
     notes = {name: NOT_SEEN[name] for name, value in measured.items() if value is None and name in NOT_SEEN}
@@ -129,6 +130,7 @@ NOT_SEEN = {
     "start_to_first_plan_s": "the operator wrote neither replicas nor a clock plan",
     "quiet_writes_per_minute": "the run ended before the quiet span",
     "spec_change_to_scale_s": "no scale write followed the spec change in time",
+    parity.DIFFERING: "the record of decisions could not be read",
 }
 
 

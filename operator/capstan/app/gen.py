@@ -66,9 +66,17 @@ def _cli(capstan: click.Context) -> str:
     group = capstan.command
     if not isinstance(group, click.Group):
         raise TypeError("gen is a command of the group capstan")
-    for name in group.list_commands(capstan):
-        found = group.get_command(capstan, name)
-        if found is not None and not found.hidden:
-            page = found.get_help(click.Context(found, info_name=f"capstan {name}", max_content_width=100))
-            parts.append(f"## `capstan {name}`\n\n```\n{page}\n```\n")
+    parts += _pages(group, capstan, "capstan")
     return "\n".join(parts)
+
+
+def _pages(group: click.Group, context: click.Context, path: str) -> Iterator[str]:
+    """Yield the page of each command of a group, a group's own page before those of its commands."""
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        if found is None or found.hidden:
+            continue
+        here = click.Context(found, info_name=f"{path} {name}", max_content_width=100)
+        yield f"## `{path} {name}`\n\n```\n{found.get_help(here)}\n```\n"
+        if isinstance(found, click.Group):
+            yield from _pages(found, here, f"{path} {name}")

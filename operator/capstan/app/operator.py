@@ -131,7 +131,9 @@ class Process:
             writer=api,
             reporter=api,
             meter=self._meter,
-            recorder=recorder.Nothing() if given.record is None else recorder.Journal(given.record),
+            recorder=recorder.Nothing()
+            if given.record is None
+            else recorder.Journal(given.record, writer=given.identity),
             clock=Wall(),
         )
         decision = given.periods.decision(rate_window_s=given.rate_window_s)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from capstan import decide
+from capstan.journal import record
 from capstan.model import fleet, plan, reading
 from capstan.model.policy import Knob
 from capstan.model.profile import Profile
@@ -28,7 +29,6 @@ from capstan.serving import (
     observe,
     ports,
     read,
-    recorder,
     report,
     status,
 )
@@ -142,7 +142,7 @@ class Cycle:
             await self._release(deleted, scene)
         with self._timed("say"):
             statuses = await self._say(news, unread, scene)
-        entry = recorder.Cycle(observed, policies, scene.profiles, self._settings, decision, before)
+        entry = record.Cycle(observed, policies, scene.profiles, self._settings, decision, before)
         self._world.recorder.write(entry)
         done = self._report(news, unread, scene, statuses=statuses, node_plans=written)
         self._world.meter.cycle(done)

@@ -6,10 +6,10 @@ has validated what matters, and one odd object must not stop a cycle.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+
+from capstan.journal import codec
 
 Manifest = Mapping[str, object]
 
@@ -96,5 +96,4 @@ def _holds(expression: Manifest, labels: Mapping[str, str]) -> bool:
 
 def content_hash(document: Manifest) -> str:
     """Return 16 hexadecimal digits that change when the document does; key order does not matter."""
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return codec.content_hash(document)

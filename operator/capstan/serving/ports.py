@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from capstan.journal import record
 from capstan.model import reading
-from capstan.serving import recorder
 from capstan.serving.cluster import Snapshot
 from capstan.serving.manifest import Manifest
 from capstan.serving.report import Report
@@ -101,5 +101,5 @@ class Clock(Protocol):
 class Recorder(Protocol):
     """Keeps cycles for later."""
 
-    def write(self, cycle: recorder.Cycle) -> None:
+    def write(self, cycle: record.Cycle) -> None:
         """Keep one cycle; never raises."""

@@ -1,13 +1,17 @@
 """Dataclasses of the core to JSON and back, by their type hints, so that a recorded cycle can be decided again.
 
-Who calls it: `recorder`, and whoever verifies a recording. A float survives exactly (JSON prints the shortest form
-that reads back equal); a union of records is tagged with the record's name; NaN and infinity are refused.
+Who calls it: `journal.record`, and whoever writes or reads one. A float survives exactly (JSON prints the shortest form
+that reads back equal); a union of records is tagged with the record's name; NaN and infinity, for which JSON has no
+word, are tagged too. Must not know: what the values mean.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import hashlib
+import json
 import math
 import types
 import typing
@@ -18,6 +22,7 @@ T = TypeVar("T")
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 TAG = "$"  # the record's name, where the declared type leaves a choice
+NOT_FINITE = "float"  # the tag of a number that JSON has no word for: {"$": "float", "value": "nan"}
 
 
 class Unreadable(ValueError):  # noqa: N818 - as `Malformed` in the adapters, the word says it
@@ -28,7 +33,7 @@ def encode(value: object) -> Json:
     """Return the JSON form of a value of the core.
 
     Raises:
-        Unreadable: A type that the core does not use, or a number that JSON has no word for.
+        Unreadable: A type that the core does not use.
     """
     match value:
         case enum.Enum():
@@ -36,9 +41,7 @@ def encode(value: object) -> Json:
         case None | bool() | int() | str():
             return value
         case float():
-            if not math.isfinite(value):
-                raise Unreadable(f"{value} has no place in a record: the core says Missing")
-            return value
+            return value if math.isfinite(value) else {TAG: NOT_FINITE, "value": repr(value)}
         case tuple() | list():
             return [encode(item) for item in value]
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -56,6 +59,21 @@ def decode(kind: type[T], raw: Json) -> T:
     return typing.cast("T", _decoded(kind, raw, kind.__name__))
 
 
+def decode_all(kind: type[T], raw: Json) -> tuple[T, ...]:
+    """Return the values of type `kind` of a list that `encode` wrote.
+
+    Raises:
+        Unreadable: `raw` is not a list of them.
+    """
+    return typing.cast("tuple[T, ...]", _tuple((kind, ...), raw, kind.__name__))
+
+
+def content_hash(document: object) -> str:
+    """Return 16 hexadecimal digits that change when a JSON document does; key order does not matter."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
 def _decoded(kind: object, raw: Json, at: str) -> object:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -66,16 +84,20 @@ def _decoded(kind: object, raw: Json, at: str) -> object:
     if isinstance(record, type) and dataclasses.is_dataclass(record):
         return _record(record, args, raw, at)
     if isinstance(record, type) and issubclass(record, enum.Enum):
-        return record(raw)
+        return _built(record, at, raw)
     return _scalar(record, raw, at)
 
 
 def _scalar(kind: object, raw: Json, at: str) -> object:
     if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
         return raw  # 5 and 5.0 are equal, and whoever wrote 5 compares equal to it
-    if isinstance(kind, type) and isinstance(raw, kind):
+    if kind is float and isinstance(raw, Mapping) and raw.get(TAG) == NOT_FINITE:
+        if (word := raw.get("value")) in ("nan", "inf", "-inf"):
+            return float(str(word))
+        raise Unreadable(f"{at}: {word!r} is none of nan, inf, -inf")
+    if isinstance(kind, type) and isinstance(raw, kind) and (kind is bool or not isinstance(raw, bool)):
         return raw
-    raise Unreadable(f"{at}: {raw!r} is not a {kind}")
+    raise Unreadable(f"{at}: {raw!r} is not a {getattr(kind, '__name__', kind)}")
 
 
 def _of_union(args: tuple[object, ...], raw: Json, at: str) -> object:
@@ -103,12 +125,26 @@ def _tuple(args: tuple[object, ...], raw: Json, at: str) -> tuple[object, ...]:
 def _record(record: type, args: tuple[object, ...], raw: Json, at: str) -> object:
     if not isinstance(raw, Mapping):
         raise Unreadable(f"{at}: {raw!r} is not an object")
-    hints = typing.get_type_hints(record)
+    hints = _hints(record)
     parameters = getattr(record, "__parameters__", ())
     bound = dict(zip(parameters, args, strict=False))
-    names = [f.name for f in dataclasses.fields(record)]
-    unknown = set(raw) - {*names, TAG}
+    unknown = set(raw) - {*hints, TAG}
     if unknown:
         raise Unreadable(f"{at}: unknown field {sorted(unknown)[0]}")
-    given = {n: _decoded(bound.get(hints[n], hints[n]), raw[n], f"{at}.{n}") for n in names if n in raw}
-    return record(**given)
+    given = {n: _decoded(bound.get(hint, hint), raw[n], f"{at}.{n}") for n, hint in hints.items() if n in raw}
+    return _built(record, at, **given)
+
+
+@functools.cache
+def _hints(record: type) -> dict[str, object]:
+    """Return field name → type; resolving the hints costs more than all the rest of a line."""
+    hints = typing.get_type_hints(record)
+    return {field.name: hints[field.name] for field in dataclasses.fields(record)}
+
+
+def _built(kind: type, at: str, *args: object, **fields: object) -> object:
+    """Return `kind(...)`; what it refuses (a missing field, a range, an unknown word) is told with its place."""
+    try:
+        return kind(*args, **fields)
+    except (TypeError, ValueError) as problem:
+        raise Unreadable(f"{at}: {problem}") from problem

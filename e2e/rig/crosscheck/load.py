@@ -1,0 +1,40 @@
+"""The load of the cross-checks: the conversation hour, or a trace of one's own, as columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from capstan.replay import trace
+from capstan.replay.runs import Requests
+from rig.crosscheck import venvs
+
+ROOT = Path(__file__).resolve().parents[3]
+CONVERSATION = "azure-llm-2023/AzureLLMInferenceTrace_conv.first_half.csv"
+
+
+def conversation_hour() -> Requests:
+    """Return the shared half of the conversation trace, played twice, one mean gap between the two.
+
+    Raises:
+        NotAvailable: The shared data is not on this machine.
+    """
+    data = trace.shared_data(ROOT)
+    if data is None:
+        raise venvs.NotAvailable("the public traces (shared/data beside the repository) are not on this machine")
+    half = of_file(data / CONVERSATION)
+    again_s = half.arrival_s + half.arrival_s[-1] * len(half) / (len(half) - 1)
+    return Requests(
+        np.concatenate((half.arrival_s, again_s)), np.tile(half.prompt_tokens, 2), np.tile(half.output_tokens, 2)
+    )
+
+
+def of_file(path: Path) -> Requests:
+    """Return the requests of a trace.
+
+    Raises:
+        trace.TraceError: It cannot be read.
+    """
+    rows = np.array([(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in trace.read(path)])
+    return Requests(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64))
