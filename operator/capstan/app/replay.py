@@ -14,7 +14,7 @@ from capstan.replay import engine, load, provision, report, score, summary
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.systems import Capstan
-from capstan.replay.trace import TraceError
+from capstan.replay.traces import TraceError
 
 BAD_INPUT, MISSED = 2, 3
 

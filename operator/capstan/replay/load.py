@@ -21,8 +21,7 @@ from capstan.model.sample import Missing
 from capstan.model.workload import Request
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import synth
-from capstan.replay import trace as traces
+from capstan.replay import published, synth, traces
 from capstan.replay.pool import Node, room
 from capstan.replay.scenario import BudgetCut, Scenario, Service
 
@@ -177,10 +176,11 @@ def _requests(
     """
     path = trace_file or _source(spec.source)
     if path is not None:
-        whole, source, ratio = list(traces.read(path)), f"{path.name}", float(spec.rate_ratio)
+        whole, source, ratio = traces.read(path).requests, f"{path.name}", float(spec.rate_ratio)
     elif spec.fallback is not None:
         name = spec.fallback.synthetic.value
-        whole = synth.requests(synth.BY_NAME[name], seed=seed)
+        shape = published.BY_NAME[name]
+        whole = synth.requests(shape.rates, shape.lengths, seed=seed)
         source, ratio = (
             f"synthetic, drawn from the published statistics of {spec.source}",
             float(spec.fallback.rate_ratio),
@@ -195,7 +195,7 @@ def _requests(
     if not kept:
         fix = f"not one of its {len(whole)} requests is left in the run; lower the compression or run longer"
         raise errors.Invalid(f"traces[{spec.policy}]", fix)
-    return tuple(kept), source
+    return tuple(traces.objects(kept)), source
 
 
 def _source(source: str) -> Path | None:
