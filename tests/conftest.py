@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from capstan.replay import trace
+from capstan.replay import traces
 from rig.nvml import build
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of public traces and measurements beside the repository; skips where it is absent."""
-    found = trace.shared_data(ROOT)
+    found = traces.shared_data(ROOT)
     if found is not None:
         return found
     pytest.skip("the public traces and measurements (shared/data beside the repository) are not on this machine")

@@ -17,7 +17,7 @@ from rich.console import Console
 from capstan.replay import load, report, score, summary
 from capstan.replay.record import Run
 from capstan.replay.scenario import Scenario
-from capstan.replay.trace import TraceError
+from capstan.replay.traces import TraceError
 from rig import binaries, process
 from rig.demo import parity, rigged, stage, virtual
 from rig.demo.view import Screen

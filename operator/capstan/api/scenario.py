@@ -99,6 +99,7 @@ class Published(StrEnum):
 
     CONVERSATION = "conv"
     CODE = "code"
+    WEEK = "week"
 
 
 class Fallback(Spec):

@@ -1,87 +1,124 @@
-"""Synthetic traces from published statistics, for where the Azure files are not at hand.
+"""Requests drawn from rates and length quantiles, for where a trace may not be shared or is not at hand.
 
-Who calls it: `replay.scenario`, which says in the run's settings that the trace is synthetic. Must not know: files.
+Who calls it: `replay.load`, which says in the run's settings that the trace is synthetic, and `capstan trace synth`.
+Must not know: files.
 
-Source of every table: Azure LLM inference trace 2023 (github.com/Azure/AzurePublicDataset, CC-BY 4.0, Patel et al.,
-"Splitwise", ISCA 2024), first half of each file by time: conversation 9,739 requests, code 5,353. What is lost:
-prompt and output lengths are drawn independently (their correlation is -0.17 in conversation, 0.00 in code), and
-arrivals are Poisson within each minute (code is burstier than that inside a minute).
+Arrivals are a doubly stochastic renewal process. First the rate of every minute is drawn from its step's envelope
+(mean: the step's rate; no envelope: the rate itself). Then gaps are drawn in *operational time*, in which the rate is
+always 1: gamma, mean 1, coefficient of variation `burst_cv` (1: exponential, so Poisson arrivals). Operational time
+becomes clock time through the integral of the rate. So `burst_cv` is the CV of gaps where the rate is steady; where it
+moves, the CV of the clock's gaps is larger.
+
+What is lost against the trace that was described: input and output are drawn independently, and from one distribution
+at every hour.
 """
 
 from __future__ import annotations
 
-import bisect
-import random
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from capstan.model.workload import Request
+import numpy as np
 
-MINUTE_S = 60.0
+from capstan.replay.runs import Floats, Ints, Requests
+from capstan.replay.traces.tables import MINUTE_S, Lengths, Rates
 
-QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
-"""The quantiles at which the length tables below are given."""
+CHUNK_REQUESTS = 2**18
+"""Drawn at a time: 6 MB of columns. Part of what a seed means: another size would be another trace."""
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """What is known of a trace: arrivals per minute, and lengths in tokens at `QUANTILES`."""
+class _Timetable:
+    """The integral of the rate, shapes `[knot]`: at clock time `clock_s`, `arrivals` are due."""
 
-    name: str
-    per_minute: tuple[int, ...]
-    prompt_tokens: tuple[int, ...]
-    output_tokens: tuple[int, ...]
+    clock_s: Floats
+    arrivals: Floats
 
 
-CONVERSATION = Statistics(
-    name="conv",
-    per_minute=(
-        *(191, 265, 329, 353, 307, 273, 268, 261, 322, 298, 301, 302, 345, 326, 283),
-        *(279, 280, 308, 343, 351, 351, 343, 408, 396, 386, 398, 432, 480, 476),
-    ),
-    prompt_tokens=(2, 40, 181, 298, 390, 407, 968, 1035, 1081, 1140, 1317, 4075, 4086, 4122, 5279, 14050),
-    output_tokens=(7, 16, 38, 50, 71, 88, 102, 140, 211, 393, 404, 428, 463, 611, 939, 1000),
-)
-
-CODE = Statistics(
-    name="code",
-    per_minute=(
-        *(63, 0, 0, 531, 187, 130, 15, 42, 38, 476, 421, 63, 0, 0, 632),
-        *(299, 0, 20, 396, 315, 116, 78, 306, 447, 252, 34, 128, 111),
-    ),
-    prompt_tokens=(3, 18, 76, 149, 388, 767, 1066, 1465, 1884, 2410, 3155, 4995, 7067, 7436, 7437, 7437),
-    output_tokens=(6, 6, 6, 7, 8, 9, 11, 13, 15, 19, 28, 54, 86, 246, 845, 1899),
-)
-
-BY_NAME = {statistics.name: statistics for statistics in (CONVERSATION, CODE)}
+def requests(rates: Rates, lengths: Lengths, *, seed: int, burst_cv: float = 1.0) -> Requests:
+    """Return a whole trace; see `chunks`."""
+    parts = list(chunks(rates, lengths, seed=seed, burst_cv=burst_cv))
+    return Requests(
+        np.concatenate([part.arrival_s for part in parts]),
+        np.concatenate([part.prompt_tokens for part in parts]),
+        np.concatenate([part.output_tokens for part in parts]),
+    )
 
 
-def requests(statistics: Statistics, *, seed: int) -> list[Request]:
-    """Return a trace with the arrivals per minute and the lengths of `statistics`; the same seed, the same trace."""
-    chance = random.Random(seed)  # noqa: S311 - a simulation, not a secret
-    made: list[Request] = []
-    for minute, count in enumerate(statistics.per_minute):
-        for arrival_s in _arrivals(chance, count):
-            prompt = _drawn(chance, statistics.prompt_tokens)
-            output = _drawn(chance, statistics.output_tokens)
-            made.append(Request(len(made), minute * MINUTE_S + arrival_s, prompt, output))
-    return made
+def chunks(rates: Rates, lengths: Lengths, *, seed: int, burst_cv: float = 1.0) -> Iterator[Requests]:
+    """Yield a trace in parts of bounded size; the same seed yields the same.
+
+    Args:
+        rates: Over time; `arrival_s` counts from the first step's start.
+        lengths: Quantiles; drawn by the inverse CDF, linear between points. Below the first point a length is drawn
+            between 1 token and that point; above the last there is no more to know, and it stays at that point.
+        seed: Of everything that is drawn.
+        burst_cv: Coefficient of variation of gaps in operational time, > 0.
+
+    Raises:
+        ValueError: burst_cv is not a positive number.
+    """
+    if not (math.isfinite(burst_cv) and burst_cv > 0):
+        raise ValueError(f"--burst-cv {burst_cv}: give a number above 0; 1 makes Poisson arrivals")
+    streams = (np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4))
+    for_rates, for_gaps, for_prompts, for_outputs = streams
+    timetable = _timetable(rates, for_rates)
+    prompt_points, output_points = _points(lengths, lengths.prompt_tokens), _points(lengths, lengths.output_tokens)
+    for due in _arrivals(for_gaps, burst_cv, float(timetable.arrivals[-1])):
+        yield Requests(
+            np.interp(due, timetable.arrivals, timetable.clock_s),
+            _drawn(for_prompts, prompt_points, len(due)),
+            _drawn(for_outputs, output_points, len(due)),
+        )
 
 
-def _arrivals(chance: random.Random, per_minute: int) -> list[float]:
-    """Return Poisson arrivals within one minute, ascending."""
-    times: list[float] = []
-    t_s = 0.0
-    while per_minute:
-        t_s += chance.expovariate(per_minute / MINUTE_S)
-        if t_s >= MINUTE_S:
-            break
-        times.append(t_s)
-    return times
+def _timetable(rates: Rates, chance: np.random.Generator) -> _Timetable:
+    """Return the integral of the rate, with a rate drawn for every minute."""
+    edges_s = np.unique(np.concatenate([rates.start_s, np.arange(rates.start_s[0], rates.end_s, MINUTE_S)]))
+    step = np.searchsorted(rates.start_s, edges_s, "right") - 1
+    minute = ((edges_s - rates.start_s[0]) // MINUTE_S).astype(np.int64)
+    uniform = chance.random((int(minute[-1]) + 1, 2))[minute]
+    per_min = _within(rates, step, uniform)
+    ends_s = np.append(edges_s[1:], rates.end_s)
+    arrivals = np.concatenate([[0.0], np.cumsum(per_min * (ends_s - edges_s) / MINUTE_S)])
+    return _Timetable(np.append(edges_s, rates.end_s) - rates.start_s[0], arrivals)
 
 
-def _drawn(chance: random.Random, lengths: tuple[int, ...]) -> int:
-    """Return a length by inverting the quantile table, linear between its points."""
-    u = chance.random()
-    i = bisect.bisect_right(QUANTILES, u) - 1
-    share = (u - QUANTILES[i]) / (QUANTILES[i + 1] - QUANTILES[i])
-    return round(lengths[i] + share * (lengths[i + 1] - lengths[i]))
+def _within(rates: Rates, step: Ints, uniform: Floats) -> Floats:
+    """Return a rate within each step's envelope, uniform below the step's rate and above it, so that its mean is it.
+
+    The envelope is the lowest and the highest count of some seven minutes, so draws from it vary a quarter less than
+    the minutes did (the range of seven uniforms is 3/4 of theirs).
+    """
+    low, mid, high = rates.low_per_min[step], rates.per_min[step], rates.high_per_min[step]
+    below = uniform[:, 0] * (high - low) < high - mid
+    return np.where(below, low + uniform[:, 1] * (mid - low), mid + uniform[:, 1] * (high - mid))
+
+
+def _arrivals(chance: np.random.Generator, burst_cv: float, total: float) -> Iterator[Floats]:
+    """Yield arrivals in operational time up to `total`, ascending.
+
+    The first gap is that of a process which has run forever (a share of a length-biased gap), so that a bursty trace
+    does not begin with more requests than its rate says.
+    """
+    shape = 1 / burst_cv**2
+    now = float(chance.random() * chance.gamma(shape + 1) / shape)
+    while now < total:
+        gaps = chance.gamma(shape, size=CHUNK_REQUESTS) / shape
+        due = now + np.concatenate([[0.0], np.cumsum(gaps)])
+        now = float(due[-1])
+        due = due[:-1]
+        yield due[: int(np.searchsorted(due, total, "left"))]
+
+
+def _points(lengths: Lengths, tokens: Floats) -> tuple[Floats, Floats]:
+    """Return the inverse CDF from 0 to 1 as knots."""
+    ratio = lengths.cdf_ratio
+    first = 1.0 if ratio[0] > 0 else tokens[0]
+    return np.concatenate([[0.0], ratio, [1.0]]), np.concatenate([[first], tokens, tokens[-1:]])
+
+
+def _drawn(chance: np.random.Generator, points: tuple[Floats, Floats], count: int) -> Ints:
+    """Return lengths by inverting the quantiles; a random fraction is rounded to whole tokens."""
+    return np.rint(np.interp(chance.random(count), *points)).astype(np.int64)
