@@ -1,0 +1,174 @@
+"""Everything that one `capstan replay` asks for: which systems, in which order, over which seeds and fleet sizes.
+
+Who calls it: `app.replay`. Must not know: terminals, files of reports.
+
+The order matters: `single-pool` and `best-static` first, because others are compared with them; then every system
+that decides from what it sees; then `oracle`, which may look at what all of them did; then `bound`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from capstan.replay import bound, compare, demand, honesty, limits, provision, score, tariff
+from capstan.replay.autoscalers import registry
+from capstan.replay.compare import Column, Comparison, Conditions
+from capstan.replay.load import Loaded
+from capstan.replay.runs import Energy, Run
+from capstan.replay.scenario import Scenario
+from capstan.replay.stage import Stage
+from capstan.replay.systems import Capstan
+
+BEFORE, AFTER = ("single-pool", "best-static", "fixed"), ("capstan", "oracle", "bound")
+NAMES = (*BEFORE, *registry.REGISTRY, *AFTER)
+KNOWN = (*NAMES, *registry.VARIANTS)
+ALL = tuple(name for name in NAMES if name != "fixed")
+DEFAULT = ("single-pool", "capstan")
+
+Told = Callable[[str, float], None]
+"""Told what is going on, and the share of it that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One comparison, and the faults of its honesty checks with the case (JSON) that shows them."""
+
+    comparison: Comparison
+    servers: int | None = None
+    faults: tuple[str, ...] = ()
+    case: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the system on trial kept SLO and budgets."""
+        return self.comparison.first.score.passed
+
+
+def wanted(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the systems asked for, in the order in which they are run.
+
+    Raises:
+        ValueError: There is no such system.
+    """
+    asked = DEFAULT if not names else tuple(ALL) if tuple(names) == ("all",) else tuple(names)
+    unknown = [name for name in asked if name not in KNOWN]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)} is none of {', '.join(KNOWN)}; or all")
+    return tuple(sorted(dict.fromkeys(asked), key=_rank))
+
+
+def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
+    """Play all that was asked for: one outcome per fleet size."""
+    names = wanted(loaded.options.systems)
+    return tuple(_outcome(loaded, names, servers, told) for servers in loaded.options.servers or (None,))
+
+
+def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: Told) -> Outcome:
+    options = loaded.options
+    slo_set = limits.SloSet((options.slo or limits.SloSet.SCENARIO).value)
+    rate, provisioning = _rate(loaded, servers, slo_set, told)
+    seeds: list[tuple[Column, ...]] = []
+    for seed in options.seeds:
+        scenario = loaded.scenario(seed=seed, servers=servers, rate=rate)
+        label = f"seed {seed}, " if len(options.seeds) > 1 else ""
+        columns = _columns(Stage(scenario, slo_set), names, lambda what, done, label=label: told(label + what, done))
+        seeds.append(columns)
+        if rate == 1.0 and not loaded.drawn:
+            break  # nothing is random: another seed would be the same run
+    scores = [[column.score for column in columns] for columns in seeds[1:]]
+    conditions = Conditions(
+        scenario=loaded.run.name,
+        slo=slo_set,
+        rate_multiple=rate,
+        provisioning=provisioning,
+        clock_response=str(options.clock_response or "nominal"),
+        settings=seeds[0][0].run.settings,
+    )
+    price = None if options.price is None else tariff.price(options.price)
+    carbon = None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity)
+    comparison = compare.of(_on_trial_first(seeds[0]), conditions, more_seeds=scores, price=price, carbon=carbon)
+    faults, case = _honesty(seeds, conditions)
+    return Outcome(comparison, servers, faults, case)
+
+
+def _columns(stage: Stage, names: tuple[str, ...], told: Told) -> tuple[Column, ...]:
+    """Play systems one after the other."""
+    columns: list[Column] = []
+    for name in names:
+        told(name, 0.0)
+        if name == "bound":
+            columns.append(_bound(stage, columns))
+            continue
+        run = _run(stage, name, columns, lambda done, name=name: told(name, done))
+        columns.append(Column(run, score.of(run, stage.slo_set)))
+    return tuple(columns)
+
+
+def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[float], None]) -> Run:
+    """Play one system."""
+    if name == "single-pool":
+        return stage.play_fixed(name, stage.single_pools())
+    if name == "best-static":
+        return stage.play_fixed(name, stage.best_statics())
+    if name == "fixed":
+        return stage.play(provision.at_mean_load(stage.scenario), told)
+    if name == "oracle":
+        return stage.oracle([column.run for column in before], told)
+    if name == "capstan":
+        return stage.play(Capstan.of(stage.scenario), told)
+    make = registry.REGISTRY.get(name) or registry.VARIANTS[name]
+    return stage.play(make(), told)
+
+
+def _bound(stage: Stage, columns: Sequence[Column]) -> Column:
+    """Return the column of the lower bound, shaped like any run of the same trace."""
+    like = columns[0] if columns else None
+    if like is None:
+        run = stage.play(provision.at_mean_load(stage.scenario), lambda _: None)
+        like = Column(run, score.of(run, stage.slo_set))
+    energy = {}
+    for service, truth in zip(stage.scenario.services, stage.scenario.truths, strict=True):
+        held = limits.of(stage.slo_set, service.policy.slo)
+        each = demand.Limits(held.ttft_of(service.requests.prompt_tokens), held.tpot_s, held.percentile_ratio)
+        found = bound.of(service.requests, each, truth, service.policy.bounds)
+        energy[service.policy.key] = Energy(found.work_j, found.idle_j, 0.0)
+    return compare.bound(like, energy)
+
+
+def _rate(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Told) -> tuple[float, str]:
+    """Return the rate multiple, and how the size of the fleet came about."""
+    asked = loaded.options.rate
+    if asked.replicas is None:
+        return asked.multiple, "as given"
+    told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
+    seed = loaded.options.seeds[0]
+
+    def at(multiple: float) -> Scenario:
+        return loaded.scenario(seed=seed, servers=servers, rate=multiple)
+
+    return Stage.auto_rate(at, slo_set, asked.replicas), f"auto:{asked.replicas}"
+
+
+def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Return the columns with Capstan first, where it is among them."""
+    return tuple(sorted(columns, key=lambda column: column.run.system != "capstan"))
+
+
+def _honesty(seeds: Sequence[tuple[Column, ...]], conditions: Conditions) -> tuple[tuple[str, ...], str]:
+    """Return the faults of all seeds, and the first case that has one."""
+    faults: list[str] = []
+    case = ""
+    for columns in seeds:
+        rows = {c.run.system: honesty.Row(c.score.energy_j, c.score.slo_met) for c in columns}
+        found = honesty.check(rows)
+        if found and not case:
+            case = honesty.case(rows, found, conditions.settings)
+        faults += found
+    return tuple(faults), case
+
+
+def _rank(name: str) -> int:
+    return NAMES.index(name) if name in NAMES else NAMES.index("capstan") - 1
+
+
