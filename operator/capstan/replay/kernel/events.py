@@ -69,16 +69,17 @@ def book(rep: Replica, p: Physics, bins_j: Floats, bin_s: float, t_s: float) -> 
 def _book_leap(rep: Replica, p: Physics, bins_j: Floats, bin_s: float, t_s: float) -> None:
     """Count a leap bin by bin; joules are taken from its start each time, so that no rounding gathers."""
     i = int(rep.booked_s / bin_s)
+    before_j = rep.booked_j
     while rep.booked_s < t_s:
         edge_s = t_s if i >= len(bins_j) else min((i + 1) * bin_s, t_s)
         if edge_s > rep.booked_s:
-            until_j = leap.joules_by(rep, p, edge_s) * p.tp
-            rep.serving_j += until_j - rep.booked_j
+            until_j = leap.joules_by(rep, edge_s) * p.tp
             if i < len(bins_j):
                 bins_j[i] += until_j - rep.booked_j
             rep.booked_j = until_j
             rep.booked_s = edge_s
         i += 1
+    rep.serving_j += rep.booked_j - before_j
 
 
 # --- steps begin -----------------------------------------------------------------------------------
@@ -209,6 +210,7 @@ def _begin_leap(rep: Replica, p: Physics, reqs: Requests, lost: bool) -> None:
         ready_s = reqs[rep.queue_head].last_s
         if ready_s > rep.start_s:
             leap.cut(rep, ready_s)
+    leap.price(rep, p)
 
 
 # --- steps end -------------------------------------------------------------------------------------
@@ -300,10 +302,8 @@ def catch_up(  # noqa: PLR0913 - tables, for the compiler
 # --- from outside ----------------------------------------------------------------------------------
 
 
-def route(  # noqa: PLR0913 - tables, for the compiler
-    reps: Replicas, ps: Physicses, reqs: Requests, shared: Shared, pool: int, r: int, t_s: float
-) -> bool:
-    """Give a request to the ready replica with the fewest inside (rule 7); False where none is ready."""
+def least_loaded(reps: Replicas, pool: int, t_s: float) -> int:
+    """Return the ready replica with the fewest requests inside, the first on a tie (rule 7); NOBODY where none is."""
     best = NOBODY
     least = 0
     for i in range(len(reps)):
@@ -313,15 +313,16 @@ def route(  # noqa: PLR0913 - tables, for the compiler
             if best == NOBODY or load < least:
                 best = i
                 least = load
-    if best == NOBODY:
-        return False
-    rep = reps[best]
-    p = ps[rep.profile]
+    return best
+
+
+def submit(rep: Replica, p: Physics, reqs: Requests, shared: Shared, r: int, t_s: float) -> None:
+    """Give a request to a replica; one that can never fit is refused."""
     req = reqs[r]
     if req.prompt + req.output > p.kv_tokens:
         shared.refused += 1
         shared.unfinished -= 1
-        return True
+        return
     req.last_s = t_s + p.timing.queue_host_s
     alone = rep.queue_head == NOBODY
     sequences.enqueue(rep, reqs, r)
@@ -329,7 +330,6 @@ def route(  # noqa: PLR0913 - tables, for the compiler
         rep.next_s = req.last_s
     elif rep.mode == LEAP and alone and rep.running < p.max_num_seqs and rep.batch < p.chunk_tokens:
         leap.cut(rep, req.last_s)
-    return True
 
 
 def release(  # noqa: PLR0913 - tables, for the compiler
@@ -349,7 +349,9 @@ def release(  # noqa: PLR0913 - tables, for the compiler
     r = held[pool]
     while r != NOBODY:
         following = reqs[r].next
-        route(reps, ps, reqs, shared, pool, r, max(ready_s, reqs[r].arrival_s))
+        t_s = max(ready_s, reqs[r].arrival_s)
+        rep = reps[least_loaded(reps, pool, t_s)]
+        submit(rep, ps[rep.profile], reqs, shared, r, t_s)
         r = following
     held[pool] = NOBODY
     shared.unrouted -= counts[pool]
@@ -366,6 +368,34 @@ def hold(reqs: Requests, shared: Shared, held: Ints, tails: Ints, counts: Ints, 
     tails[pool] = r
     counts[pool] += 1
     shared.unrouted += 1
+
+
+def arrive(  # noqa: PLR0913 - tables, for the compiler
+    reps: Replicas,
+    ps: Physicses,
+    reqs: Requests,
+    shared: Shared,
+    log: Ints,
+    bins_j: Floats,
+    bin_s: float,
+    pool: int,
+    t_s: float,
+) -> int:
+    """Play a pool up to an arrival and return the replica that is least loaded then, or NOBODY."""
+    best = NOBODY
+    least = 0
+    for i in range(len(reps)):
+        rep = reps[i]
+        if rep.pool != pool or rep.state == FREE or rep.state == GONE:
+            continue
+        if rep.next_s <= t_s or rep.state == STARTING:
+            catch_up(rep, ps[rep.profile], reqs, shared, log, bins_j, bin_s, t_s)
+        if rep.state == READY:
+            load = rep.running + rep.waiting
+            if best == NOBODY or load < least:
+                best = i
+                least = load
+    return best
 
 
 def advance(  # noqa: PLR0913 - tables, for the compiler
@@ -390,22 +420,28 @@ def advance(  # noqa: PLR0913 - tables, for the compiler
         pool = pools[r] if several else 0
         if counts[pool] > 0:
             release(reps, ps, reqs, shared, held, counts, pool, t_s)
-        for i in range(len(reps)):
-            rep = reps[i]
-            if rep.pool == pool and STARTING <= rep.state <= DRAINING:
-                catch_up(rep, ps[rep.profile], reqs, shared, log, bins_j, bin_s, t_s)
-        if not route(reps, ps, reqs, shared, pool, r, t_s):
+        best = arrive(reps, ps, reqs, shared, log, bins_j, bin_s, pool, t_s)
+        if best == NOBODY:
             hold(reqs, shared, held, tails, counts, pool, r)
+        else:
+            submit(reps[best], ps[reps[best].profile], reqs, shared, r, t_s)
         shared.next_arrival += 1
     for pool in range(len(held)):
         if counts[pool] > 0:
             release(reps, ps, reqs, shared, held, counts, pool, to_s)
     for i in range(len(reps)):
-        rep = reps[i]
-        if STARTING <= rep.state <= DRAINING:
-            p = ps[rep.profile]
-            catch_up(rep, p, reqs, shared, log, bins_j, bin_s, to_s)
-            if rep.state != GONE:
-                book(rep, p, bins_j, bin_s, to_s)
-                if rep.mode == LEAP:
-                    rep.kv_tokens = rep.context + rep.batch * leap.done_by(rep, to_s)
+        settle(reps[i], ps, reqs, shared, log, bins_j, bin_s, to_s)
+
+
+def settle(  # noqa: PLR0913 - tables, for the compiler
+    rep: Replica, ps: Physicses, reqs: Requests, shared: Shared, log: Ints, bins_j: Floats, bin_s: float, to_s: float
+) -> None:
+    """Play one replica up to `to_s` and count its joules and KV so far."""
+    if rep.state == FREE or rep.state == GONE:
+        return
+    p = ps[rep.profile]
+    catch_up(rep, p, reqs, shared, log, bins_j, bin_s, to_s)
+    if rep.state != GONE:
+        book(rep, p, bins_j, bin_s, to_s)
+        if rep.mode == LEAP:
+            rep.kv_tokens = rep.context + rep.batch * leap.done_by(rep, to_s)

@@ -57,17 +57,17 @@ def replica(seats: int) -> np.dtype[np.void]:
     """Return the record of a replica with room for `seats` running sequences."""
     return np.dtype(
         [
-            ("state", "i8"),
-            ("profile", "i8"),
+            ("state", "i8"),  # the first 64 bytes are what an arrival reads of every replica
             ("pool", "i8"),
-            ("serial", "i8"),
+            ("next_s", "f8"),  # when the stretch in progress ends: idle, a step, or a leap of many
             ("running", "i8"),
             ("waiting", "i8"),
-            ("kv_tokens", "i8"),
             ("ready_s", "f8"),
+            ("profile", "i8"),
             ("mode", "i8"),
-            ("start_s", "f8"),  # of the stretch in progress: idle, a step, or a leap of many
-            ("next_s", "f8"),  # when it ends
+            ("serial", "i8"),
+            ("kv_tokens", "i8"),
+            ("start_s", "f8"),
             ("step_s", "f8"),  # its first step's time
             ("growth_s", "f8"),  # by which each further step is longer
             ("count", "i8"),  # steps in it
@@ -90,6 +90,9 @@ def replica(seats: int) -> np.dtype[np.void]:
             ("pending_w", "f8", (PENDING,)),
             ("booked_s", "f8"),
             ("booked_j", "f8"),  # of the leap in progress
+            ("joules_0", "f8"),  # joules of one GPU in its step j: joules_0 + j joules_1 + j^2 joules_2
+            ("joules_1", "f8"),
+            ("joules_2", "f8"),
             ("serving_j", "f8"),
             ("idle_j", "f8"),
             ("transition_j", "f8"),

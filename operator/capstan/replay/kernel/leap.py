@@ -48,38 +48,50 @@ def cut(rep: Replica, t_s: float) -> None:
         rep.next_s = rep.start_s + span_s(rep.step_s, rep.growth_s, n)
 
 
-def step_j(rep: Replica, p: Physics, j: float) -> float:
+def price(rep: Replica, p: Physics) -> None:
+    """Work out the leap's joules: three steps' worth, and the parabola through them.
+
+    Watts are smooth in the context, which grows by a few per cent in a leap: the sum of the parabola is within 1e-7 of
+    the sum of the steps (tests/replay/test_kernel.py holds a drained run to 1e-6).
+    """
+    first_j = _step_j(rep, p, 0.0)
+    rep.joules_0 = first_j
+    rep.joules_1 = 0.0
+    rep.joules_2 = 0.0
+    last = rep.count - 1
+    if last == 0:
+        return
+    rise_j = _step_j(rep, p, last) - first_j
+    if last > 1:
+        bend_j = _step_j(rep, p, 0.5 * last) - first_j - 0.5 * rise_j
+        rep.joules_2 = -4.0 * bend_j / (1.0 * last * last)
+    rep.joules_1 = rise_j / last - rep.joules_2 * last
+
+
+def _step_j(rep: Replica, p: Physics, j: float) -> float:
     """Return joules of one GPU in step `j`, which need not be whole: the form is smooth."""
     duration_s = rep.step_s + rep.growth_s * j
     return power.step_w(p, rep.batch, rep.context + rep.batch * j, duration_s, rep.x) * duration_s
 
 
-def first_j(rep: Replica, p: Physics, n: int) -> float:
-    """Return joules of one GPU in the first `n` steps.
-
-    Three nodes that sum every polynomial up to the fifth degree exactly over 0 … n - 1 (Gauss for a sum: with mean m,
-    variance v = (n^2 - 1) / 12 and h^2 = (3 n^2 - 7) / 20, weights v / (2 h^2) at m -+ h and the rest at m).
-    """
-    if n <= 0:
-        return 0.0
-    if n == 1:
-        return step_j(rep, p, 0.0)
-    if n == 2:
-        return step_j(rep, p, 0.0) + step_j(rep, p, 1.0)
-    middle = 0.5 * (n - 1)
-    spread2 = (3.0 * n * n - 7.0) / 20.0
-    spread = math.sqrt(spread2)
-    side = (1.0 * n * n - 1.0) / (24.0 * spread2)
-    ends = step_j(rep, p, middle - spread) + step_j(rep, p, middle + spread)
-    return n * (side * ends + (1.0 - 2.0 * side) * step_j(rep, p, middle))
+def joules_of(rep: Replica, n: int) -> float:
+    """Return joules of one GPU in the first `n` steps."""
+    ones = 1.0 * n
+    pairs = 0.5 * ones * (ones - 1.0)
+    return ones * rep.joules_0 + pairs * rep.joules_1 + pairs * (2.0 * ones - 1.0) / 3.0 * rep.joules_2
 
 
-def joules_by(rep: Replica, p: Physics, t_s: float) -> float:
+def joules_by(rep: Replica, t_s: float) -> float:
     """Return joules of one GPU from the leap's start to `t_s`; watts are constant within a step."""
     n = done_by(rep, t_s)
-    whole_j = first_j(rep, p, n)
+    whole_j = joules_of(rep, n)
     if n >= rep.count:
         return whole_j
     begun_s = t_s - (rep.start_s + span_s(rep.step_s, rep.growth_s, n))
-    duration_s = rep.step_s + rep.growth_s * n
-    return whole_j + step_j(rep, p, n) * begun_s / duration_s
+    return whole_j + watts_in(rep, n) * begun_s
+
+
+def watts_in(rep: Replica, n: int) -> float:
+    """Return watts of one GPU in step `n`, or in the last one."""
+    j = 1.0 * min(n, rep.count - 1)
+    return (rep.joules_0 + j * (rep.joules_1 + j * rep.joules_2)) / (rep.step_s + rep.growth_s * j)

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         pending_w: npt.NDArray[np.float64]
         booked_s: float
         booked_j: float
+        joules_0: float
+        joules_1: float
+        joules_2: float
         serving_j: float
         idle_j: float
         transition_j: float
