@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +28,7 @@ from capstan.adapters.kube import config
 from capstan.adapters.kube.client import KubeClient
 from capstan.app import operator as process
 from capstan.app.cluster import Api, Caches
+from capstan.replay import verify
 from capstan.serving import handlers, manifest, recorder
 from capstan.serving.cycle import Cycle, Ports
 from capstan.serving.store import Bell, Kind, Store
@@ -75,7 +77,8 @@ class OwnStore(Store):
 class Live:
     """An operator in this process, and kubectl beside it."""
 
-    def __init__(self, server: rig.ApiServer, namespace: str) -> None:
+    def __init__(self, server: rig.ApiServer, namespace: str, record: Path) -> None:
+        self.record = record
         self.server, self.namespace = server, namespace
         self.writes: list[str] = []
         self.where = config.load(server.kubeconfig)
@@ -90,7 +93,9 @@ class Live:
 
     async def start(self) -> None:
         world = Api(self.client)
-        ports = Ports(self.caches, self.telemetry, world, world, FakeMeter(), recorder.Nothing(), Now())
+        ports = Ports(
+            self.caches, self.telemetry, world, world, FakeMeter(), recorder.Journal(self.record, writer="live"), Now()
+        )
         listener = handlers.Listener(self.store, lambda: process.login(self.where), lambda _: None)
         self.tasks = [asyncio.create_task(self.caches.run()), asyncio.create_task(listener.run())]
         await asyncio.wait_for(self.caches.synced(), READY_S)
@@ -151,12 +156,16 @@ class Live:
 
 @asynccontextmanager
 async def live(server: rig.ApiServer, namespace: str) -> AsyncIterator[Live]:
-    operator = Live(server, namespace)
-    await operator.start()
-    try:
-        yield operator
-    finally:
-        await operator.stop()
+    """An operator that runs and then stops; whatever it decided, decided again from its record, must be the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        operator = Live(server, namespace, Path(folder) / "decisions.jsonl")
+        await operator.start()
+        try:
+            yield operator
+        finally:
+            await operator.stop()
+        verdict = verify.of_file(operator.record)
+        assert verdict.equal == verdict.decisions > 0, verdict
 
 
 @pytest.fixture(scope="module")

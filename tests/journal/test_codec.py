@@ -125,7 +125,7 @@ def test_what_the_core_does_not_say_cannot_be_recorded(value: object) -> None:
         (plan.PolicyMemory, {"policy": 5}, r"PolicyMemory\.policy: 5 is not a str"),
         (plan.PolicyMemory, {"policy": "llm/chat", "rates": "1,2"}, r"PolicyMemory\.rates: '1,2' is not a list"),
         (plan.PolicyMemory, {"policy": "llm/chat", "lengths": [1.0]}, r"PolicyMemory\.lengths: 1 items instead of 2"),
-        (plan.PolicyMemory, {"policy": "llm/chat", "surprise": 1}, "PolicyMemory: unknown field surprise"),
+        (plan.PolicyMemory, {"policy": "llm/chat", "surprise": 1}, "PolicyMemory: unknown field 'surprise'"),
         (plan.PolicyMemory, {"policy": "llm/chat", "replicas": True}, r"PolicyMemory\.replicas: True is not a int"),
         (plan.PolicyMemory, {"policy": "x", "planned_at_s": {"$": "float", "value": "big"}}, "'big' is none of nan"),
         (plan.PolicyMemory, {}, "PolicyMemory: .*'policy'"),

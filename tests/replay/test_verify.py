@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -153,7 +154,7 @@ def assert_refused(path: Path, *names: str) -> None:
         ('{"apiVersion":"v1"}\n', ["line 1", "no record of decisions"]),
         ("[1, 2]\n", ["no record of decisions"]),
         ("\x00\x01\x02", ["no record of decisions"]),
-        ('{"record":"capstan-decisions/9","writer":"a","version":"9.1"}\n', ["line 1", "format", "capstan 9.1"]),
+        ('{"record":"capstan-decisions/9","writer":"a","version":"9.1"}\n', ["line 1", "format", "capstan '9.1'"]),
         ('{"record":"capstan-decisions/1"}\n', ["line 1", "'writer' is missing"]),
         ("[" * 100_000, ["no record of decisions"]),
     ],
@@ -206,3 +207,48 @@ def test_a_record_of_another_version_says_so_where_it_differs(file: Path) -> Non
     assert run(file).exit_code == 0, "another version that decides the same is equal"
     forge(file, 3, more_replicas)
     assert "(capstan 0.0.7; this is " in run(file).output
+
+
+def outcome(record: list[str]) -> str:
+    """Return what is said of recorded lines, whichever way it ends."""
+    try:
+        return str(verify.of_lines(record))
+    except Unreadable as refused:
+        return f"refused: {refused}"
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every leaf of a JSON value, tags of records apart."""
+    if not isinstance(value, dict | list):
+        return [path]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [found for key, item in items if key != "$" for found in leaves(item, (*path, key))]
+
+
+async def test_no_leaf_of_a_decision_or_of_its_memory_can_change_unseen(tmp_path: Path) -> None:
+    """Each leaf in turn, with a value of its own type that it does not have, in the last line."""
+    path = tmp_path / "decisions.jsonl"
+    await recorded(path, 3)
+    kept, last = lines(path)[:-1], json.loads(lines(path)[-1])
+    paths = [p for p in leaves(last) if p[0] in {"decision", "digest"}]
+    assert len(paths) > 30, "else this test shows nothing"
+    for at in paths:
+        changed = json.loads(json.dumps(last))
+        parent = changed
+        for key in at[:-1]:
+            parent = parent[key]
+        was = parent[at[-1]]
+        parent[at[-1]] = not was if isinstance(was, bool) else was + 1 if isinstance(was, int | float) else "NoData"
+        said = outcome([*kept, json.dumps(changed) + "\n"])
+        assert "first difference: line " in said or said.startswith("refused: line "), (at, said)
+
+
+async def test_whatever_bytes_are_broken_it_is_a_verdict_or_one_line_and_never_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    await recorded(path, 3)
+    whole, rng = path.read_bytes(), random.Random(7)  # noqa: S311 - which bytes to break
+    for _ in range(300):
+        broken = bytearray(whole)
+        broken[rng.randrange(len(broken))] = rng.randrange(256)
+        said = outcome(broken.decode(errors="replace").splitlines(keepends=True))
+        assert len(said.splitlines()) == 1 or not said.startswith("refused"), said

@@ -7,8 +7,12 @@ from pathlib import Path
 import click
 
 from capstan.replay import trace as traces
+from rig.crosscheck import aiconfigurator as aic
 from rig.crosscheck import dynamo as replayed
 from rig.crosscheck import load, venvs
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.group()
@@ -38,6 +42,23 @@ def dynamo(trace: Path | None, pairs: int) -> None:
             click.echo(line)
     except (venvs.NotAvailable, traces.TraceError) as problem:
         raise click.ClickException(str(problem)) from problem
+
+
+@main.command()
+@click.option("--llm", default="meta-llama/Meta-Llama-3.1-70B", show_default=True, type=click.Choice(list(aic.LLMS)))
+@click.option("--system", default=aic.SYSTEM, show_default=True, type=click.Choice(list(aic.GPU_PRODUCTS)))
+@click.option("--profiles", default=ROOT / "policies" / "profiles", type=FOLDER, help="Ours; default: the shipped.")
+def aiconfigurator(llm: str, system: str, profiles: Path) -> None:
+    """Print aiconfigurator-core's prefill and decode step by tp beside ours, as a Markdown table and in sum."""
+    try:
+        rows = aic.asked(venvs.python_of(venvs.AICONFIGURATOR), llm, system=system, shapes=aic.SHAPES)
+    except venvs.NotAvailable as problem:
+        raise click.ClickException(str(problem)) from problem
+    found = aic.beside(rows, load.profiles(profiles), aic.LLMS[llm], system)
+    for line in (*aic.table(found), "", *aic.told(found)):
+        click.echo(line)
+    fits = {row.tp: f"tp {row.tp}: {row.kv_tokens:,}" for row in rows}
+    click.echo(f"KV tokens that fit, theirs: {'; '.join(fits.values())} (0: the weights do not)")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""The load of the cross-checks: the conversation hour, or a trace of one's own, as columns."""
+"""What the cross-checks are run on: the conversation hour or a trace of one's own, as columns; profiles of a folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import yaml
 
+from capstan.api import convert
+from capstan.model.profile import Profile
 from capstan.replay import trace
 from capstan.replay.runs import Requests
 from rig.crosscheck import venvs
@@ -38,3 +41,13 @@ def of_file(path: Path) -> Requests:
     """
     rows = np.array([(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in trace.read(path)])
     return Requests(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64))
+
+
+def profiles(folder: Path) -> tuple[Profile, ...]:
+    """Return every ServingProfile of a folder of YAML streams.
+
+    Raises:
+        capstan.api.errors.Invalid: The field and the fix.
+    """
+    found = [document for path in sorted(folder.glob("*.yaml")) for document in yaml.safe_load_all(path.read_text())]
+    return tuple(convert.profile(d) for d in found if d and d.get("kind") == "ServingProfile")

@@ -130,7 +130,7 @@ def _record(record: type, args: tuple[object, ...], raw: Json, at: str) -> objec
     bound = dict(zip(parameters, args, strict=False))
     unknown = set(raw) - {*hints, TAG}
     if unknown:
-        raise Unreadable(f"{at}: unknown field {sorted(unknown)[0]}")
+        raise Unreadable(f"{at}: unknown field {sorted(unknown)[0]!r}")
     given = {n: _decoded(bound.get(hint, hint), raw[n], f"{at}.{n}") for n, hint in hints.items() if n in raw}
     return _built(record, at, **given)
 

@@ -167,13 +167,13 @@ class _Reader:
     def _start(self, line: Mapping[str, Json]) -> None:
         writer, version = str(line["writer"]), str(line["version"])
         if line["record"] != FORMAT:
-            raise Unreadable(f"format {line['record']}, this Capstan reads {FORMAT}; verify with capstan {version}")
+            raise Unreadable(f"format {line['record']!r}, this Capstan reads {FORMAT}; verify with capstan {version!r}")
         self.versions[writer] = version
 
     def _cycle(self, line: Mapping[str, Json], number: int) -> Recorded:
         writer, memory = str(line["writer"]), line["memory"]
         if writer not in self.versions:
-            raise Unreadable(f"no start line of writer {writer} before it; the file's beginning is missing")
+            raise Unreadable(f"no start line of writer {writer!r} before it; the file's beginning is missing")
         return Recorded(
             line=number,
             writer=writer,
@@ -189,13 +189,13 @@ class _Reader:
 
     def _profile(self, found: Json) -> Profile:
         if (profile := self.profiles.get(str(found))) is None:
-            raise Unreadable(f"profile {found} came in no line before it; the file's beginning is missing")
+            raise Unreadable(f"profile {found!r} came in no line before it; the file's beginning is missing")
         return profile
 
 
 def _profile(line: Mapping[str, Json]) -> Profile:
     if codec.content_hash(line["value"]) != line["profile"]:
-        raise Unreadable(f"the profile is not the one that {line['profile']} is the hash of; it was changed")
+        raise Unreadable(f"the profile is not the one that {line['profile']!r} is the hash of; it was changed")
     return codec.decode(Profile, line["value"])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from capstan.journal.codec import Json, Unreadable
 from capstan.model import plan
 
 GZIP = b"\x1f\x8b"
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,18 @@ class Verdict:
         return "\n".join(lines)
 
 
-def of_file(path: Path) -> Verdict:
-    """Decide a recorded file again, gz or not.
+def silent(_share: float) -> None:
+    """Tell nobody how far it is."""
+
+
+def of_file(path: Path, progress: Progress = silent) -> Verdict:
+    """Decide a recorded file again, gz or not; `progress` hears the share that is done, line by line.
 
     Raises:
         Unreadable: The file cannot be read, or is no record, or not a whole one; names the line.
     """
     try:
-        return of_lines(_lines(path))
+        return of_lines(_lines(path, progress))
     except OSError as problem:
         raise Unreadable(f"{problem.strerror or problem}; give a file that can be read") from problem
     except (EOFError, zlib.error) as problem:
@@ -175,10 +180,12 @@ def _short(value: Json) -> str:
     return "none" if value is None else str(value)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, progress: Progress) -> Iterator[str]:
     """Yield the lines of a file with their ends; bytes that are no text come out as a replacement, and fail later."""
+    size_bytes = max(path.stat().st_size, 1)
     with path.open("rb") as raw:
         packed = raw.read(len(GZIP)) == GZIP
         raw.seek(0)
         for line in gzip.GzipFile(fileobj=raw) if packed else raw:
             yield line.decode("utf-8", errors="replace")
+            progress(min(raw.tell() / size_bytes, 1.0))
