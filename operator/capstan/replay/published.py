@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 from capstan.replay.traces.tables import MINUTE_S, Lengths, Rates, steady
 
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)

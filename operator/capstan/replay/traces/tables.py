@@ -61,6 +61,11 @@ def steady(start_s: Floats, per_min: Floats, end_s: float) -> Rates:
     return Rates(start_s, per_min, per_min, per_min, end_s)
 
 
+def expected(rates: Rates) -> float:
+    """Return the mean number of requests."""
+    return float((rates.per_min * np.diff(rates.start_s, append=rates.end_s)).sum() / MINUTE_S)
+
+
 def read_rates(path: Path) -> Rates:
     """Read `rates.csv` of either layout.
 
@@ -106,8 +111,12 @@ def read_lengths(path: Path) -> Lengths:
 
 
 def write_rates(path: Path, rates: Rates) -> None:
-    """Write `rates.csv`: `start_s,requests_per_min`."""
-    _write(path, OURS_RATES, (rates.start_s, rates.per_min))
+    """Write `rates.csv`: `start_s,requests_per_min`; a last step of another length is closed by a row of rate 0."""
+    start_s, per_min = rates.start_s, rates.per_min
+    usual_s = float(start_s[-1] - start_s[-2]) if len(start_s) > 1 else MINUTE_S
+    if not math.isclose(rates.end_s - float(start_s[-1]), usual_s):
+        start_s, per_min = np.append(start_s, rates.end_s), np.append(per_min, 0.0)
+    _write(path, OURS_RATES, (start_s, per_min))
 
 
 def write_lengths(path: Path, lengths: Lengths) -> None:
