@@ -23,6 +23,7 @@ import numpy as np
 
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.traces.tables import MINUTE_S, Lengths, Rates
+from capstan.replay.traces.transforms import joined
 
 CHUNK_REQUESTS = 2**18
 """Drawn at a time: 6 MB of columns. Part of what a seed means: another size would be another trace."""
@@ -38,12 +39,7 @@ class _Timetable:
 
 def requests(rates: Rates, lengths: Lengths, *, seed: int, burst_cv: float = 1.0) -> Requests:
     """Return a whole trace; see `chunks`."""
-    parts = list(chunks(rates, lengths, seed=seed, burst_cv=burst_cv))
-    return Requests(
-        np.concatenate([part.arrival_s for part in parts]),
-        np.concatenate([part.prompt_tokens for part in parts]),
-        np.concatenate([part.output_tokens for part in parts]),
-    )
+    return joined(chunks(rates, lengths, seed=seed, burst_cv=burst_cv))
 
 
 def chunks(rates: Rates, lengths: Lengths, *, seed: int, burst_cv: float = 1.0) -> Iterator[Requests]:
