@@ -84,6 +84,8 @@ def read_rates(path: Path) -> Rates:
         minute, per_min, low, high = (table.column(name) for name in DIGITISED_RATES)
         start_s, last_s = minute * MINUTE_S, 0.0
         table.refuse((low > per_min) | (per_min > high), DIGITISED_RATES[1], "outside lo and hi; correct the row")
+        if len(start_s) < 2:
+            raise TraceError(path, None, "rows", "the last row closes the table; give two rows at least")
     table.refuse(np.diff(start_s, prepend=-math.inf) <= 0, table.names[0], "not after the row above; sort the rows")
     table.refuse(per_min > MAX_PER_MIN, table.names[1], f"more than {MAX_PER_MIN:g} a minute; correct the row")
     if not per_min.any():
