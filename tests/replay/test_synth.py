@@ -119,7 +119,7 @@ def test_the_digitised_week_is_drawn_as_published(shared_data: Path) -> None:
     assert tables.expected(rates) == pytest.approx(27_303_999, rel=0.001)
     day = (rates.start_s >= 86_400) & (rates.start_s < 2 * 86_400)
     monday = Rates(
-        *(column[day] for column in (rates.start_s, rates.per_min, rates.low_per_min, rates.high_per_min)), 172_800.0
+        rates.start_s[day], rates.per_min[day], rates.low_per_min[day], rates.high_per_min[day], end_s=172_800.0
     )
     requests = synth.requests(monday, lengths, seed=1)
     found = describe.describe(requests)

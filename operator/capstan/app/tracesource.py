@@ -65,7 +65,8 @@ def prometheus_history(
     if (end - start).total_seconds() < step_s:
         raise traces.TraceError(url, None, "--end", f"less than one step of {step_s} s after --start; ask for more")
     try:
-        found = adapter.read(adapter.Ask(url, start, end, step_s, selector))
+        with progress.bar("asking Prometheus") as share:
+            found = adapter.read(adapter.Ask(url, start, end, step_s, selector), share)
     except errors.AdapterError as problem:
         raise traces.TraceError(url, None, "history", str(problem)) from problem
     source = f"{url}, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {found.counted}"

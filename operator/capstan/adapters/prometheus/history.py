@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -57,8 +57,12 @@ class Series:
     output: dict[float, tuple[float, ...]]
 
 
-def read(ask: Ask) -> Series:
+def read(ask: Ask, told: Callable[[float], None] = lambda _share: None) -> Series:
     """Fetch the history; requests are counted by `vllm:request_success_total`, else by the prompts' histogram.
+
+    Args:
+        ask: What is wanted.
+        told: The share of the questions that were answered, 0 to 1.
 
     Raises:
         NotFound: The server has no such metric; says what was asked. Unavailable, Malformed, Rejected: as they say.
@@ -71,7 +75,10 @@ def read(ask: Ask) -> Series:
     if found is None:
         raise errors.NotFound(f"{ask.url} has no samples between {ask.start} and {ask.end} of: {' or '.join(queries)}")
     query, rows = found
-    return Series(query, rows[""], _histogram(client, ask, PROMPT), _histogram(client, ask, OUTPUT))
+    told(1 / 3)
+    prompt = _histogram(client, ask, PROMPT)
+    told(2 / 3)
+    return Series(query, rows[""], prompt, _histogram(client, ask, OUTPUT))
 
 
 def _histogram(
