@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
+import promql_parser
 import pytest
 
 from capstan.adapters import errors
@@ -64,6 +65,8 @@ def vllm(query: str, start_s: float, end_s: float, step_s: float) -> tuple[int, 
     at_s = moments(start_s, end_s, step_s)
     if "request_success_total" in query:
         return matrix(({}, [(t, "10") for t in at_s]))
+    if "_sum" in query:
+        return matrix(({}, [(t, "3000" if "prompt" in query else "200") for t in at_s]))
     table = {"100": "4", "1000": "10", "+Inf": "10"} if "prompt" in query else {"50": "10", "+Inf": "10"}
     return matrix(*(({"le": edge}, [(t, count) for t in at_s]) for edge, count in table.items()))
 
@@ -76,13 +79,26 @@ def test_counts_and_histograms_come_step_by_step() -> None:
     with answering(vllm) as (url, asked):
         found = history.read(ask(url, selector='{model_name="llama",}'))
     assert found.requests == (10, 10, 10)
-    assert found.prompt == {100: (4, 4, 4), 1000: (10, 10, 10), math.inf: (10, 10, 10)}
-    assert found.output == {50: (10, 10, 10), math.inf: (10, 10, 10)}
+    assert found.prompt.counts == {100: (4, 4, 4), 1000: (10, 10, 10), math.inf: (10, 10, 10)}
+    assert found.prompt.sum_tokens == (3000, 3000, 3000)
+    assert found.output.counts == {50: (10, 10, 10), math.inf: (10, 10, 10)}
     assert asked == [
         'sum(increase(vllm:request_success_total{model_name="llama"}[60s]))',
         'sum by (le) (increase(vllm:request_prompt_tokens_bucket{model_name="llama"}[60s]))',
+        'sum(increase(vllm:request_prompt_tokens_sum{model_name="llama"}[60s]))',
         'sum by (le) (increase(vllm:request_generation_tokens_bucket{model_name="llama"}[60s]))',
+        'sum(increase(vllm:request_generation_tokens_sum{model_name="llama"}[60s]))',
     ]
+    for query in asked:
+        promql_parser.parse(query)
+
+
+def test_without_a_sum_there_are_the_buckets() -> None:
+    def sumless(query: str, start_s: float, end_s: float, step_s: float) -> tuple[int, str]:
+        return matrix() if "_sum" in query else vllm(query, start_s, end_s, step_s)
+
+    with answering(sumless) as (url, _):
+        assert history.read(ask(url)).output.sum_tokens is None
 
 
 def test_a_value_at_a_steps_end_tells_of_that_step() -> None:
@@ -111,7 +127,7 @@ def test_a_long_span_is_asked_for_in_pieces() -> None:
 
     with answering(counting) as (url, _):
         found = history.read(ask(url, steps=25_000))
-    assert spans == [10_000, 10_000, 5_000] * 3
+    assert spans == [10_000, 10_000, 5_000] * 5
     assert found.requests == (10,) * 25_000
 
 

@@ -32,7 +32,7 @@ def written(folder: Path, text: str = HEADER + ROWS, name: str = "mine.csv") -> 
 
 
 def test_describe_prints_figures_and_writes_the_two_tables(tmp_path: Path) -> None:
-    """A request a second for five minutes: 60 a minute, gaps without variation, prompts 200 to 499, 201 + 2 i tokens in all."""
+    """A request a second for five minutes: 60 a minute, gaps without variation, prompts 200 to 499, all 201 + 2 i."""
     found = capstan("describe", "--trace", written(tmp_path), "--out", tmp_path / "out", "--context-tokens", 700)
     assert found.exit_code == 0, found.output
     for says in ("300", "299.0 s", "60, 60", "CV 0.00", "349", "496", "499", "beyond a context of 700 tokens: 50"):
@@ -122,7 +122,7 @@ def test_a_history_is_described_like_a_trace(monkeypatch: pytest.MonkeyPatch) ->
 
     def read(ask: history.Ask, told: object) -> history.Series:
         asked.append(ask)
-        lengths: dict[float, tuple[float, ...]] = {100.0: (5.0,) * 3, float("inf"): (5.0,) * 3}
+        lengths = history.Buckets({100.0: (5.0,) * 3, float("inf"): (5.0,) * 3}, None)
         return history.Series("sum(…)", (5.0, float("nan"), 5.0), lengths, lengths)
 
     monkeypatch.setattr(history, "read", read)

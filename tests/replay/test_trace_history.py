@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from capstan.replay import traces
+from capstan.replay.runs import Ints
 from capstan.replay.traces import history
 from capstan.replay.traces.history import Histogram, History
 
@@ -101,3 +103,46 @@ def test_cumulative_buckets_become_counts() -> None:
 def test_buckets_need_an_edge() -> None:
     with pytest.raises(traces.TraceError, match="no finite bucket"):
         history.histogram("x", {math.inf: np.array([1.0])})
+
+
+# --- where in a bucket -------------------------------------------------------------------------------
+
+VLLM_EDGES = [float(digit * 10**power) for power in range(6) for digit in (1, 2, 5)]
+"""vLLM's buckets of lengths: 1, 2, 5, 10 ... (facts: ecosystem.md)."""
+
+
+@pytest.mark.parametrize("mean", [150.0, 400.0, 700.0])
+def test_lengths_have_the_mean_that_was_summed(mean: float) -> None:
+    """A tenth up to 100 and nine tenths in (100, 1000]: means of 90 to 910 are possible."""
+    table = Histogram(EDGES, np.array([[1.0, 9.0, 0.0]]), mean)
+    found = history.requests(History("x", 60.0, np.array([50_000.0]), table, table), seed=1).requests
+    assert found.prompt_tokens.mean() == pytest.approx(mean, rel=0.02)
+    assert (found.prompt_tokens <= 100).mean() == pytest.approx(0.1, abs=0.01), "and the buckets that were counted"
+
+
+@pytest.mark.parametrize("mean", [50.0, 2000.0])
+def test_a_mean_that_no_bucket_can_have_is_not_forced(mean: float) -> None:
+    table = Histogram(EDGES, np.array([[0.0, 1.0, 0.0]]), mean)
+    found = history.requests(History("x", 60.0, np.array([20_000.0]), table, table), seed=1).requests
+    assert found.prompt_tokens.mean() == pytest.approx(550, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["conv", "code"])
+def test_a_trace_through_vllms_histograms_keeps_its_means_and_rates(name: str, shared_data: Path) -> None:
+    path = shared_data / "azure-llm-2023" / f"AzureLLMInferenceTrace_{name}.first_half.csv"
+    trace = traces.read(path).requests
+    step = (trace.arrival_s // 60).astype(int)
+    edges = [*VLLM_EDGES, math.inf]
+
+    def counted(lengths: Ints) -> Histogram:
+        cumulative = {edge: np.bincount(step, lengths <= edge).astype(float) for edge in edges}
+        return history.histogram("x", cumulative, np.bincount(step, lengths).astype(float))
+
+    counts = np.bincount(step).astype(float)
+    asked = History("x", 60.0, counts, counted(trace.prompt_tokens), counted(trace.output_tokens))
+    found = history.requests(asked, seed=1).requests
+    assert np.bincount((found.arrival_s // 60).astype(int)).tolist() == counts.tolist()
+    assert found.prompt_tokens.mean() == pytest.approx(trace.prompt_tokens.mean(), rel=0.02)
+    assert found.output_tokens.mean() == pytest.approx(trace.output_tokens.mean(), rel=0.06)
+    for edge in edges[:-1]:  # the share of every bucket comes back
+        assert (found.prompt_tokens <= edge).mean() == pytest.approx((trace.prompt_tokens <= edge).mean(), abs=0.015)

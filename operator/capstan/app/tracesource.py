@@ -71,8 +71,12 @@ def prometheus_history(
         raise traces.TraceError(url, None, "history", str(problem)) from problem
     source = f"{url}, {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, {found.counted}"
     tables = (
-        history.histogram(url, {edge: np.array(values) for edge, values in rows.items()})
-        for rows in (found.prompt, found.output)
+        history.histogram(
+            url,
+            {edge: np.array(values) for edge, values in buckets.counts.items()},
+            None if buckets.sum_tokens is None else np.array(buckets.sum_tokens),
+        )
+        for buckets in (found.prompt, found.output)
     )
     return history.requests(history.History(source, step_s, np.array(found.requests), *tables), seed=seed)
 

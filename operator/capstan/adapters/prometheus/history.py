@@ -48,13 +48,21 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Buckets:
+    """A histogram of lengths: cumulative counts by upper edge in tokens, and all tokens; one value per step."""
+
+    counts: dict[float, tuple[float, ...]]
+    sum_tokens: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
-    """What was found, one value per step, NaN for no sample; histograms cumulative, by upper edge in tokens."""
+    """What was found, one value per step, NaN for no sample; `counted` is the query that counted requests."""
 
     counted: str
     requests: tuple[float, ...]
-    prompt: dict[float, tuple[float, ...]]
-    output: dict[float, tuple[float, ...]]
+    prompt: Buckets
+    output: Buckets
 
 
 def read(ask: Ask, told: Callable[[float], None] = lambda _share: None) -> Series:
@@ -81,14 +89,13 @@ def read(ask: Ask, told: Callable[[float], None] = lambda _share: None) -> Serie
     return Series(query, rows[""], prompt, _histogram(client, ask, OUTPUT))
 
 
-def _histogram(
-    client: prometheus_api_client.PrometheusConnect, ask: Ask, metric: str
-) -> dict[float, tuple[float, ...]]:
+def _histogram(client: prometheus_api_client.PrometheusConnect, ask: Ask, metric: str) -> Buckets:
     query = f"sum by (le) (increase({metric}_bucket{_braces(ask)}[{ask.step_s}s]))"
     rows = _values(client, ask, query, "le")
     if not rows:
         raise errors.NotFound(f"{ask.url} has no samples between {ask.start} and {ask.end} of: {query}")
-    return {_number(edge): values for edge, values in rows.items()}
+    sums = _values(client, ask, f"sum(increase({metric}_sum{_braces(ask)}[{ask.step_s}s]))", "")
+    return Buckets({_number(edge): values for edge, values in rows.items()}, sums.get(""))
 
 
 def _values(
