@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from capstan.replay.runs import Floats
-from capstan.replay.traces import files
+from capstan.replay.traces import atomic, files
 from capstan.replay.traces.cells import MAX_TOKENS
 from capstan.replay.traces.errors import TraceError
 
@@ -179,4 +179,5 @@ def _table(path: Path, layouts: Sequence[tuple[str, ...]]) -> _Table:
 def _write(path: Path, names: tuple[str, ...], columns: tuple[Floats, ...]) -> None:
     rows = zip(*(column.tolist() for column in columns), strict=True)
     lines = [",".join(names), *(",".join(f"{cell:.12g}" for cell in row) for row in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic.replaced(path) as stream:
+        stream.write("\n".join([*lines, ""]).encode())

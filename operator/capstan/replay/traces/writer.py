@@ -5,19 +5,15 @@ Who calls it: `capstan trace synth`. Must not know: where the requests come from
 
 from __future__ import annotations
 
-import gzip
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from capstan.replay.runs import Ints, Requests
+from capstan.replay.traces import atomic
 from capstan.replay.traces.columns import ZERO, Bytes
 from capstan.replay.traces.layouts import AZURE
 
@@ -30,7 +26,6 @@ CLOCK = ((11, 36_000), (12, 3_600), (14, 600), (15, 60), (17, 10), (18, 1))
 """Where a digit of the time of day stands in `2024-01-01 00:00:00.0000000`, and the seconds that one of it is."""
 
 TOKEN_DIGITS = 10  # those of 2**31 - 1
-GZIP_LEVEL = 4  # half the time of the default level for 4 % more bytes, on traces like these
 BLOCK_ROWS = 2**18
 
 
@@ -46,7 +41,7 @@ def write(path: Path, parts: Iterable[Requests], progress: Callable[[int], None]
         OSError: The file or its folder cannot be written.
     """
     rows = 0
-    with _replaced(path) as stream:
+    with atomic.replaced(path) as stream:
         stream.write(",".join(AZURE.names).encode() + b"\n")
         for part in parts:
             stream.write(lines(part))
@@ -92,28 +87,3 @@ def _numbers(values: Ints) -> Bytes:
         shown = (rest > 0) | (digit > 0) | (i == 0)
         text[:, digits - 1 - i] = np.where(shown, digit + ZERO, 0)
     return text
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """Open a file beside `path` that takes its name at the end, or vanishes."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as raw:
-            if path.suffix == ".gz":  # neither a name nor a time in the header: the same requests, the same bytes
-                with gzip.GzipFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed:
-                    yield packed
-            else:
-                yield raw
-        beside.chmod(0o666 & ~_umask())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """Return the process's umask, by the only way there is."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
