@@ -21,6 +21,7 @@ COMMANDS = {
     "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
     "setter": ("capstan.app.agent", "setter_command", "Write a node's GPU clocks and limits (root)."),
+    "trace": ("capstan.app.trace", "command", "Describe a trace of requests, or draw one like it."),
 }
 
 
@@ -56,7 +57,7 @@ class Lazy(click.Group):
 
 
 def _extra(command: str) -> str:
-    return {"agent": "agent", "setter": "agent", "replay": "replay"}.get(command, "dev")
+    return {"agent": "agent", "setter": "agent", "replay": "replay", "trace": "replay"}.get(command, "dev")
 
 
 @click.group(cls=Lazy, context_settings={"auto_envvar_prefix": "CAPSTAN", "help_option_names": ["-h", "--help"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -98,3 +99,26 @@ def test_order_is_kept_across_blocks() -> None:
     reader.parsed(Block(2, b"5,1,1\n6,1,1\n"))
     with pytest.raises(TraceError, match=r"row 4, Timestamp: 5\.5 is before the row above"):
         reader.parsed(Block(4, b"5.5,1,1\n"))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10**12 - 1), *(st.integers(1, 10**9 - 1) for _ in range(2)), st.lists(st.integers(0, 99))
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([", ", ","]),
+)
+def test_mooncake_lines_are_taken_whole_or_one_by_one_to_the_same_values(
+    lines: list[tuple[int, int, int, list[int]]], separator: str
+) -> None:
+    keys = ("timestamp", "input_length", "output_length", "hash_ids")
+    texts = [json.dumps(dict(zip(keys, line, strict=True)), separators=(separator, ": ")) for line in lines]
+    fast = rows._published("".join(f"{text}\n" for text in texts).encode())
+    assert (fast is not None) == (separator == ", ")
+    if fast is not None:
+        assert fast.time_ns.tolist() == [line[0] * 1_000_000 for line in lines]
+        assert fast.prompt_tokens.tolist() == [line[1] for line in lines]
+        assert fast.output_tokens.tolist() == [line[2] for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +158,16 @@ def test_a_join_between_plays_is_a_gap_like_any_other() -> None:
     assert twice.arrival_s.tolist() == [0, 10, 20, 30, 40, 50]
     assert twice.prompt_tokens.tolist() == [1, 2, 3, 1, 2, 3]
     assert traces.repeat(requests, 2, period_s=100).arrival_s.tolist() == [0, 10, 20, 100, 110, 120]
+
+
+def test_the_conversation_hour_is_the_shared_half_played_twice(shared_data: Path) -> None:
+    """Its README: the half spans 1,751 s and the whole trace 3,502 s; the join is a gap like any other."""
+    half = traces.read(shared_data / "azure-llm-2023" / "AzureLLMInferenceTrace_conv.first_half.csv").requests
+    hour = traces.repeat(half, 2)
+    assert len(hour) == 2 * 9739
+    assert hour.arrival_s[9739] == pytest.approx(1751, abs=0.5)
+    assert hour.arrival_s[9739] - hour.arrival_s[9738] == pytest.approx(np.diff(half.arrival_s).mean())
+    assert hour.arrival_s[-1] == pytest.approx(3502, abs=1)
 
 
 @pytest.mark.parametrize(("times", "period_s"), [(0, None), (2, 19.9)])

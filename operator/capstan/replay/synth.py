@@ -23,9 +23,10 @@ import numpy as np
 
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.traces.tables import MINUTE_S, Lengths, Rates
+from capstan.replay.traces.transforms import joined
 
 CHUNK_REQUESTS = 2**18
-"""Drawn at a time: 6 MB of columns. Part of what a seed means: another size would be another trace."""
+"""Drawn at a time, at most: 6 MB of columns. Another size would move arrivals by a rounding, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,7 @@ class _Timetable:
 
 def requests(rates: Rates, lengths: Lengths, *, seed: int, burst_cv: float = 1.0) -> Requests:
     """Return a whole trace; see `chunks`."""
-    parts = list(chunks(rates, lengths, seed=seed, burst_cv=burst_cv))
-    return Requests(
-        np.concatenate([part.arrival_s for part in parts]),
-        np.concatenate([part.prompt_tokens for part in parts]),
-        np.concatenate([part.output_tokens for part in parts]),
-    )
+    return joined(chunks(rates, lengths, seed=seed, burst_cv=burst_cv))
 
 
 def chunks(rates: Rates, lengths: Lengths, *, seed: int, burst_cv: float = 1.0) -> Iterator[Requests]:
@@ -105,7 +101,8 @@ def _arrivals(chance: np.random.Generator, burst_cv: float, total: float) -> Ite
     shape = 1 / burst_cv**2
     now = float(chance.random() * chance.gamma(shape + 1) / shape)
     while now < total:
-        gaps = chance.gamma(shape, size=CHUNK_REQUESTS) / shape
+        count = min(CHUNK_REQUESTS, int(1.1 * (total - now)) + 64)  # a tenth more than is due, mostly one draw
+        gaps = chance.gamma(shape, size=count) / shape
         due = now + np.concatenate([[0.0], np.cumsum(gaps)])
         now = float(due[-1])
         due = due[:-1]

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from capstan.replay.runs import Requests
 from capstan.replay.traces import files, layouts
 from capstan.replay.traces.cells import NS
@@ -20,6 +18,7 @@ from capstan.replay.traces.columns import Parsed
 from capstan.replay.traces.errors import TraceError
 from capstan.replay.traces.layouts import MOONCAKE, Layout
 from capstan.replay.traces.rows import Csv, Json, Rows
+from capstan.replay.traces.transforms import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +50,7 @@ def read(path: Path, *, told: Layout | None = None, progress: files.Progress = f
         TraceError: At the first row that cannot be used, or when there is none.
     """
     stream = Stream(path, told=told)
-    parts = list(stream.parts(progress))
-    requests = Requests(
-        np.concatenate([part.arrival_s for part in parts]),
-        np.concatenate([part.prompt_tokens for part in parts]),
-        np.concatenate([part.output_tokens for part in parts]),
-    )
+    requests = joined(stream.parts(progress))
     return Trace(requests, f"{path.name} ({stream.layout_name})", stream.dropped)
 
 

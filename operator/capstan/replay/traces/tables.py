@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from capstan.replay.runs import Floats
-from capstan.replay.traces import files
+from capstan.replay.traces import atomic, files
 from capstan.replay.traces.cells import MAX_TOKENS
 from capstan.replay.traces.errors import TraceError
 
@@ -61,6 +61,11 @@ def steady(start_s: Floats, per_min: Floats, end_s: float) -> Rates:
     return Rates(start_s, per_min, per_min, per_min, end_s)
 
 
+def expected(rates: Rates) -> float:
+    """Return the mean number of requests."""
+    return float((rates.per_min * np.diff(rates.start_s, append=rates.end_s)).sum() / MINUTE_S)
+
+
 def read_rates(path: Path) -> Rates:
     """Read `rates.csv` of either layout.
 
@@ -79,6 +84,8 @@ def read_rates(path: Path) -> Rates:
         minute, per_min, low, high = (table.column(name) for name in DIGITISED_RATES)
         start_s, last_s = minute * MINUTE_S, 0.0
         table.refuse((low > per_min) | (per_min > high), DIGITISED_RATES[1], "outside lo and hi; correct the row")
+        if len(start_s) < 2:
+            raise TraceError(path, None, "rows", "the last row closes the table; give two rows at least")
     table.refuse(np.diff(start_s, prepend=-math.inf) <= 0, table.names[0], "not after the row above; sort the rows")
     table.refuse(per_min > MAX_PER_MIN, table.names[1], f"more than {MAX_PER_MIN:g} a minute; correct the row")
     if not per_min.any():
@@ -106,8 +113,12 @@ def read_lengths(path: Path) -> Lengths:
 
 
 def write_rates(path: Path, rates: Rates) -> None:
-    """Write `rates.csv`: `start_s,requests_per_min`."""
-    _write(path, OURS_RATES, (rates.start_s, rates.per_min))
+    """Write `rates.csv`: `start_s,requests_per_min`; a last step of another length is closed by a row of rate 0."""
+    start_s, per_min = rates.start_s, rates.per_min
+    usual_s = float(start_s[-1] - start_s[-2]) if len(start_s) > 1 else MINUTE_S
+    if not math.isclose(rates.end_s - float(start_s[-1]), usual_s):
+        start_s, per_min = np.append(start_s, rates.end_s), np.append(per_min, 0.0)
+    _write(path, OURS_RATES, (start_s, per_min))
 
 
 def write_lengths(path: Path, lengths: Lengths) -> None:
@@ -168,4 +179,5 @@ def _table(path: Path, layouts: Sequence[tuple[str, ...]]) -> _Table:
 def _write(path: Path, names: tuple[str, ...], columns: tuple[Floats, ...]) -> None:
     rows = zip(*(column.tolist() for column in columns), strict=True)
     lines = [",".join(names), *(",".join(f"{cell:.12g}" for cell in row) for row in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic.replaced(path) as stream:
+        stream.write("\n".join([*lines, ""]).encode())
