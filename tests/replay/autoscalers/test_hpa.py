@@ -100,14 +100,16 @@ def test_a_stage_never_leaves_its_bounds_nor_moves_against_its_advice(steps: lis
         current = settled
 
 
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=8), st.integers(0, 4), st.floats(1, 50))
-def test_more_load_never_asks_for_less(values: list[float], missing: int, target: float) -> None:
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=8), st.floats(1, 50))
+def test_more_load_never_asks_for_less_when_all_pods_report(values: list[float], target: float) -> None:
+    """With missing pods the controller itself breaks this at a ratio of exactly 1, where it fills them with 0."""
+
     def of(scale: float) -> int:
         got = hpa.pods_metric(
             [v * scale for v in values],
-            missing=missing,
+            missing=0,
             pending=0,
-            current=len(values) + missing,
+            current=len(values),
             target=target,
             tolerance_ratio=0.1,
         )

@@ -133,6 +133,61 @@ class Kubeai:
     lower_verdicts: int = _from("[C] scaleDownDelay / interval, section 1.6", 3)
 
 
+@dataclass(frozen=True, slots=True)
+class DynamoSla:
+    """NVIDIA Dynamo's older SLA planner (correction factors). It knew only separate prefill and decode engines."""
+
+    period_s: float = _from("[C] throughput_adjustment_interval_seconds, ai-dynamo 1.4.2; section 1.4", 180.0)
+    least_replicas: int = _from("[C] min_endpoint", 1)
+    mean_quantile_ratio: float = _from("[I] it reads mean latencies; the telemetry here has quantiles", 0.5)
+    # forecast of the next interval: its `constant` predictor (the last one); `arima` needs a package of its own [I]
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoLoad:
+    """The planner of ai-dynamo 1.4.2, aggregated engines: load loop with the throughput loop as its floor."""
+
+    period_s: float = _from("[C] load_adjustment_interval_seconds, section 1.4", 5.0)
+    throughput_period_s: float = _from("[C] throughput_adjustment_interval_seconds, section 1.4", 180.0)
+    sla: bool = _from("[I] SLA mode, so that it knows the limits as the others do; shipped: throughput mode", True)
+    down_ratio: float = _from("[C] load_scaling_down_sensitivity 80, section 1.4", 0.8)
+    up_usage: float = _from("[C] throughput mode, KV usage with what is queued; latency mode 0.4", 1.0)
+    down_usage: float = _from("[C] throughput mode; latency mode 0.1", 0.6)
+    least_replicas: int = _from("[C] min_endpoint", 1)
+    lengths_window_s: float = _from("[I] mean lengths over the throughput interval", 180.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticClock:
+    """One clock for good, under `hpa-queue`: the lowest that keeps the SLO at that HPA's target load."""
+
+    period_s: float = _from("[I] how often it looks whether enough has been seen to choose", 60.0)
+    least_span_s: float = _from("[I] two start-ups and more of traffic before a choice that is never revised", 600.0)
+    margin_ratio: float = _from("[I] that of the target's load test (optimize.sizing)", 0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttllem:
+    """throttLL'eM (arXiv 2408.05235): the lowest clock at which the projected batch keeps the SLO, under an HPA."""
+
+    period_s: float = _from("[I] the telemetry's period; the paper's runs beside the engine, per iteration", 5.0)
+    margin_ratio: float = _from("[I] as optimize.sizing; the paper's error is below one iteration/s", 0.9)
+    rate_window_s: float = _from("[I] arrivals and lengths over this long", 60.0)
+    horizon_s: float = _from("[I] telemetry delay and one period: what arrives before the next choice bites", 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Voltana:
+    """VoltanaLLM (arXiv 2509.04827 and its SGLang code): two clocks, and guards that go to the higher one."""
+
+    period_s: float = _from("[I] the telemetry's period; the code's loop runs beside the engine", 5.0)
+    low_ratio: float = _from(
+        "[P] 1005 of 1410 MHz on A100, facts/dynamollm.md section 5; as a share elsewhere", 1005 / 1410
+    )
+    load_ratio: float = _from("[I] its rate threshold is the user's; here a share of the rate at the low clock", 0.8)
+    rate_window_s: float = _from("[I] arrivals and lengths over this long", 60.0)
+
+
 def source_of(owner: type, name: str) -> str:
     """Return where a default comes from.
 

@@ -87,7 +87,7 @@ class Autoscaler:
         scaler: Makes the scaler of a service; called once per service.
         period_s: How often the scaler is asked.
         rule: Makes the clock rule of a service; None: full clock, always.
-        clock_period_s: How often the rule is asked; it divides `period_s`.
+        clock_period_s: How often the rule is asked; it divides `period_s`, or is a multiple of it.
     """
 
     caps_power = False
@@ -101,7 +101,7 @@ class Autoscaler:
         clock_period_s: float = 5.0,
     ) -> None:
         self.name = name
-        self.period_s = period_s if rule is None else clock_period_s
+        self.period_s = period_s if rule is None else min(period_s, clock_period_s)
         self._scaler, self._scaler_period_s = scaler, period_s
         self._rule, self._clock_period_s = rule, clock_period_s
         self._charges: dict[str, _Charge] = {}
