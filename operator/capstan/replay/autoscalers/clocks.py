@@ -108,9 +108,9 @@ def _mix(seen: ServiceSeen, span_s: float, pods: Sequence[ReplicaSeen]) -> Workl
     """Return rate per ready pod and mean lengths, None where they are not known."""
     window = seen.window(span_s)
     prompt, output = window.prompt_tokens_mean, window.output_tokens_mean
-    if not pods or prompt is None or output is None or window.span_s <= 0:
+    if not pods or prompt is None or output is None:
         return None
-    return Workload(window.arrivals / window.span_s / len(pods), max(prompt, 1.0), max(output, 1.0))
+    return Workload(frame.rate_rps(window) / len(pods), max(prompt, 1.0), max(output, 1.0))
 
 
 class Throttllem:

@@ -18,7 +18,7 @@ from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.replay.autoscalers import defaults, frame
 from capstan.replay.autoscalers.hpa import ceil
-from capstan.replay.seen import Service, ServiceSeen
+from capstan.replay.seen import ReplicaSeen, Service, ServiceSeen, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +131,13 @@ class Planner:
 
     def replicas(self, now_s: float, seen: ServiceSeen) -> int | None:
         """Return the new count; None while a change is in flight or nothing is known."""
-        window = seen.window(self._d.lengths_window_s)
-        prompt, output = window.prompt_tokens_mean, window.output_tokens_mean
-        if prompt is None or output is None:
+        pods, window = frame.ready(seen), seen.window(self._d.lengths_window_s)
+        mix = _mix(pods, window, sla=self._d.sla)
+        if mix is None:
             return None
-        mix = Mix(max(prompt, 1.0), max(output, 1.0))
         if self._d.sla and self._throughput.due(now_s):
             one_rps = engine_rps(self._profile, mix, self._slo)
-            rate_rps = window.arrivals / window.span_s if window.span_s > 0 else 0.0
-            self._floor = max(ceil(rate_rps / one_rps), self._d.least_replicas)
-        pods = frame.ready(seen)
+            self._floor = max(ceil(frame.rate_rps(window) / one_rps), self._d.least_replicas)
         if not pods or len(pods) != seen.desired or frame.starting(seen):
             return None
         engines = [Engine(pod.running, pod.kv_tokens, pod.waiting * mix.prompt_tokens) for pod in pods]
@@ -149,6 +146,21 @@ class Planner:
         else:
             change = easy(engines, self._profile.kv_tokens, self._d)
         return self._limits.clip(max(seen.desired + change, self._floor))
+
+
+def _mix(pods: Sequence[ReplicaSeen], window: Window, *, sla: bool) -> Mix | None:
+    """Return mean lengths of what has finished.
+
+    Its engines report queued prompt tokens themselves, so before anything has finished the threshold modes, which need
+    no output length, take what a running sequence holds for a prompt.
+    """
+    prompt, output = window.prompt_tokens_mean, window.output_tokens_mean
+    if prompt is not None and output is not None:
+        return Mix(max(prompt, 1.0), max(output, 1.0))
+    running = sum(pod.running for pod in pods)
+    if sla or running == 0:
+        return None
+    return Mix(max(sum(pod.kv_tokens for pod in pods) / running, 1.0), 1.0)
 
 
 def system() -> frame.Autoscaler:

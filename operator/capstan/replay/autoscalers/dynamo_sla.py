@@ -79,9 +79,9 @@ class Planner:
         prompt, output = window.prompt_tokens_mean, window.output_tokens_mean
         ttft_s, tpot_s = window.ttft_s(d.mean_quantile_ratio), window.tpot_s(d.mean_quantile_ratio)
         engines = len(frame.ready(seen))
-        if prompt is None or output is None or ttft_s is None or window.span_s <= 0 or engines == 0:
+        if prompt is None or output is None or ttft_s is None or engines == 0:
             return None
-        load = Workload(window.arrivals / window.span_s, max(prompt, 1.0), max(output, 1.0))
+        load = Workload(frame.rate_rps(window), max(prompt, 1.0), max(output, 1.0))
         decode = 1.0 if tpot_s is None else self._decode_correction(load, engines, ttft_s, tpot_s)
         wanted = replicas(self._profile, load, self._slo, Corrections(ttft_s / prompt_s(self._profile, prompt), decode))
         return self._limits.clip(max(wanted, d.least_replicas))

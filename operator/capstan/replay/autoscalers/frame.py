@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from capstan.replay.seen import ReplicaSeen, Seen, Service, ServiceSeen, Want
+from capstan.replay.seen import ReplicaSeen, Seen, Service, ServiceSeen, Want, Window
 
+LEAST_SPAN_S = 1.0  # a count over less is no rate
 EARLY_S = 1e-6  # a tick this much early is on time: periods are added up in binary fractions
 
 
@@ -148,3 +149,8 @@ def starting(seen: ServiceSeen) -> int:
 def in_flight(seen: ServiceSeen) -> int:
     """Return the requests that a proxy before the pool has sent or holds; draining replicas finish theirs."""
     return seen.waiting_unrouted + sum(replica.running + replica.waiting for replica in seen.replicas)
+
+
+def rate_rps(window: Window) -> float:
+    """Return arrivals per second; of a window that has hardly begun, less than it may become."""
+    return window.arrivals / max(window.span_s, LEAST_SPAN_S)

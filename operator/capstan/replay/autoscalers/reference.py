@@ -55,13 +55,10 @@ def page() -> str:
 def _section(module: ModuleType, owners: tuple[type, ...]) -> str:
     paragraphs = (module.__doc__ or "").strip().split("\n\n")
     title, _, what = paragraphs[0].partition(": ")
-    told = [
-        what if what.startswith("llm-d") else what[:1].upper() + what[1:],
-        *(p for p in paragraphs[1:] if not p.startswith("Who calls it")),
-    ]
-    return "\n".join(
-        ("", f"## {title}", "", "\n\n".join(told), *(row for owner in owners for row in _table(owner)), "")
-    )
+    first = what if what.startswith("llm-d") else what[:1].upper() + what[1:]
+    rest = [paragraph for paragraph in paragraphs[1:] if not paragraph.startswith("Who calls it")]
+    rows = [row for owner in owners for row in _table(owner)]
+    return "\n".join(("", f"## {title}", "", "\n\n".join((first, *rest)), *rows, ""))
 
 
 def _table(owner: type) -> Iterator[str]:
