@@ -39,7 +39,9 @@ def command(context: click.Context, root: Path) -> None:
 def pages(capstan: click.Context) -> Iterator[tuple[str, str]]:
     """Yield (file name, text) of every generated page."""
     from capstan.adapters import metrics  # the catalogue pulls in prometheus_client; only this page needs it
+    from capstan.replay.autoscalers import reference as autoscalers  # numpy behind it; likewise
 
+    yield "autoscalers.md", autoscalers.page()
     yield "crds.md", crds.reference()
     yield "metrics.md", metrics.reference()
     yield "reasons.md", _reasons()

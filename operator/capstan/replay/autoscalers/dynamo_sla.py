@@ -1,0 +1,100 @@
+"""`dynamo-sla`: the older formula of NVIDIA's SLA planner, still the one widely described.
+
+Who calls it: `registry`. Must not know: queues.
+
+Source: `_compute_replica_requirements` of components/planner/.../planner_core.py, retold. It scaled prefill and decode
+engines apart and said that aggregated mode is not supported. Here one engine does both, so its shares of time add up:
+replicas = ceil(prefill engines + decode engines), rounded once, which is in its favour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from capstan.model import latency
+from capstan.model.profile import Profile
+from capstan.model.slo import Slo
+from capstan.model.workload import Workload
+from capstan.replay.autoscalers import defaults, frame
+from capstan.replay.autoscalers.hpa import ceil
+from capstan.replay.seen import Service, ServiceSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """Measured over expected: of TTFT (queueing makes it large) and of the time per output token."""
+
+    prefill: float = 1.0
+    decode: float = 1.0
+
+
+def prefill_engines(load: Workload, tokens_per_s: float, correction: float) -> float:
+    """Return engines for the prompts. Example: 10 rps x 1000 tokens x min(1, 0.5) over 10,000 tokens/s: 0.5."""
+    return load.arrival_rps * load.prompt_tokens * min(1.0, correction) / tokens_per_s
+
+
+def decode_engines(load: Workload, tokens_per_s: float) -> float:
+    """Return engines for the outputs. Example: 10 rps x 200 tokens over 4,000 tokens/s: 0.5."""
+    return load.arrival_rps * load.output_tokens / tokens_per_s
+
+
+def prompt_s(profile: Profile, prompt_tokens: float) -> float:
+    """Return what the planner's sweep would have measured as TTFT of one prompt on an idle engine."""
+    return profile.timing.queue_host_s + latency.prefill_step_s(profile, prompt_tokens, 1.0)
+
+
+def decode_tokens_per_s(profile: Profile, context_tokens: float, tpot_s: float) -> float:
+    """Return the best decode throughput of one engine within `tpot_s`; that of a batch of 1 where none is within it."""
+    most = max(min(profile.max_num_seqs, int(profile.kv_tokens / context_tokens)), 1)
+    low, high = 1, most
+    while low < high:  # a step only lengthens with the batch, and batch / step rises
+        middle = (low + high + 1) // 2
+        if latency.decode_step_s(profile, middle, middle * context_tokens, 1.0) <= tpot_s:
+            low = middle
+        else:
+            high = middle - 1
+    return low / latency.decode_step_s(profile, low, low * context_tokens, 1.0)
+
+
+def replicas(profile: Profile, load: Workload, slo: Slo, c: Corrections) -> int:
+    """Return the replicas for a load, before bounds."""
+    context = load.prompt_tokens + load.output_tokens / 2
+    prefill_tokens_per_s = load.prompt_tokens / latency.prefill_step_s(profile, load.prompt_tokens, 1.0)
+    limit_s = slo.tpot_s / c.decode if c.decode > 0 else slo.tpot_s
+    decode_rate = decode_tokens_per_s(profile, context, limit_s)
+    return ceil(prefill_engines(load, prefill_tokens_per_s, c.prefill) + decode_engines(load, decode_rate))
+
+
+class Planner:
+    """One service: every 180 s, from what the last 180 s brought."""
+
+    def __init__(self, service: Service, d: defaults.DynamoSla) -> None:
+        self._limits, self._d = frame.Limits.of(service), d
+        self._profile, self._slo = service.profile(service.start.tp), service.policy.slo
+
+    def replicas(self, now_s: float, seen: ServiceSeen) -> int | None:
+        """Return the new count; None where nothing was served (the planner skips an interval without traffic)."""
+        del now_s
+        window, d = seen.window(self._d.period_s), self._d
+        prompt, output = window.prompt_tokens_mean, window.output_tokens_mean
+        ttft_s, tpot_s = window.ttft_s(d.mean_quantile_ratio), window.tpot_s(d.mean_quantile_ratio)
+        engines = len(frame.ready(seen))
+        if prompt is None or output is None or ttft_s is None or engines == 0:
+            return None
+        load = Workload(frame.rate_rps(window), max(prompt, 1.0), max(output, 1.0))
+        decode = 1.0 if tpot_s is None else self._decode_correction(load, engines, ttft_s, tpot_s)
+        wanted = replicas(self._profile, load, self._slo, Corrections(ttft_s / prompt_s(self._profile, prompt), decode))
+        return self._limits.clip(max(wanted, d.least_replicas))
+
+    def _decode_correction(self, load: Workload, engines: int, ttft_s: float, tpot_s: float) -> float:
+        """Return measured over expected TPOT; concurrency is arrivals per engine x a request's duration."""
+        duration_s = ttft_s + load.output_tokens * tpot_s
+        batch = max(load.arrival_rps / engines * duration_s, 1.0)
+        context = load.prompt_tokens + load.output_tokens / 2
+        return tpot_s / latency.decode_step_s(self._profile, batch, batch * context, 1.0)
+
+
+def system() -> frame.Autoscaler:
+    """Return `dynamo-sla`."""
+    d = defaults.DynamoSla()
+    return frame.Autoscaler("dynamo-sla", lambda service: Planner(service, d), d.period_s)
