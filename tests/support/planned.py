@@ -16,7 +16,7 @@ from capstan.model.profile import Profile
 from capstan.model.workload import Request
 from capstan.replay.demand import Limits
 from capstan.replay.plans import Plan
-from capstan.replay.runs import Requests
+from capstan.replay.runs import Floats, Requests
 from capstan.replay.trial import Trial
 from capstan.replay.world import Engine
 
@@ -54,6 +54,7 @@ class PlannedWorld:
         self.seats, self.gone_j = [], 0.0
         first, finish = np.full(len(self.requests), math.inf), np.full(len(self.requests), math.inf)
         tick_s, now_s, at, held = min(plan.clock_s, plan.slot_s), 0.0, 0, []
+        booked: list[float] = []
         while at < len(self.requests) or held or any(not seat.engine.idle for seat in self.seats):
             self._apply(plan, now_s)
             end_s = now_s + tick_s
@@ -66,8 +67,8 @@ class PlannedWorld:
             held = self._route(held, now_s) if held else held
             self._advance(end_s, first, finish)
             now_s = end_s
-        energy_j = self.gone_j + sum(seat.engine.energy_j for seat in self.seats)
-        return self._score(first, finish, energy_j)
+            booked.append(self.gone_j + sum(seat.engine.energy_j for seat in self.seats))
+        return self._score(first, finish, np.diff([0.0, *booked]))
 
     def _route(self, held: list[int], now_s: float) -> list[int]:
         ready = [seat.engine for seat in self.seats if not seat.draining]
@@ -105,7 +106,7 @@ class PlannedWorld:
                 if e.finished:
                     finish[e.request_id] = e.t_s
 
-    def _score(self, first: np.ndarray, finish: np.ndarray, energy_j: float) -> Trial:  # type: ignore[type-arg]
+    def _score(self, first: np.ndarray, finish: np.ndarray, tick_j: Floats) -> Trial:  # type: ignore[type-arg]
         pace_s = (finish - first) / np.maximum(self.requests.output_tokens - 1, 1)
         good = (first - self.requests.arrival_s <= self.limits.ttft_s) & (pace_s <= self.limits.tpot_s)
         window = (self.requests.arrival_s / WINDOW_S).astype(int)
@@ -113,7 +114,7 @@ class PlannedWorld:
         full = count >= MIN_WINDOW
         passed = kept[full] / count[full] >= self.limits.percentile_ratio
         met = good.mean() >= self.limits.percentile_ratio and (not full.any() or passed.mean() >= WINDOWS_RATIO)
-        return Trial(bool(met), energy_j, float(good.mean()), good)
+        return Trial(bool(met), float(tick_j.sum()), float(good.mean()), good, tick_j)
 
 
 def with_tp(profile: Profile, tp: int) -> Profile:

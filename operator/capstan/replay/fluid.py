@@ -27,8 +27,6 @@ PACE_S = 0.03
 """Seconds per token that spread a request's decode work: about a step of the shipped 70B profiles at mid load."""
 
 LOAD_DIGITS = 1.02  # loads are rounded up to powers of 2 %, so that a week of stretches asks for few steady states
-SIZES = 6  # fleets per tp and stretch beyond the smallest that has a steady state, growing by at least one replica
-GROWTH_RATIO = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +109,13 @@ class Model:
         gpus = min(self.most_gpus, self.bounds.max_gpus if self.bounds.max_gpus is not None else self.most_gpus)
         return min(gpus // tp, self.bounds.max_replicas)
 
+    def resized(self, fleet: Fleet, more: int) -> Fleet:
+        """Return a fleet with some replicas more or less, as far as the bounds go; an empty one stays empty."""
+        if not fleet.replicas:
+            return fleet
+        least = max(self.bounds.min_replicas, 1)
+        return Fleet(fleet.tp, min(max(fleet.replicas + more, least), max(self.most(fleet.tp), least)))
+
     def clocks_mhz(self, tp: int) -> tuple[float, ...]:
         """Return the clocks that are looked at, highest first (the planner's own grid)."""
         return clock.grid_mhz(self.profile(tp), min_clock_mhz=self.bounds.min_clock_mhz)
@@ -139,41 +144,23 @@ class Model:
             return profile.draw.limit_w, math.inf
         return point.gpu_w, max(point.ttft_s / self.slo.ttft_s, point.tpot_s / self.slo.tpot_s)
 
-    def sizes(self, tp: int, load: Workload | None) -> tuple[int, ...]:
-        """Return replica counts worth looking at: from the smallest that has a steady state, a few steps up."""
-        least, most = max(self.bounds.min_replicas, 0 if load is None else 1), self.most(tp)
-        if load is None or least >= most:
-            return (min(least, most),)
+    def smallest(self, tp: int, load: Workload | None, stress_ratio: float) -> Fleet:
+        """Return the fewest replicas that keep a load within a stress at full clock; the most there may be if none do.
+
+        A stretch without load keeps what the bounds keep. More replicas never raise the stress: each has less to do.
+        """
+        most, floor = self.most(tp), self.bounds.min_replicas
+        if load is None:
+            return Fleet(tp, min(floor, most))
         full_mhz = self.profile(tp).clocks.max_mhz
-        low, high = least, most
+        low, high = min(max(floor, 1), most), most
         while low < high:
             middle = (low + high) // 2
-            if math.isfinite(self.option(Fleet(tp, middle), load, full_mhz).stress_ratio):
+            if self.option(Fleet(tp, middle), load, full_mhz).stress_ratio <= stress_ratio:
                 high = middle
             else:
                 low = middle + 1
-        found = [low]
-        while len(found) <= SIZES and found[-1] < most:
-            found.append(min(max(found[-1] + 1, math.floor(found[-1] * GROWTH_RATIO)), most))
-        return tuple(found)
-
-    def options(self, load: Workload | None, degrees: tuple[int, ...]) -> tuple[Option, ...]:
-        """Return every (fleet, clock) worth looking at for a load, cheapest first."""
-        found = [
-            self.option(Fleet(tp, size), load, mhz)
-            for tp in degrees
-            for size in self.sizes(tp, load)
-            for mhz in (self.clocks_mhz(tp) if load is not None else self.clocks_mhz(tp)[:1])
-        ]
-        return tuple(sorted(found, key=lambda o: (o.watts, o.stress_ratio, o.fleet.gpus, -o.clock_mhz)))
-
-
-def cheapest(options: tuple[Option, ...], stress_ratio: float) -> Option:
-    """Return the first option (they come cheapest first) within a stress; the least stressed where none is."""
-    for option in options:
-        if option.stress_ratio <= stress_ratio:
-            return option
-    return min(options, key=lambda o: (o.stress_ratio, -o.fleet.gpus, -o.clock_mhz))
+        return Fleet(tp, low)
 
 
 def _rounded(value: float) -> float:

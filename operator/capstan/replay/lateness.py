@@ -20,25 +20,25 @@ class Allowance:
     """
 
     def __init__(self, requests: Requests, percentile_ratio: float) -> None:
-        self.window = (requests.arrival_s / score.WINDOW_S).astype(np.int64)
-        self.windows = int(self.window[-1]) + 1 if len(requests) else 1
+        self._arrival_s = requests.arrival_s
+        window = (requests.arrival_s / score.WINDOW_S).astype(np.int64)
+        self.windows = int(window[-1]) + 1
         self._late_ratio = 1 - percentile_ratio
-        self._counts = np.bincount(self.window, minlength=self.windows)
+        self.allowed = np.floor(self._late_ratio * np.bincount(window, minlength=self.windows) + 1e-9)
         prompt = np.searchsorted(score.PROMPT_EDGES, requests.prompt_tokens, side="right")
         output = np.searchsorted(score.OUTPUT_EDGES, requests.output_tokens, side="right")
         self._class: Ints = prompt * (len(score.OUTPUT_EDGES) + 1) + output
         self._class_counts = np.bincount(self._class)
         self._dearness = np.ones(len(self._class_counts))
 
+    def late(self, good: Bools, period_s: float, count: int) -> Floats:
+        """Return the late requests per stretch of `period_s`, each as dear as its class, shape `[count]`."""
+        at = np.minimum((self._arrival_s / period_s).astype(np.int64), count - 1)
+        return np.bincount(at, weights=self._dearness[self._class] * ~good, minlength=count)
+
     def kept(self, good: Bools) -> Bools:
         """Return which windows are within their allowance, shape `[window]`."""
-        late = np.bincount(self.window, weights=self._dearness[self._class] * ~good, minlength=self.windows)
-        return late <= np.floor(self._late_ratio * self._counts + 1e-9) + 1e-9
-
-    def spare_ratio(self, good: Bools) -> Floats:
-        """Return the share of each window's allowance that is unused; below zero where it is overdrawn."""
-        late = np.bincount(self.window, weights=self._dearness[self._class] * ~good, minlength=self.windows)
-        return 1 - late / np.maximum(self._late_ratio * self._counts, 1.0)
+        return self.late(good, score.WINDOW_S, self.windows) <= self.allowed + 1e-9
 
     def learn(self, good: Bools) -> bool:
         """Count classes that broke the SLO dearer from now on; return whether there was any."""

@@ -4,41 +4,48 @@ Who calls it: `app.replay`. Must not know: the engine (it asks `Evaluate`), file
 
 Same world, same actions: (tp, replicas) every 60 s, the clock every 5 s, transitions free and at once. It is a search,
 so what it finds is an upper bound of the true optimum; `replay.bound` is below it, and the gap between is printed.
-Its order: plans that others found (so that no system which meets the SLO beats it by having been luckier), one stress
-for the whole trace per choice of tp, then a stress per 5-minute window (all windows bisected at once, as requests
-stay seconds and windows minutes, so that they hardly touch each other), then single replicas taken out of single
-slots. Every plan is judged by the world; the fluid model only orders what to try.
+1. Plans that others found are run first, so that no system which meets the SLO beats it by having been luckier.
+2. The fluid model draws plans at several stresses, tps and clocks; the world says what each cost and delayed where.
+3. The best of all of them is put together slot by slot (`mixture`) and run; windows with too many late requests are
+   mixed again with less allowed, those with room with more. What was run joins the table.
+4. The best plan is changed a little in every window at once (`mutant`); windows that gained keep the change.
+Every plan is judged by the world; models only say what to try.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.replay import score
+from capstan.replay import mixture, score
 from capstan.replay.lateness import Allowance
-from capstan.replay.plans import Plan
+from capstan.replay.mutant import Mutant
+from capstan.replay.plans import SLOT_S, Fleet, Plan
 from capstan.replay.runs import Floats, Requests
-from capstan.replay.schedule import Planner, Stresses
-from capstan.replay.trial import Bools, Budget, Evaluate, Spent, Tried
+from capstan.replay.schedule import Planner
+from capstan.replay.trial import Budget, Evaluate, Spent, Tried
 
 HOUR_RUNS = 60
 HOUR_REQUESTS = 50_000
 LEAST_RUNS = 12
 """World runs of a search: 60 up to an hour of 50,000 requests (0.1 s each), fewer for longer traces, never under 12:
-one for each tp's first guess, five to bisect, three per window stage."""
+half of them for the table, the rest for mixing and polishing."""
 
-STRESS_RANGE = (0.1, 10.0)
-"""Stresses between a tenth of a limit and ten times it: the steady state's quantiles are of random arrivals, the
-trace's arrivals are known, so that plans beyond 1 can hold."""
+TABLE_SHARE = 0.2  # of the runs: plans at set stresses, before any mixing
+AROUND_SHARE = 0.2  # of the runs: the best of those, with other sizes and clocks
+MIX_SHARE = 0.2  # of the runs: mixtures, half by window, half by slot; the rest mutates
 
-GLOBAL_ROUNDS = 5  # a factor 100 to 1.15 after five halvings of its logarithm
-WINDOW_ROUNDS = 4
-RESERVED_RUNS = 2 * WINDOW_ROUNDS + 2  # kept for the last round of clocks
-WINDOW_SPAN = 3.0  # a window's stress is looked for up to three times the trace's
+STRESSES = (0.5, 1.0, 0.25, 2.0, 4.0)
+"""Shares of the limits that fleets are planned to at full clock, most useful first. The steady state's quantiles are
+those of random arrivals; the trace's are known, so that stresses beyond 1 can hold, and bursts ask for less than 1."""
+
+CLOCKS = (0.75, 1.0, 0.6, 0.88, 0.5)
+"""Clock caps of the table over the maximum: voltage stops falling at the knee (0.75 in the shipped profiles)."""
+
+MORE_RATIO, LESS_RATIO = 1.25, 0.7  # what a window's allowance is multiplied by when it had room, when it was missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,141 +87,120 @@ def search(
 
     Args:
         evaluate: Plays a plan with instant transitions and scores it.
-        planner: Makes plans from stresses, on the true physics and the true trace.
+        planner: Draws plans, on the true physics and the true trace.
         requests: The trace, as `evaluate` plays it.
         candidates: Plans of others: `best-static`, the realised plans of systems. They are all run, whatever `runs`
             says; a search must not lose to one that it was shown.
         runs: World runs beside the candidates; default by the trace's size.
     """
     given = tuple(dict.fromkeys(candidates))
-    budget = Budget(evaluate, len(given) + (runs_for(len(requests)) if runs is None else runs))
-    hunt = _Hunt(budget, planner, requests)
-    try:
+    most = runs_for(len(requests)) if runs is None else runs
+    budget = Budget(evaluate, len(given) + most)
+    hunt = _Hunt(budget, planner, requests, most)
+    with contextlib.suppress(Spent):
         hunt.play(given)
-    except Spent:
-        hunt.note("out of runs")
+    hunt.note("end")
     return Found(budget.best, budget.used, tuple(hunt.steps))
 
 
 class _Hunt:
-    """One search in progress: the stresses that stand, and what was learned of late requests."""
+    """One search in progress."""
 
-    def __init__(self, budget: Budget, planner: Planner, requests: Requests) -> None:
+    def __init__(self, budget: Budget, planner: Planner, requests: Requests, most: int) -> None:
         self.budget = budget
         self.planner = planner
         self.allowance = Allowance(requests, planner.model.slo.percentile_ratio)
         self.steps: list[Step] = []
-        at = (np.arange(len(planner)) * planner.slot_s / score.WINDOW_S).astype(np.int64)
-        self.window_of_slot = np.minimum(at, self.allowance.windows - 1)
-        self.shifts: dict[int, int] = {}
-        self.tried: set[int] = set()
+        self.mutant = Mutant(planner)
+        self._most = most
+        at = (np.arange(len(planner)) * SLOT_S / score.WINDOW_S).astype(np.int64)
+        self._window_of_slot = np.minimum(at, self.allowance.windows - 1)
 
     def note(self, stage: str) -> None:
+        """Write down where the search stands."""
         best = self.budget.best
         self.steps.append(Step(stage, self.budget.used, None if best is None else best.trial.energy_j))
 
     def play(self, given: tuple[Plan, ...]) -> None:
+        """Run the stages one after the other until the runs are spent."""
         for plan in given:
             self.budget.run(plan)
         self.note("plans of others")
-        start = self._whole_trace()
-        if start is None:
+        self._table(self._drawn(), TABLE_SHARE)
+        self.note("plans at set stresses")
+        self._table(self._around(), AROUND_SHARE)
+        self.note("plans around the best")
+        rounds = max(round(self._most * MIX_SHARE / 2), 1)
+        self._mixtures(rounds, by_window=True)
+        self.note("mixtures by window")
+        self._mixtures(rounds, by_window=False)
+        self.note("mixtures by slot")
+        self._mutations()
+
+    # --- a table of plans --------------------------------------------------------------------------------
+
+    def _table(self, plans: Iterator[Plan], share: float) -> None:
+        """Run plans, most useful first, with a share of all runs."""
+        most = self.budget.used + max(round(self._most * share), 2)
+        for plan in plans:
+            if self.budget.used >= most:
+                return
+            self.budget.run(plan)
+
+    def _drawn(self) -> Iterator[Plan]:
+        degrees = self.planner.model.degrees()
+        order = sorted(
+            (i + j, i, j, tp) for i in range(len(STRESSES)) for j in range(len(CLOCKS)) for tp in degrees
+        )
+        for _, i, j, tp in order:
+            yield self.planner.at(STRESSES[i], (tp,), CLOCKS[j])
+
+    def _around(self) -> Iterator[Plan]:
+        """Yield the best plan with a replica more or less everywhere, at each clock of the table."""
+        best = self.budget.best
+        if best is None:
             return
-        degrees, level = start
-        stresses = Stresses.level(len(self.planner), level, level)
-        for stage in ("fleets by window", "clocks by window"):
-            stresses = self._by_window(stresses, degrees, clocks=stage.startswith("clocks"))
-            self.note(stage)
-        while self._fewer(stresses, degrees):
-            self.note("single replicas")
-        self._by_window(stresses, degrees, clocks=True)
-        self.note("clocks again")
+        fleets = self._fleets(best.plan)
+        order = sorted((abs(more) + j, more, j) for more in (0, -1, 1) for j in range(len(CLOCKS)))
+        for _, more, j in order:
+            changed = tuple(self.planner.model.resized(fleet, more) for fleet in fleets)
+            clocks = tuple(self.planner.clock_mhz(fleet.tp, CLOCKS[j]) for fleet in changed)
+            yield Plan(changed, clocks, SLOT_S, SLOT_S)
 
-    # --- one stress for the whole trace --------------------------------------------------------------
+    # --- mixtures ----------------------------------------------------------------------------------------
 
-    def _whole_trace(self) -> tuple[tuple[int, ...], float] | None:
-        """Return the tps and the stress of the cheapest plan that meets the SLO; None where none does."""
-        every = self.planner.model.degrees()
-        choices = [(tp,) for tp in every] + ([every] if len(every) > 1 else [])
-        found: list[tuple[float, tuple[int, ...], float]] = []
-        for degrees in choices:
-            found += self._one_stress(degrees)
-            self.note("one stress, tp " + "/".join(map(str, degrees)))
-        if not found:
-            return None
-        _, degrees, level = min(found)
-        return degrees, level
+    def _mixtures(self, rounds: int, *, by_window: bool) -> None:
+        """Mix, run, and correct what each window is allowed by what it had."""
+        share = np.ones(self.allowance.windows)
+        for _ in range(rounds):
+            table = mixture.rows(self.budget.tried, self.allowance, len(self.planner))
+            trial = self.budget.run(mixture.mix(table, self.allowance.allowed * share, by_window=by_window))
+            if not trial.slo_met:
+                self.allowance.learn(trial.good)
+            kept = self.allowance.kept(trial.good)
+            share = np.where(kept, np.minimum(share * MORE_RATIO, 1.0), share * LESS_RATIO)
 
-    def _one_stress(self, degrees: tuple[int, ...]) -> list[tuple[float, tuple[int, ...], float]]:
-        """Bisect one stress for the trace and return (joules, degrees, stress) of every plan that met the SLO."""
-        low, high = STRESS_RANGE
-        found = []
-        for _ in range(GLOBAL_ROUNDS):
-            middle = math.sqrt(low * high)
-            plan = self.planner.plan(Stresses.level(len(self.planner), middle, middle), degrees)
-            trial = self.budget.run(plan)
-            if trial.slo_met:
-                low = middle
-                found.append((trial.energy_j, degrees, middle))
-            else:
-                high = middle
-        return found
+    # --- mutations ---------------------------------------------------------------------------------------
 
-    # --- a stress per window ---------------------------------------------------------------------------
+    def _mutations(self) -> None:
+        """Change the best plan a little in every window at once, keep the windows that gained; until runs are spent.
 
-    def _by_window(self, stresses: Stresses, degrees: tuple[int, ...], *, clocks: bool) -> Stresses:
-        """Return stresses whose windows are each as near to their allowance as bisection finds, all at once."""
-        base = stresses.clock if clocks else stresses.fleet
-        low = np.ones(self.allowance.windows)
-        high = np.full(self.allowance.windows, WINDOW_SPAN)
-        for _ in range(WINDOW_ROUNDS):
-            middle = np.sqrt(low * high)
-            kept = self._kept(self._with(stresses, base * middle[self.window_of_slot], clocks=clocks), degrees)
-            low, high = np.where(kept, middle, low), np.where(kept, high, middle)
-        for _ in range(WINDOW_ROUNDS):
-            chosen = self._with(stresses, base * low[self.window_of_slot], clocks=clocks)
-            trial = self.budget.run(self._plan(chosen, degrees))
-            if trial.slo_met:
-                return chosen
-            self.allowance.learn(trial.good)
-            low = np.where(self.allowance.kept(trial.good), low, np.maximum(low / WINDOW_SPAN**0.25, 1.0))
-        return stresses
+        A window gained when its joules fell and its late requests stayed within its allowance.
+        """
+        kinds = 0
+        while self.budget.best is not None:
+            best = self.budget.best
+            changed = self.mutant.changed(best.plan, kinds)
+            kinds += 1
+            trial = self.budget.run(changed)
+            gained = self.allowance.kept(trial.good) & (self._window_j(Tried(changed, trial)) < self._window_j(best))
+            if gained.any() and self.budget.best is best:
+                by_slot = [changed if gained[window] else best.plan for window in self._window_of_slot]
+                self.budget.run(mixture.joined(by_slot))
 
-    def _kept(self, stresses: Stresses, degrees: tuple[int, ...]) -> Bools:
-        return self.allowance.kept(self.budget.run(self._plan(stresses, degrees)).good)
+    def _window_j(self, tried: Tried) -> Floats:
+        by_slot = mixture.slot_j(tried, len(self.planner))
+        return np.bincount(self._window_of_slot, weights=by_slot, minlength=self.allowance.windows)
 
-    def _plan(self, stresses: Stresses, degrees: tuple[int, ...]) -> Plan:
-        return self.planner.plan(stresses, degrees, self.shifts)
-
-    @staticmethod
-    def _with(stresses: Stresses, values: Floats, *, clocks: bool) -> Stresses:
-        return Stresses(stresses.fleet, values) if clocks else Stresses(values, stresses.clock)
-
-    # --- single replicas -------------------------------------------------------------------------------
-
-    def _fewer(self, stresses: Stresses, degrees: tuple[int, ...]) -> bool:
-        """Take one replica out of one slot per window and keep what holds; False when there is nothing left to try."""
-        plan, before = self._plan(stresses, degrees), dict(self.shifts)
-        picks = self._picks(plan)
-        if not picks or self.budget.left < RESERVED_RUNS:
-            return False
-        standing_j = self.budget.run(plan).energy_j
-        self.shifts = before | {slot: before.get(slot, 0) - 1 for slot in picks}
-        kept = self.allowance.kept(self.budget.run(self._plan(stresses, degrees)).good)
-        holding = [slot for slot in picks if kept[self.window_of_slot[slot]]]
-        self.shifts = before | {slot: before.get(slot, 0) - 1 for slot in holding}
-        trial = self.budget.run(self._plan(stresses, degrees))
-        if not (trial.slo_met and trial.energy_j < standing_j):
-            self.shifts, holding = before, []
-        self.tried |= set(picks) - set(holding)
-        return True
-
-    def _picks(self, plan: Plan) -> list[int]:
-        """Return one slot per window, of those not tried: where a replica has the least to do."""
-        best: dict[int, tuple[float, int]] = {}
-        for slot, fleet in enumerate(plan.fleets):
-            if slot not in self.tried and fleet.replicas > max(self.planner.model.bounds.min_replicas, 1):
-                share = self.planner.arrivals(slot) / fleet.gpus
-                window = int(self.window_of_slot[slot])
-                best[window] = min(best.get(window, (math.inf, slot)), (share, slot))
-        return [slot for _, slot in best.values()]
+    def _fleets(self, plan: Plan) -> tuple[Fleet, ...]:
+        return tuple(plan.fleet(slot * SLOT_S) for slot in range(len(self.planner)))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capstan.replay.plans import Plan
+from capstan.replay.runs import Floats
 
 Bools = npt.NDArray[np.bool_]
 
@@ -21,13 +22,15 @@ Bools = npt.NDArray[np.bool_]
 class Trial:
     """One run of one service. Joules are those of its assigned GPUs (DESIGN 7.1's released boundary).
 
-    `good` says which requests kept their limits, shape `[request]` in order of arrival.
+    `good` says which requests kept their limits, shape `[request]` in order of arrival; `tick_j` are the joules of
+    each `plans.CLOCK_S` from 0 on, shape `[tick]` (their sum is `energy_j`).
     """
 
     slo_met: bool
     energy_j: float
     attainment_ratio: float
     good: Bools
+    tick_j: Floats
 
 
 Evaluate = Callable[[Plan], Trial]
@@ -55,6 +58,11 @@ class Budget:
         self.left = runs
         self.used = 0
         self.best: Tried | None = None
+
+    @property
+    def tried(self) -> tuple[Tried, ...]:
+        """Return every plan that was run."""
+        return tuple(Tried(plan, trial) for plan, trial in self._known.items())
 
     def run(self, plan: Plan) -> Trial:
         """Return a plan's trial; one that was run before costs nothing.
