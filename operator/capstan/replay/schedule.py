@@ -1,0 +1,45 @@
+"""From a stress to a plan: for each slot the smallest fleet that the fluid model keeps within it, at a given clock.
+
+Who calls it: `replay.oracle`. Must not know: the world.
+"""
+
+from __future__ import annotations
+
+from capstan.replay import fluid
+from capstan.replay.plans import SLOT_S, Fleet, Plan
+from capstan.replay.runs import Requests
+
+
+class Planner:
+    """Draws plans for one service's trace. Slots go on until the last token at the fluid model's pace."""
+
+    def __init__(self, model: fluid.Model, requests: Requests) -> None:
+        self.model = model
+        self._slots = fluid.loads(requests, SLOT_S)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def arrivals(self, slot: int) -> float:
+        """Return the requests that arrive in a slot."""
+        return float(self._slots.arrivals[slot])
+
+    def at(self, stress_ratio: float, degrees: tuple[int, ...], clock_ratio: float) -> Plan:
+        """Return the plan of the smallest fleets within a stress at full clock, run at a share of that clock.
+
+        The stress sets the size and not the clock, so that clocks can be compared at equal sizes.
+        """
+        fleets = tuple(self._fleet(slot, stress_ratio, degrees) for slot in range(len(self)))
+        clocks = {tp: self.clock_mhz(tp, clock_ratio) for tp in degrees}
+        return Plan(fleets, tuple(clocks[fleet.tp] for fleet in fleets), SLOT_S, SLOT_S)
+
+    def _fleet(self, slot: int, stress_ratio: float, degrees: tuple[int, ...]) -> Fleet:
+        load = self._slots.workload(slot)
+        sized = (self.model.smallest(tp, load, stress_ratio) for tp in degrees)
+        return min(sized, key=lambda fleet: (fleet.gpus, fleet.tp))
+
+    def clock_mhz(self, tp: int, ratio: float) -> float | None:
+        """Return a share of the maximum clock as a cap on the grid; None for all of it."""
+        clocks = self.model.profile(tp).clocks
+        floor_mhz = self.model.bounds.min_clock_mhz or clocks.min_mhz
+        return None if ratio >= 1 else clocks.snapped_mhz(max(ratio * clocks.max_mhz, floor_mhz))

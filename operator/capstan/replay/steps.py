@@ -1,0 +1,175 @@
+"""Every step that an engine can make, as (tokens made, joules, seconds): where a bound gets its prices from.
+
+Who calls it: `replay.bound`. Must not know: traces, SLOs, prices.
+
+A *composition* is (profile, clock, decoding sequences, new prompt tokens, contexts). A *box* is a range of sequences
+and of prompt tokens; the joules of its cheapest corner bound all of it, because (held by tests/replay/test_bound.py)
+- a step's time and joules rise with its sequences, its prompt tokens and its contexts;
+- at fixed sequences and prompt tokens they are concave in the contexts (the time is affine in them, and the power's
+  form is a geometric mean of affine terms), so that the two ends of a range of contexts are its cheapest places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from capstan.model import latency, power
+from capstan.model.profile import Profile
+from capstan.replay.runs import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Contexts that a trace can bring: of one decoding sequence, and before a prompt chunk."""
+
+    least_context: int
+    most_context: int
+    most_prior: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Ranges of compositions, shapes `[box]`; ends included. `setting` indexes the (profile, clock ratio) pairs."""
+
+    setting: Ints
+    least_batch: Ints
+    most_batch: Ints
+    least_chunk: Ints
+    most_chunk: Ints
+
+    def __len__(self) -> int:
+        return len(self.setting)
+
+    def where(self, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Boxes:
+        """Return some of them."""
+        return Boxes(*(column[kept] for column in _sides(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What compositions make and cost, shapes `[composition]`; `box` says whose corner a composition is."""
+
+    box: Ints
+    batch: Floats
+    chunk: Floats
+    context_tokens: Floats
+    pair_tokens2: Floats
+    energy_j: Floats
+    duration_s: Floats
+    gpus: Floats
+
+    def where(self, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | Ints) -> Costs:
+        """Return some of them."""
+        return Costs(self.box[kept], *(column[kept] for column in _amounts(self)))
+
+
+def joined(parts: tuple[Costs, ...]) -> Costs:
+    """Return several tables as one; `box` then means nothing."""
+    columns = zip(*((c.box, *_amounts(c)) for c in parts), strict=True)
+    return Costs(*(np.concatenate(column) for column in columns))
+
+
+def _amounts(costs: Costs) -> tuple[Floats, ...]:
+    return (
+        costs.batch,
+        costs.chunk,
+        costs.context_tokens,
+        costs.pair_tokens2,
+        costs.energy_j,
+        costs.duration_s,
+        costs.gpus,
+    )
+
+
+Setting = tuple[Profile, float]  # physics and clock ratio
+
+
+def settings(profiles: tuple[Profile, ...]) -> tuple[Setting, ...]:
+    """Return every (profile, clock ratio) that a cap, or a board under its limit, can bring about."""
+    return tuple((profile, x) for profile in profiles for x in _ratios(profile))
+
+
+def _ratios(profile: Profile) -> Iterator[float]:
+    clocks = profile.clocks
+    steps = int((clocks.max_mhz - clocks.min_mhz) / clocks.step_mhz + 1e-9)
+    yield from ((clocks.min_mhz + i * clocks.step_mhz) / clocks.max_mhz for i in range(steps + 1))
+    if clocks.min_mhz + steps * clocks.step_mhz < clocks.max_mhz:
+        yield 1.0
+
+
+def cost(profile: Profile, batch: int, chunk: int, contexts: tuple[float, float], x: float) -> tuple[float, float]:
+    """Return (joules of all GPUs, seconds) of one step; `contexts`: of the batch, and before each new prompt token.
+
+    The chunks' contexts in KV are at least their mean, which is what is read here: the favourable direction.
+    """
+    context_tokens, prior_tokens = contexts
+    duration_s = latency.mixed_step_s(profile, batch, context_tokens, chunk, prior_tokens, x)
+    drawn_w = power.step_w(profile, batch + chunk, context_tokens + prior_tokens, duration_s, x)
+    return profile.tp * drawn_w * duration_s, duration_s
+
+
+def whole(pairs: tuple[Setting, ...]) -> Boxes:
+    """Return boxes that together hold every step: decodes alone, prompts alone, and both (token budget apart)."""
+    rows = []
+    for i, (profile, _) in enumerate(pairs):
+        seats = min(profile.max_num_seqs, profile.chunk_tokens)
+        rows.append((i, 1, seats, 0, 0))
+        rows.append((i, 0, 0, 1, profile.chunk_tokens))
+        rows.append((i, 1, seats, 1, profile.chunk_tokens))
+    return Boxes(*np.array(rows, dtype=np.int64).T)
+
+
+def split(boxes: Boxes) -> Boxes:
+    """Return the halves of boxes that are more than a point, each along its relatively longer side."""
+    batch_ratio = boxes.most_batch / np.maximum(boxes.least_batch, 1)
+    chunk_ratio = boxes.most_chunk / np.maximum(boxes.least_chunk, 1)
+    more = (boxes.most_batch > boxes.least_batch) | (boxes.most_chunk > boxes.least_chunk)
+    wide, by_batch = boxes.where(more), (batch_ratio >= chunk_ratio)[more]
+    low_b, high_b, low_c, high_c = wide.least_batch, wide.most_batch, wide.least_chunk, wide.most_chunk
+    middle_b = np.where(by_batch, _middle(low_b, high_b), high_b)
+    middle_c = np.where(by_batch, high_c, _middle(low_c, high_c))
+    lower = Boxes(wide.setting, low_b, middle_b, low_c, middle_c)
+    upper = Boxes(
+        wide.setting,
+        np.where(by_batch, middle_b + 1, low_b),
+        high_b,
+        np.where(by_batch, low_c, middle_c + 1),
+        high_c,
+    )
+    pairs = zip(_sides(lower), _sides(upper), strict=True)
+    return Boxes(*(np.concatenate(pair) for pair in pairs))
+
+
+def _sides(boxes: Boxes) -> tuple[Ints, ...]:
+    return (boxes.setting, boxes.least_batch, boxes.most_batch, boxes.least_chunk, boxes.most_chunk)
+
+
+def _middle(low: Ints, high: Ints) -> Ints:
+    """Return the geometric middle: relative widths are what makes a box's corner a poor bound."""
+    return np.clip(np.floor(np.sqrt(np.maximum(low, 1) * high)).astype(np.int64), low, np.maximum(high - 1, low))
+
+
+def fitting(boxes: Boxes, pairs: tuple[Setting, ...]) -> Boxes:
+    """Return boxes without those whose least corner is beyond the token budget of a step."""
+    budget = np.array([profile.chunk_tokens for profile, _ in pairs], dtype=np.int64)
+    return boxes.where(boxes.least_batch + boxes.least_chunk <= budget[boxes.setting])
+
+
+def corners(boxes: Boxes, pairs: tuple[Setting, ...], reach: Reach) -> Costs:
+    """Return the least corner of each box at both ends of its contexts: up to four compositions a box."""
+    rows: list[tuple[float, ...]] = []
+    for i in range(len(boxes)):
+        profile, x = pairs[boxes.setting[i]]
+        low, high, chunk = int(boxes.least_batch[i]), int(boxes.most_batch[i]), int(boxes.least_chunk[i])
+        most = min(high * reach.most_context, profile.kv_tokens)
+        ends = (float(low * reach.least_context), float(most)) if low else (0.0,)
+        priors = (0.0, float(reach.most_prior)) if chunk and reach.most_prior else (0.0,)
+        for context in ends:
+            for prior in priors:
+                energy_j, duration_s = cost(profile, low, chunk, (context, prior), x)
+                rows.append((i, low, chunk, context, chunk * prior, energy_j, duration_s, profile.tp))
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 8).T
+    return Costs(columns[0].astype(np.int64), *columns[1:])
