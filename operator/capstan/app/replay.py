@@ -11,7 +11,7 @@ from rich.console import Console
 
 from capstan.api import errors
 from capstan.replay import engine, load, provision, report, score, summary
-from capstan.replay.record import Run
+from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.systems import Capstan
 from capstan.replay.trace import TraceError

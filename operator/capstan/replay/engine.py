@@ -18,10 +18,11 @@ from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.model.workload import Request
 from capstan.powercap import domains, safety, step
-from capstan.replay import telemetry
+from capstan.replay import runs, telemetry
 from capstan.replay.plant import Plant
 from capstan.replay.pool import Pool, Seats
-from capstan.replay.record import DomainTick, Mark, Outcome, PolicyTick, Run, ServiceRun, Tick
+from capstan.replay.record import DomainTick, Outcome, PolicyTick, Run, ServiceRun, Tick, from_record
+from capstan.replay.runs import Mark
 from capstan.replay.scenario import Scenario, Service
 from capstan.replay.systems import System
 
@@ -74,9 +75,9 @@ class Guarded:
     draws_w: list[float] = dataclasses.field(default_factory=list)
 
 
-def run(scenario: Scenario, system: System) -> Run:
+def run(scenario: Scenario, system: System) -> runs.Run:
     """Run `system` through `scenario` and return what it left behind."""
-    return _Replay(scenario, system).run()
+    return from_record(_Replay(scenario, system).run(), [service.profile for service in scenario.services])
 
 
 class _Replay:

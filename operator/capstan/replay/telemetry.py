@@ -13,7 +13,7 @@ from capstan.model.policy import Policy
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
 from capstan.model.workload import Request
-from capstan.replay import score
+from capstan.replay import record
 from capstan.replay.record import Outcome
 
 
@@ -79,8 +79,8 @@ def observed(
         output_tokens=_mean([outcome.output_tokens for outcome in done], delay_s),
         running=_of(None if gauges is None else float(gauges.running), delay_s),
         waiting=_of(None if gauges is None else float(gauges.waiting), delay_s),
-        ttft_s=_of(score.quantile_of(map(score.ttft_s, done), percentile), delay_s),
-        tpot_s=_of(score.quantile_of(map(score.tpot_s, done), percentile), delay_s),
+        ttft_s=_of(record.quantile_of(map(record.ttft_s, done), percentile), delay_s),
+        tpot_s=_of(record.quantile_of(map(record.tpot_s, done), percentile), delay_s),
         sample_requests=Fresh(float(len(done)), delay_s),
         power_w=_of(None if gauges is None else gauges.power_w, delay_s),
         output_tokens_per_s=Fresh(sum(o.output_tokens for o in done) / min(window_s, at_s), delay_s),
