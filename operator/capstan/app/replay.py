@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from capstan.api import errors
-from capstan.replay import engine, load, provision, report, score, summary
+from capstan.replay import compare, engine, load, provision, report, summary
 from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.systems import Capstan
@@ -47,13 +47,12 @@ def command(*, scenario: Path, trace: Path | None, systems: str, out: Path, stri
     except OSError as problem:
         _refuse(f"--out {out}: {problem.strerror}; give a folder that can be written")
     runs = tuple(SYSTEMS[name](loaded) for name in wanted)
-    scores = tuple(score.of(run) for run in runs)
-    page = report.write(runs, scores, out)
-    columns = summary.columns(runs, scores)
-    summary.print_table(columns, Console())
-    click.echo(summary.verdict(columns[0]))
+    compared = compare.of(compare.scored(runs), compare.Conditions(scenario=loaded.name))
+    page = report.write(compared, out)
+    summary.print_table(compared, Console())
+    click.echo(summary.verdict(compared.first))
     click.echo(f"report: {page}")
-    if strict and not scores[0].passed:
+    if strict and not compared.first.score.passed:
         sys.exit(MISSED)
 
 

@@ -12,7 +12,7 @@ is NaN or infinite, or with times that run backwards, did not complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -103,6 +103,18 @@ class _Block:
         gaps = np.where(self.output_tokens > 1, self.output_tokens - 1.0, np.nan)
         return (self.finish_s - self.first_s) / gaps
 
+    def of(self, which: Latency) -> Floats:
+        """One latency of each request; it means something only where the request `has` it."""
+        if which is Latency.TTFT:
+            return self.ttft_s
+        return self.tpot_s if which is Latency.TPOT else self.max_tbt_s
+
+    def has(self, which: Latency) -> Bools:
+        """Whether a request completed and has this latency: TPOT needs two tokens, the gap somebody who measured."""
+        if which is Latency.TPOT:
+            return self.completed & (self.output_tokens > 1)
+        return self.completed & np.isfinite(self.max_tbt_s) if which is Latency.TBT else self.completed
+
     def good(self, held: limits.Limits) -> Bools:
         """Whether a request kept both limits (TTFT alone where it asked for one token)."""
         paced = (self.output_tokens <= 1) | (self.tpot_s <= held.tpot_s)
@@ -146,12 +158,20 @@ def pooled(services: Sequence[Outcomes]) -> tuple[Quantiles, Quantiles, Quantile
 
 def latency(services: Sequence[Outcomes], which: Latency) -> Floats:
     """Return one latency of the completed requests that have it, in a column of its own."""
-    pick = _PICKS[which]
+    return _column(services, which, _Block.of)
+
+
+def latency_at(outcomes: Outcomes, which: Latency) -> tuple[Floats, Floats]:
+    """Return (arrival_s, latency) of the completed requests that have a latency, in order of arrival."""
+    return _column([outcomes], which, lambda block, _: block.arrival_s), _column([outcomes], which, _Block.of)
+
+
+def _column(services: Sequence[Outcomes], which: Latency, pick: Callable[[_Block, Latency], Floats]) -> Floats:
     values = np.empty(sum(len(outcomes.requests) for outcomes in services))
     count = 0
     with np.errstate(invalid="ignore", over="ignore"):
         for block in (block for outcomes in services for block in _blocks(outcomes)):
-            some = pick(block)
+            some = pick(block, which)[block.has(which)]
             values[count : count + len(some)] = some
             count += len(some)
     return values[:count]
@@ -241,18 +261,3 @@ def _quantiles(values: Floats) -> Quantiles:
 
 def _rank(count: int, ratio: float) -> int:
     return max(math.ceil(ratio * count - 1e-9), 1) - 1  # 0.99 x 100 is 99, whatever binary makes of it
-
-
-def _ttft_s(block: _Block) -> Floats:
-    return block.ttft_s[block.completed]
-
-
-def _tpot_s(block: _Block) -> Floats:
-    return block.tpot_s[block.completed & (block.output_tokens > 1)]
-
-
-def _tbt_s(block: _Block) -> Floats:
-    return block.max_tbt_s[block.completed & np.isfinite(block.max_tbt_s)]
-
-
-_PICKS = {Latency.TTFT: _ttft_s, Latency.TPOT: _tpot_s, Latency.TBT: _tbt_s}

@@ -97,6 +97,7 @@ class Score:
         energy_unassigned_j: GPUs without a pod, at their unloaded idle watts.
         energy_node_j: What of the servers is not a GPU, modelled; None where nobody models it.
         peak_power_w: Highest sum of the assigned GPUs' watts between two samples; None where no sample tells.
+        gpu_seconds, reconfigurations, clock_changes: Sums over the services; None for `bound`, which is no run.
     """
 
     system: str
@@ -106,9 +107,9 @@ class Score:
     energy_unassigned_j: float
     energy_node_j: float | None
     peak_power_w: float | None
-    gpu_seconds: float
-    reconfigurations: int
-    clock_changes: int
+    gpu_seconds: float | None
+    reconfigurations: int | None
+    clock_changes: int | None
 
     @property
     def energy_j(self) -> float:
