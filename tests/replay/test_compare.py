@@ -24,6 +24,12 @@ def scored(system: str, energy_j: float, *, met: bool = True, unassigned_j: floa
     return compare.scored([run(fates, energy_j=energy_j, system=system, unassigned_j=unassigned_j)])[0]
 
 
+def one_seed(found: Estimate | None) -> float:
+    assert found is not None
+    assert (found.half_width, found.seeds) == (None, 1)
+    return found.mean
+
+
 FOUR = (scored("capstan", 400, unassigned_j=300), scored("single-pool", 1000), scored("best-static", 800),
         scored("oracle", 250))  # fmt: skip
 
@@ -31,12 +37,12 @@ FOUR = (scored("capstan", 400, unassigned_j=300), scored("single-pool", 1000), s
 def test_the_ratios_of_the_design_by_hand() -> None:
     bound = compare.bound(FOUR[0], {"llm/chat": score.of(run(energy_j=200)).energy})
     found = compare.of([*FOUR, bound]).relative("capstan")
-    # (1000 - 400) / 1000; fleet: 1 - 700 / 1000; (800 - 400) / 800; 600 / 750; 600 / 800
-    assert found.saving == Estimate(pytest.approx(0.6), None, 1)
-    assert found.saving_fleet == Estimate(pytest.approx(0.3), None, 1)
-    assert found.saving_over_best_static == Estimate(pytest.approx(0.5), None, 1)
-    assert found.captured == Estimate(pytest.approx(0.8), None, 1)
-    assert found.captured_of_bound == Estimate(pytest.approx(0.75), None, 1)
+    # 600 of 1000; with free GPUs 300 of 1000; 400 of 800; 600 of the oracle's 750; 600 of the bound's 800
+    assert one_seed(found.saving) == pytest.approx(0.6)
+    assert one_seed(found.saving_fleet) == pytest.approx(0.3)
+    assert one_seed(found.saving_over_best_static) == pytest.approx(0.5)
+    assert one_seed(found.captured) == pytest.approx(0.8)
+    assert one_seed(found.captured_of_bound) == pytest.approx(0.75)
     assert found.note == ""
 
 
@@ -62,7 +68,7 @@ def test_without_a_gap_nothing_can_be_captured() -> None:
 
 def test_dearer_than_the_baseline_is_a_negative_saving() -> None:
     found = compare.of([scored("kubeai", 1500), scored("single-pool", 1000)]).relative("kubeai")
-    assert found.saving == Estimate(pytest.approx(-0.5), None, 1)
+    assert one_seed(found.saving) == pytest.approx(-0.5)
 
 
 def seeds(*energies_j: tuple[float, float], missed_at: int | None = None) -> compare.Comparison:
@@ -79,7 +85,8 @@ def test_seeds_are_paired_and_have_a_95_percent_interval() -> None:
     """Savings 0.1 .. 0.5: mean 0.3, deviation 0.1581, / sqrt 5 = 0.07071; t(4, 97.5 %) = 2.776: +-0.1963."""
     found = seeds((900, 1000), (1600, 2000), (2100, 3000), (2400, 4000), (2500, 5000)).relative("capstan").saving
     assert found is not None
-    assert (found.mean, found.seeds) == (pytest.approx(0.3), 5)
+    assert found.mean == pytest.approx(0.3)
+    assert found.seeds == 5
     assert found.half_width == pytest.approx(2.776445 * 0.5 / math.sqrt(50), rel=1e-5)
 
 

@@ -44,7 +44,7 @@ def bounds(ttft_s: float, gaps_s: list[float], *, measured: bool = True) -> tupl
 def test_the_index_lies_between_its_bounds(ttft_s: float, gaps_s: list[float], measured: bool) -> None:
     low, high = bounds(ttft_s, gaps_s, measured=measured)
     assert low - 1e-9 <= index(ttft_s, gaps_s) <= high + 1e-9
-    assert 0 <= low
+    assert low >= 0
     assert high <= 1
 
 

@@ -55,8 +55,8 @@ class Page(html.parser.HTMLParser):
             self.text += data
 
 
-def compared(*made_runs: Run, conditions: Conditions = Conditions()) -> Comparison:  # noqa: B008 - frozen
-    return compare.of(compare.scored(made_runs), conditions)
+def compared(*made_runs: Run, conditions: Conditions | None = None) -> Comparison:
+    return compare.of(compare.scored(made_runs), conditions or Conditions())
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_week_of_sixteen_systems_stays_under_three_megabytes() -> None:
     t_s = np.arange(0.0, 604_800.0, 10.0)
     noise = np.random.default_rng(1).random(len(t_s))
     clock_mhz = np.where(noise < 0.1, np.nan, np.where(noise < 0.5, 1410.0, 1605.0))
-    busy = series(t_s.tolist(), 4200 * noise, arrival_rps=9 * noise, replicas_ready=np.round(9 * noise),
+    busy = series(t_s, 4200 * noise, arrival_rps=9 * noise, replicas_ready=np.round(9 * noise),
                   replicas_desired=np.round(9 * noise), clock_cap_mhz=clock_mhz, expected_w=4000 * noise)  # fmt: skip
     base = made.run()
     (chat, _) = base.services
@@ -210,9 +210,7 @@ def test_the_saving_is_set_beside_the_best_fixed_fleet_and_the_possible() -> Non
     """4 against 8 (single-pool), 5 (best-static), 3 (oracle): 20 % less than 5; (8 - 4) / (8 - 3) = 80 %."""
     systems = [("capstan", 4.0), ("single-pool", 8.0), ("best-static", 5.0), ("oracle", 3.0)]
     told = summary.saving(compared(*(made.run(name, scale=scale) for name, scale in systems)))
-    assert told.endswith(
-        "That is 20 % less than the best fixed fleet in hindsight and 80 % of what the oracle saves."
-    )
+    assert told.endswith("That is 20 % less than the best fixed fleet in hindsight and 80 % of what the oracle saves.")
 
 
 def test_a_share_is_never_rounded_up_to_a_promise() -> None:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from capstan.model.slo import Slo
 from capstan.model.workload import Request
-from capstan.replay.runs import DomainSeries, Energy, Outcomes, Requests, Run, ServiceRun, ServiceSeries
+from capstan.replay.runs import DomainSeries, Energy, Floats, Ints, Outcomes, Requests, Run, ServiceRun, ServiceSeries
 from capstan.replay.world import Emission, Engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,16 +76,33 @@ def outcomes(fates: Iterable[Fate] = ()) -> Outcomes:
     return Outcomes(requests, times["first_s"], times["finish_s"], times["max_tbt_s"])
 
 
-def series(t_s: Sequence[float] = (), gpus_w: Sequence[float] = (), **columns: Sequence[float]) -> ServiceSeries:
-    """One quiet replica of four GPUs, sampled at `t_s`; columns given by name replace the quiet ones."""
-    count = len(t_s)
-    whole = {"replicas_desired": 1, "replicas_ready": 1, "replicas_starting": 0, "replicas_draining": 0, "gpus": 4,
-             "tp": 4, "running": 0, "waiting": 0}  # fmt: skip
-    ints = {n: np.array(columns.get(n, [value] * count), dtype=np.int64) for n, value in whole.items()}
-    free = {"arrival_rps": 1.0, "clock_cap_mhz": math.nan, "kv_usage": 0.0, "expected_w": math.nan}
-    floats = {n: np.array(columns.get(n, [value] * count), dtype=np.float64) for n, value in free.items()}
-    watts = np.array(gpus_w if len(gpus_w) else [460.0] * count, dtype=np.float64)
-    return ServiceSeries(t_s=np.array(t_s, dtype=np.float64), gpus_w=watts, reason=np.full(count, ""), **ints, **floats)
+def series(t_s: npt.ArrayLike = (), gpus_w: npt.ArrayLike = 460.0, **columns: npt.ArrayLike) -> ServiceSeries:
+    """One quiet replica of four GPUs, sampled at `t_s`; what is given by name replaces a quiet column."""
+    times_s = np.asarray(t_s, dtype=np.float64)
+
+    def floats(name: str, quiet: float) -> Floats:
+        return np.broadcast_to(np.asarray(columns.get(name, quiet), dtype=np.float64), times_s.shape)
+
+    def ints(name: str, quiet: int) -> Ints:
+        return np.broadcast_to(np.asarray(columns.get(name, quiet), dtype=np.int64), times_s.shape)
+
+    return ServiceSeries(
+        t_s=times_s,
+        arrival_rps=floats("arrival_rps", 1.0),
+        replicas_desired=ints("replicas_desired", 1),
+        replicas_ready=ints("replicas_ready", 1),
+        replicas_starting=ints("replicas_starting", 0),
+        replicas_draining=ints("replicas_draining", 0),
+        gpus=ints("gpus", 4),
+        tp=ints("tp", 4),
+        clock_cap_mhz=floats("clock_cap_mhz", math.nan),
+        gpus_w=np.broadcast_to(np.asarray(gpus_w, dtype=np.float64), times_s.shape),
+        running=ints("running", 0),
+        waiting=ints("waiting", 0),
+        kv_usage=floats("kv_usage", 0.0),
+        expected_w=floats("expected_w", math.nan),
+        reason=np.full(times_s.shape, ""),
+    )
 
 
 def domain(draws: Sequence[tuple[float, float, float]], name: str = "rack-7") -> DomainSeries:

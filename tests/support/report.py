@@ -32,9 +32,7 @@ def run(system: str = "capstan", *, seconds: int = 240, over_s: int = 0, late: i
         duration_s=float(seconds),
         services=(
             _service(CHAT, Slo(2.0, 0.1), [f for i, f in enumerate(fates) if i % 4], _chat(t_s), 1_150_000 * share),
-            _service(
-                BATCH, Slo(10.0, 0.2, percentile_ratio=0.95), fates[::4], _batch(t_s), 420_000 * share
-            ),
+            _service(BATCH, Slo(10.0, 0.2, percentile_ratio=0.95), fates[::4], _batch(t_s), 420_000 * share),
         ),
         domains=(_rack(t_s, over_s),),
         marks=(Mark(CUT_S, "budget of rack-7 cut to 9.2 kW"),),
@@ -84,8 +82,8 @@ def _chat(t_s: Floats) -> ServiceSeries:
     wave = _wave(t_s)
     replicas = np.maximum(1, np.round(2 * wave))
     return series(
-        t_s.tolist(),
-        (4200 * wave).tolist(),
+        t_s,
+        4200 * wave,
         arrival_rps=4 * wave,
         replicas_desired=replicas,
         replicas_ready=np.maximum(1, replicas - (t_s % 40 < 8)),
@@ -99,8 +97,8 @@ def _chat(t_s: Floats) -> ServiceSeries:
 def _batch(t_s: Floats) -> ServiceSeries:
     cut = t_s >= CUT_S
     return series(
-        t_s.tolist(),
-        np.where(cut, 1600, 2100).tolist(),
+        t_s,
+        np.where(cut, 1600, 2100),
         arrival_rps=np.full(len(t_s), 1.3),
         clock_cap_mhz=np.where(cut, 1275, np.nan),
         running=np.full(len(t_s), 9),

@@ -66,9 +66,7 @@ def of_line(line: str) -> Told:
     """Return one line of `outcomes.jsonl`."""
     said = json.loads(line)
     times_s = [math.nan if said[name] is None else said[name] for name in ("first_s", "finish_s")]
-    return Told(
-        said["policy"], said["id"], said["arrival_s"], said["prompt_tokens"], said["output_tokens"], *times_s
-    )
+    return Told(said["policy"], said["id"], said["arrival_s"], said["prompt_tokens"], said["output_tokens"], *times_s)
 
 
 def complete(services: Iterable[Service], lines: Iterable[str]) -> dict[str, Outcomes]:

@@ -118,7 +118,7 @@ class Comparison:
 
 def of(
     columns: Sequence[Column],
-    conditions: Conditions = Conditions(),  # noqa: B008 - frozen
+    conditions: Conditions = Conditions(),
     *,
     more_seeds: Sequence[Sequence[Score]] = (),
     price: Tariff | None = None,
@@ -130,7 +130,8 @@ def of(
         columns: One per system, the one on trial first; of the first seed.
         conditions: What held for all of them.
         more_seeds: The scores of the same systems at each further seed, in any order.
-        price, carbon: Integrated over each run's watts by the report.
+        price: Integrated over each run's watts by the report.
+        carbon: The same.
 
     Raises:
         ValueError: No column, a system twice, or a seed that lacks a system.

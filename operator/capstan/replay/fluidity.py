@@ -29,7 +29,13 @@ ROUNDING = 1e-9
 
 
 def bounds(
-    ttft_s: Floats, decode_s: Floats, max_tbt_s: Floats, output_tokens: Ints, *, ttft_limit_s: Floats, tpot_limit_s: float
+    ttft_s: Floats,
+    decode_s: Floats,
+    max_tbt_s: Floats,
+    output_tokens: Ints,
+    *,
+    ttft_limit_s: Floats,
+    tpot_limit_s: float,
 ) -> tuple[Floats, Floats]:
     """Return the lowest and the highest index that finished requests can have had, shapes `[request]`.
 
@@ -42,6 +48,7 @@ def bounds(
         tpot_limit_s: D_d.
     """
     on_time = ttft_s <= ttft_limit_s
+    first = on_time.astype(np.float64)
     slack_s = np.where(on_time, ttft_limit_s - ttft_s, 0.0)
     missed_first = np.where(on_time, 0.0, 1.0 + np.floor((ttft_s - ttft_limit_s) / tpot_limit_s))
     gaps = output_tokens - 1.0
@@ -50,8 +57,8 @@ def bounds(
     late = (late_s > ROUNDING * tpot_limit_s) & (gaps > 0)
     least = np.where(late, np.floor(late_s / tpot_limit_s) + 1.0, 0.0)
     return (
-        _share(on_time + np.maximum(gaps - most, 0.0), missed_first + most),
-        _share(on_time + np.maximum(gaps - late, 0.0), missed_first + least),
+        _share(first + np.maximum(gaps - most, 0.0), missed_first + most),
+        _share(first + np.maximum(gaps - late, 0.0), missed_first + least),
     )
 
 

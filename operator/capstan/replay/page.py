@@ -57,10 +57,12 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = [line for name, line in told.items() if name in systems]
     if len({column.run.source for column in comparison.columns} - {"fluid relaxation"}) > 1:
         notes.append("The columns come from different worlds: the rig runs in real time, the baseline in virtual time.")
-    notes.append(
-        "Per class: attainment of the classes with at least 1,000 requests. Fluidity (Metron) is the share of token deadlines that were met; of each request only its first and last "
-        "token and its longest gap are kept, so it lies between the two figures."
-    )
+    notes += [
+        "Per class: attainment of the classes with at least 1,000 requests.",
+        "Fluidity (Metron) is the share of token deadlines that were met. Of each request only the first and the last "
+        "token and the longest gap are kept, so the index lies between the two figures.",
+        "Pale bands: lowest to highest, where one point of a line stands for many samples.",
+    ]
     return notes
 
 
@@ -92,7 +94,7 @@ def _latency_cells(column: Column) -> list[str]:
 
     overall = column.score.overall
     low, high = overall.fluidity_low_ratio, overall.fluidity_high_ratio
-    fluid = words.NONE if low is None or high is None else f"{low:.3f}–{high:.3f}"
+    fluid = words.NONE if low is None or high is None else f"{low:.3f} to {high:.3f}"
     return [*three(overall.ttft_s), *three(overall.tpot_s), *three(overall.tbt_s), fluid]
 
 
@@ -101,16 +103,15 @@ def _classes(comparison: Comparison) -> Headed:
     mix = dict(comparison.first.score.overall.class_mix)
     there = tuple(name for name in limits.CLASSES if name in mix)
     rows = [Row("share of requests", tuple(Cell(words.share(mix[name])) for name in there))]
-    for column in comparison.columns:
-        if found := dict(column.score.overall.by_class):
-            rows.append(Row(column.run.system, tuple(_class_cell(column, found.get(name)) for name in there)))
+    held = [(column, dict(column.score.overall.by_class)) for column in comparison.columns]
+    rows += [Row(c.run.system, tuple(_class_cell(c, found.get(n)) for n in there)) for c, found in held if found]
     return "Classes: prompt, then answer (short, medium, long)", there, tuple(rows)
 
 
 def _class_cell(column: Column, ratio: float | None) -> Cell:
     """Return the attainment of a class, marked where it is below every limit it could be held to."""
     asked = min(policy.limits.percentile_ratio for policy in column.score.policies)
-    return Cell("–") if ratio is None else Cell(words.percent(ratio), Tone.BAD if ratio < asked else Tone.PLAIN)
+    return Cell("-") if ratio is None else Cell(words.percent(ratio), Tone.BAD if ratio < asked else Tone.PLAIN)
 
 
 def _spent(comparison: Comparison) -> Headed:

@@ -117,17 +117,14 @@ def _attained(axis: Axes, row: int, score: Score) -> None:
 def quantiles(ordered: Sequence[Column]) -> Plot:
     """Draw p50, p90 and p99 of TTFT, TPOT and the longest gap, a row per system."""
     figure, (axes,) = svg.table(1, 3, height_in=0.8 + 0.25 * len(ordered))
-    for axis, title, of_score in zip(
-        axes,
-        ("TTFT, ms", "TPOT, ms", "longest gap between two tokens, ms"),
-        (lambda s: s.overall.ttft_s, lambda s: s.overall.tpot_s, lambda s: s.overall.tbt_s),
-        strict=True,
-    ):
+    titles = ("TTFT, ms", "TPOT, ms", "longest gap between two tokens, ms")
+    for place, (axis, title) in enumerate(zip(axes, titles, strict=True)):
         for row, column in enumerate(ordered):
-            _range(axis, row, of_score(column.score), met=column.score.slo_met)
+            overall = column.score.overall
+            _range(axis, row, (overall.ttft_s, overall.tpot_s, overall.tbt_s)[place], met=column.score.slo_met)
         axis.set_title(title, loc="left", fontsize=9.5, color=svg.Ink.TEXT, pad=6)
         plots.milliseconds(axis, "x")
-        _rows(axis, [column.run.system for column in ordered] if axis is axes[0] else [""] * len(ordered))
+        _rows(axis, ["" if place else column.run.system for column in ordered])
         axis.grid(visible=True, axis="x", color=svg.Ink.GRID, linewidth=0.6)
     _limits(axes, ordered[0].score)
     caption = "Dot: median. Tick: p90. Diamond: p99. Dashed: the limits; red rows missed the SLO."

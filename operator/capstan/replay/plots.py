@@ -78,8 +78,12 @@ def power(run: Run, others: Sequence[Run]) -> Plot:
     for axis, series in zip(axes, run.domains, strict=True):
         for other in others if len(others) == 1 else ():  # more than one dotted line tells nothing
             for same in (d for d in other.domains if d.domain == series.domain):
-                line(axis, scale.of(same.t_s), same.draw_w / 1e3, color=svg.Ink.MUTED, ls=":", lw=1.1, label=other.system)
-        line(axis, scale.of(series.t_s), series.draw_w / 1e3, color=svg.Ink.SERIES_1, label=f"{run.system}, true AC draw")
+                line(
+                    axis, scale.of(same.t_s), same.draw_w / 1e3, color=svg.Ink.MUTED, ls=":", lw=1.1, label=other.system
+                )
+        line(
+            axis, scale.of(series.t_s), series.draw_w / 1e3, color=svg.Ink.SERIES_1, label=f"{run.system}, true AC draw"
+        )
         step(axis, scale.of(series.t_s), series.budget_w / 1e3, color=svg.Ink.LIMIT, lw=1.8, label="budget")
         _levels(axis, scale, series)
         axis.set_ylim(bottom=0, top=_headroom(axis, factor=1.12))

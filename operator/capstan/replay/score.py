@@ -18,7 +18,17 @@ from capstan.replay.limits import Limits, SloSet
 from capstan.replay.measure import Quantiles, Tally
 from capstan.replay.runs import Energy, Outcomes, Run
 
-__all__ = ["DomainScore", "PolicyScore", "Quantiles", "Score", "SloSet", "Verdict", "of", "policy_score", "saving_ratio"]
+__all__ = [
+    "DomainScore",
+    "PolicyScore",
+    "Quantiles",
+    "Score",
+    "SloSet",
+    "Verdict",
+    "of",
+    "policy_score",
+    "saving_ratio",
+]
 
 MIN_WINDOW_REQUESTS = 100
 MIN_CLASS_REQUESTS = 1000
@@ -120,9 +130,7 @@ class Score:
     def energy(self) -> Energy:
         """Where those joules went."""
         parts = [policy.energy for policy in self.policies]
-        return Energy(
-            sum(p.serving_j for p in parts), sum(p.idle_j for p in parts), sum(p.transition_j for p in parts)
-        )
+        return Energy(sum(p.serving_j for p in parts), sum(p.idle_j for p in parts), sum(p.transition_j for p in parts))
 
     @property
     def j_per_output_token(self) -> float | None:

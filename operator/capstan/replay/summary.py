@@ -224,7 +224,7 @@ def _ranked(comparison: Comparison, column: Column) -> tuple[Cell, ...]:
 def _share(estimate: Estimate | None) -> str:
     """Return a share, with its 95 % interval where there are seeds."""
     if estimate is None:
-        return "–"
+        return "-"
     half = "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.1f}"
     return f"{100 * estimate.mean + 0.0:.0f}{half} %" if not half else f"{100 * estimate.mean:.1f}{half} %"
 
