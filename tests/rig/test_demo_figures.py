@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from capstan.model.reasons import Reason
 from capstan.replay import score
 from rig import bench
-from rig.demo import audit, figures, manifests, promql, view
+from rig.demo import audit, figures, manifests, promql, ticks, view
 from rig.demo.looks import Look, PolicyLook
 from support import report as made
 
@@ -133,20 +134,22 @@ def test_prometheus_away_is_a_missing_figure() -> None:
 # --- what is shown -----------------------------------------------------------------------------------
 
 
-def scene() -> view.Scene:
-    run = made.run(seconds=20)
+def tick(t_s: float = 10.0) -> ticks.Tick:
+    chat = ticks.PolicyTick(made.CHAT, 4.0, 3, 3, 0, 0, 4, 1410.0, 4200.0, 30, 1, Reason.LEAST_ENERGY)
+    return ticks.Tick(t_s, (chat,), (ticks.DomainTick(made.RACK, 7000.0, 14_000.0, "Normal"),))
+
+
+def scene(t_s: float = 10.0) -> view.Scene:
     look = Look(0.0, (PolicyLook(made.CHAT, 3, 4, "LeastEnergy", "3xtp4@1410MHz", "Met"),))
     served = {made.CHAT: view.Served(200, 199)}
-    return view.Scene("load", 240.0, run.ticks[10], look, served, ["   10 s  llm/chat: 3xtp4"])
+    return view.Scene("load", 240.0, tick(t_s), look, served, ["   10 s  llm/chat: 3xtp4"])
 
 
 def test_without_a_terminal_a_line_is_printed_every_five_seconds() -> None:
     out = io.StringIO()
     with view.Screen(Console(file=out, width=300)) as screen:
-        first = scene()
         for t_s in (10, 11, 14, 15, 16):
-            run = made.run(seconds=20)
-            screen.show(view.Scene("load", 240.0, run.ticks[t_s], first.look, first.served, []))
+            screen.show(scene(float(t_s)))
     assert out.getvalue().count("\n") == 2
     assert "\x1b" not in out.getvalue()
     assert "llm/chat" in out.getvalue()

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from capstan import decide
 from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
+from capstan.model.workload import Request
 from capstan.powercap.domains import Domain
-from rig.demo import looks, outcomes, ticks
+from capstan.replay import score
+from capstan.replay.scenario import Scenario, Service
+from rig.demo import collect, looks, outcomes, series, ticks
+from rig.demo.play import Course
 from rig.demo.ticks import Cast
 from rig.demo.view import Served
+from rig.load import driver
+from support import builders
 
 RACK = Domain(
     "rack-7",
@@ -65,12 +74,16 @@ def look(
     return looks.of(100.0, policies or [], domains or [], caps or [], [deployment(), deployment("batch", 1, 1)])
 
 
-def row(t: float = 105.0, **nodes_w: float) -> ticks.Row:
+def truth(t: float = 105.0, *, energy_j: float = 9000.0, unassigned_j: float = 50.0, **nodes_w: float) -> str:
+    """One line of the simulator's file."""
     nodes = {n.replace("_", "-"): {"gpus_w": w - 1, "gpus_w_max": w} for n, w in (nodes_w or {"gpu_0": 3000.0}).items()}
-    chat = {"gpus_w": 2500.0, "gpus_w_max": 2600.0, "energy_j": 9000.0, "ready": 3, "starting": 0, "draining": 0,
+    chat = {"gpus_w": 2500.0, "gpus_w_max": 2600.0, "energy_j": energy_j, "ready": 3, "starting": 0, "draining": 0,
             "running": 21, "waiting": 2, "clock_mhz": 1410.0}  # fmt: skip
-    line = json.dumps({"t": t, "nodes": nodes, "policies": {"llm/chat": chat}, "unassigned_j": 50.0}) + "\n"
-    (only,) = ticks.rows([line])
+    return json.dumps({"t": t, "nodes": nodes, "policies": {"llm/chat": chat}, "unassigned_j": unassigned_j}) + "\n"
+
+
+def row(t: float = 105.0, **nodes_w: float) -> ticks.Row:
+    (only,) = ticks.rows([truth(t, **nodes_w)])
     return only
 
 
@@ -168,3 +181,80 @@ def test_the_tally_counts_while_the_driver_writes(tmp_path: Path) -> None:
         tally.update()
     assert tally.served["llm/chat"] == Served(3, 2)
     tally.close()
+
+
+CHAT = Service(
+    builders.policy(), builders.profile(), tuple(Request(i, 0.5 + i, 100 + i, 11) for i in range(3)), start_replicas=1
+)
+
+
+def test_every_planned_request_has_an_outcome_and_one_that_was_never_reported_is_unserved() -> None:
+    found = outcomes.complete([CHAT], [outcome_line(2, 3.0, 4.0), outcome_line(0), outcome_line(9, policy="llm/ghost")])
+    made = found["llm/chat"]
+    assert list(found) == ["llm/chat"]
+    assert made.requests.arrival_s.tolist() == [0.5, 1.5, 2.5]
+    assert made.requests.prompt_tokens.tolist() == [100, 101, 102]
+    np.testing.assert_array_equal(made.first_s, [1.0, math.nan, 3.0])
+    np.testing.assert_array_equal(made.finish_s, [2.0, math.nan, 4.0])
+    assert np.isnan(made.max_tbt_s).all(), "the driver notes no single tokens"
+
+
+def test_a_request_that_ends_twice_is_a_broken_record() -> None:
+    with pytest.raises(ValueError, match="request 1 of llm/chat has two outcomes"):
+        outcomes.complete([CHAT], [outcome_line(1), outcome_line(1, finish_s=9.0)])
+
+
+def test_the_driver_reads_what_the_demo_writes(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    outcomes.write_requests([CHAT], path)
+    planned = driver.read(path.read_text().splitlines())
+    assert [(r.policy, r.id, r.t, r.prompt_tokens, r.output_tokens) for r in planned] == [
+        ("llm/chat", 0, 0.5, 100, 11),
+        ("llm/chat", 1, 1.5, 101, 11),
+        ("llm/chat", 2, 2.5, 102, 11),
+    ]
+
+
+# --- the run -----------------------------------------------------------------------------------------
+
+
+def test_ticks_become_columns() -> None:
+    seen = look([serving_policy(**PLANNED)], [power_domain(state="Normal")], [node_cap()])
+    joined = ticks.join([row(105.0), row(106.0)], [seen], 100.0, CAST)
+    chat, batch = (series.of_service(joined, policy) for policy in ("llm/chat", "llm/batch"))
+    assert (chat.t_s.tolist(), chat.gpus_w.tolist(), chat.gpus.tolist()) == ([5.0, 6.0], [2500.0] * 2, [12, 12])
+    assert (chat.clock_cap_mhz.tolist(), chat.expected_w.tolist()) == ([1410.0] * 2, [4200.0] * 2)
+    assert chat.reason.tolist() == ["LeastEnergy"] * 2
+    assert np.isnan(batch.clock_cap_mhz).all(), "no cap"
+    rack = series.of_domain(joined, "rack-7")
+    assert rack.budget_w.tolist() == [20_000.0] * 2
+    assert rack.draw_w == pytest.approx((3000 + 5600) / 0.94)
+    assert series.gpu_seconds(chat) == 12.0
+    assert (series.changes(chat.clock_cap_mhz), series.changes(batch.clock_cap_mhz)) == (0, 0)
+
+
+def test_a_cap_that_comes_and_goes_are_two_changes() -> None:
+    assert series.changes(np.array([math.nan, math.nan, 1410.0, 1410.0, math.nan])) == 2
+
+
+def test_the_record_is_scored_from_the_first_arrival_to_the_last_completion(tmp_path: Path) -> None:
+    """Truth from 99 to 140 s; the run starts at 100 s, lasts 20 s by its trace, and its last answer ends at 30 s."""
+    lines = [truth(float(t), energy_j=1000.0 * t, unassigned_j=10.0 * t) for t in range(99, 141)]
+    files = collect.Files(tmp_path / "truth.jsonl", tmp_path / "outcomes.jsonl")
+    files.truth.write_text("".join(lines))
+    files.outcomes.write_text(outcome_line(0) + outcome_line(1, 2.0, 30.0))
+    course = Course(start_s=100.0, looks=[look([serving_policy(**PLANNED)], [power_domain(state="Normal")])])
+    found = collect.record(scenario(), course, CAST, system="capstan", files=files)
+    (chat,) = found.run.services
+    assert found.run.duration_s == 30.0
+    # rows from 99 s (the one before) to 132 s (30 s after the start, and the meter's tail of 2 s): 33 of 1,000 J
+    assert (chat.energy.total_j, found.run.energy_unassigned_j) == (33_000.0, 330.0)
+    assert len(chat.series.t_s) == len(found.ticks) == 33
+    scored = score.of(found.run)
+    assert (scored.overall.arrived, scored.overall.completed, scored.budget_held) == (3, 2, True)
+    assert chat.profiles == ("test-tp4 (not fitted, clock response assumed)",)
+
+
+def scenario() -> Scenario:
+    settings = decide.Settings()
+    return Scenario("test", (), (CHAT,), (RACK,), settings, 8.0, 5.0, duration_s=20.0, drain_s=30.0)

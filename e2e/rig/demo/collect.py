@@ -5,17 +5,24 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from capstan.model.profile import Profile
-from capstan.replay.record import Outcome, Run, ServiceRun, Tick
+import numpy as np
+
+from capstan.replay import words
+from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
 from capstan.replay.scenario import Scenario
-from rig.demo import outcomes, ticks
+from rig.demo import outcomes, series, ticks
 from rig.demo.play import Course
 
 TAIL_S = 2.0  # the meter's row of the last second is written up to a second later
+
+ENERGY_NOTE = (
+    "joules by state",
+    "those of idle and starting replicas stand under serving: the rig meters a service, not its states",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,65 +33,80 @@ class Files:
     outcomes: Path
 
 
-def record(scenario: Scenario, course: Course, cast: ticks.Cast, *, system: str, files: Files) -> Run:
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A course as the run that is scored, and its ticks as they were joined."""
+
+    run: Run
+    ticks: tuple[ticks.Tick, ...]
+
+
+def record(scenario: Scenario, course: Course, cast: ticks.Cast, *, system: str, files: Files) -> Collected:
     """Return the run of a course (DESIGN 7.1: from the first arrival to the last completion).
 
     Raises:
-        ValueError: The simulator wrote no truth for the time of the run.
+        ValueError: The simulator wrote no truth for the time of the run, or a request ended twice.
     """
     with files.truth.open() as lines:
         rows = ticks.rows(lines)
     told = files.outcomes.read_text().splitlines() if files.outcomes.exists() else []
     finished = outcomes.complete(scenario.services, told)
-    end_s = _end_s(finished, scenario.duration_s)
+    end_s = _end_s(finished.values(), scenario.duration_s)
     span = _span(rows, course.start_s, course.start_s + end_s)
     joined = ticks.join(span, course.looks, course.start_s, cast)
-    return Run(
+    run = Run(
         system=system,
         source="rig",
         trace=scenario.trace,
         duration_s=end_s,
-        services=services(scenario, span),
-        outcomes=finished,
-        ticks=joined,
+        services=services(scenario, finished, span, joined),
+        domains=tuple(series.of_domain(joined, name) for name in _domains(joined)),
         marks=tuple(course.marks),
-        settings=scenario.notes,
+        settings=(*scenario.notes, ENERGY_NOTE),
         energy_unassigned_j=span[-1].unassigned_j - span[0].unassigned_j,
     )
+    return Collected(run, joined)
 
 
-def services(scenario: Scenario, span: Sequence[ticks.Row]) -> tuple[ServiceRun, ...]:
-    """Return each policy's limits and its joules between the first and the last row."""
-    return tuple(
-        ServiceRun(s.policy.key, s.policy.slo, _energy_j(span, s.policy.key), told_profile(s.profile))
-        for s in scenario.services
-    )
+def services(
+    scenario: Scenario, finished: Mapping[str, Outcomes], span: Sequence[ticks.Row], joined: Sequence[ticks.Tick]
+) -> tuple[ServiceRun, ...]:
+    """Return each policy's requests, columns, and joules between the first and the last row."""
+    made = []
+    for service in scenario.services:
+        policy = service.policy.key
+        seen = series.of_service(joined, policy)
+        made.append(
+            ServiceRun(
+                policy=policy,
+                slo=service.policy.slo,
+                profiles=(words.profile(service.profile),),
+                outcomes=finished[policy],
+                series=seen,
+                energy=Energy(serving_j=_energy_j(span, policy), idle_j=0.0, transition_j=0.0),
+                reconfigurations=series.changes(seen.replicas_desired * seen.tp),
+                clock_changes=series.changes(seen.clock_cap_mhz),
+                gpu_seconds=series.gpu_seconds(seen),
+            )
+        )
+    return tuple(made)
 
 
-def told_profile(profile: Profile) -> str:
-    """Return a profile with its fit error, as every figure names it."""
-    error = profile.fit_error_ratio
-    return f"{profile.name} ({'not fitted' if error is None else f'fit error {100 * error:.1f} %'})"
-
-
-def labelled(run: Run, scenario: Scenario) -> Run:
-    """Return a run of virtual time with its profiles named as `told_profile` does."""
-    told = {s.policy.key: told_profile(s.profile) for s in scenario.services}
-    return dataclasses.replace(
-        run, services=tuple(dataclasses.replace(s, profile=told[s.policy]) for s in run.services)
-    )
-
-
-def write_ticks(joined: Sequence[Tick], path: Path) -> None:
+def write_ticks(joined: Sequence[ticks.Tick], path: Path) -> None:
     """Write one JSON line per tick."""
     with path.open("w") as out:
         for tick in joined:
             out.write(json.dumps(dataclasses.asdict(tick), separators=(",", ":")) + "\n")
 
 
-def _end_s(finished: Sequence[Outcome], duration_s: float) -> float:
+def _domains(joined: Sequence[ticks.Tick]) -> list[str]:
+    return sorted({domain.domain for tick in joined for domain in tick.domains})
+
+
+def _end_s(finished: Iterable[Outcomes], duration_s: float) -> float:
     """Return the last completion; never before the trace's own end, so that both systems are scored over it."""
-    return max([duration_s, *(o.finish_s for o in finished if o.finish_s is not None)])
+    times_s = np.concatenate([outcomes.finish_s for outcomes in finished])
+    return float(np.nanmax(np.append(times_s, duration_s)))
 
 
 def _span(rows: Sequence[ticks.Row], since_unix_s: float, until_unix_s: float) -> Sequence[ticks.Row]:

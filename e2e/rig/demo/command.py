@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from capstan.replay import load, report, score, summary
-from capstan.replay.record import Run
+from capstan.replay import compare, load, report, summary
+from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.traces import TraceError
 from rig import binaries, process
@@ -77,21 +77,21 @@ def run(asked: Asked, console: Console) -> int:
         result = _play(asked, scenario, screen)
         screen.say("Searching, in virtual time, the smallest full-clock fleet that meets the SLO on this trace …")
         baseline = virtual.single_pool(scenario)
-    return finish([result, baseline], asked.out, console)
+    return finish([result, baseline], scenario.name, asked.out, console)
 
 
-def finish(runs: list[Run], out: Path, console: Console) -> int:
+def finish(runs: list[Run], scenario: str, out: Path, console: Console) -> int:
     """Score, print the table, write the report and return the exit code."""
-    scores = [score.of(run) for run in runs]
-    page = report.write(runs, scores, out)
-    columns = summary.columns(runs, scores)
+    conditions = compare.Conditions(scenario=scenario, provisioning="as given; single-pool by search")
+    compared = compare.of(compare.scored(runs), conditions)
+    page = report.write(compared, out)
     console.print()
-    summary.print_table(columns, console)
+    summary.print_table(compared, console)
     console.print()
-    held = scores[0].passed and parity.holds(runs[0].figures)
+    held = compared.first.score.passed and parity.holds(runs[0].figures)
     console.print("HELD" if held else "FAILED", style="bold green" if held else "bold red", end="  ")
-    console.print(summary.verdict(columns[0]), markup=False, highlight=False)
-    if words := summary.saving(columns):
+    console.print(summary.verdict(compared.first), markup=False, highlight=False)
+    if words := summary.saving(compared):
         console.print(words, markup=False, highlight=False)
     for name, value in sorted(runs[0].figures.items()):
         console.print(f"  {name:32} {value:.3g}", markup=False, highlight=False)

@@ -19,12 +19,13 @@ import httpx
 
 from capstan.model.policy import Policy
 from capstan.model.reasons import Reason
-from capstan.replay.record import Mark, Tick
+from capstan.replay.runs import Mark
 from capstan.replay.scenario import Scenario
 from rig import process
 from rig.demo import audit, figures, looks, outcomes, probe, ticks
 from rig.demo.looks import Look
 from rig.demo.stage import Stage
+from rig.demo.ticks import Tick
 from rig.demo.view import Scene, Screen
 
 LEAD_S = 3.0  # the load driver needs a second or two to see the pods
@@ -60,7 +61,7 @@ class Play:
         self.cast = ticks.Cast(
             scenario.domains,
             {s.policy.key: s.policy.priority for s in scenario.services},
-            {s.policy.key: [r.arrival_s for r in s.requests] for s in scenario.services},
+            {s.policy.key: outcomes.requests(s).arrival_s.tolist() for s in scenario.services},
         )
         self._idle_cast = dataclasses.replace(self.cast, arrivals_s={})
         self._loaded = False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capstan.replay import provision
-from capstan.replay.record import Run
+from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
 from rig import binaries
 from rig.demo import audit, board, collect, figures, manifests, parity, probe, stage
@@ -94,12 +94,12 @@ def _record(
     """Collect the record, and leave its parts in the output folder."""
     system = "fixed" if wanted.off else "capstan"
     files = collect.Files(play.truth_file, play.outcomes_file)
-    record = collect.record(wanted.scenario, course, play.cast, system=system, files=files)
-    collect.write_ticks(record.ticks, wanted.out / "ticks.jsonl")
+    collected = collect.record(wanted.scenario, course, play.cast, system=system, files=files)
+    collect.write_ticks(collected.ticks, wanted.out / "ticks.jsonl")
     if not wanted.off:
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         figures.write(wanted.out / "figures.json", measured, notes, root=ROOT, at=at)
-    return dataclasses.replace(record, figures={name: v for name, v in measured.items() if v is not None})
+    return dataclasses.replace(collected.run, figures={name: v for name, v in measured.items() if v is not None})
 
 
 def _measure(set_up: Stage, course: Course, began_s: float) -> tuple[dict[str, float | None], dict[str, str]]:

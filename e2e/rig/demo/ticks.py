@@ -13,11 +13,49 @@ from dataclasses import dataclass
 from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.powercap.domains import Domain
-from capstan.replay.record import DomainTick, PolicyTick, Tick
 from rig.demo.looks import DomainLook, Look, PolicyLook
 
 RATE_WINDOW_S = 10.0  # arrivals are drawn as a mean over this: at a few a second, shorter ones are noise
 _KNOWN_REASONS = {str(reason): reason for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTick:
+    """One policy at one moment. `gpus_w` sums its GPUs; `clock_cap_mhz` None means no cap."""
+
+    policy: str
+    arrival_rps: float
+    replicas_desired: int
+    replicas_ready: int
+    replicas_starting: int
+    replicas_draining: int
+    tp: int
+    clock_cap_mhz: float | None
+    gpus_w: float
+    running: int
+    waiting: int
+    reason: Reason
+    expected_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainTick:
+    """One power domain at one moment: `draw_w` is the true AC draw, `cap_mhz` the cap of low-priority GPUs."""
+
+    domain: str
+    draw_w: float
+    budget_w: float
+    level: str
+    cap_mhz: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Everything at one moment, `t_s` seconds after the run began."""
+
+    t_s: float
+    policies: tuple[PolicyTick, ...]
+    domains: tuple[DomainTick, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +65,8 @@ class PolicyTruth:
     gpus_w: float
     energy_j: float
     ready: int
+    starting: int
+    draining: int
     running: int
     waiting: int
     clock_mhz: float | None
@@ -59,7 +99,7 @@ def rows(lines: Iterable[str]) -> list[Row]:
 def _row(row: Mapping[str, object]) -> Row:
     nodes: Mapping[str, Mapping[str, float]] = row["nodes"]  # type: ignore[assignment]  # the simulator's own file
     policies: Mapping[str, Mapping[str, float]] = row["policies"]  # type: ignore[assignment]  # see above
-    fields = ("gpus_w", "energy_j", "ready", "running", "waiting", "clock_mhz")
+    fields = ("gpus_w", "energy_j", "ready", "starting", "draining", "running", "waiting", "clock_mhz")
     return Row(
         unix_s=float(str(row["t"])),
         nodes_w={name: node["gpus_w_max"] for name, node in nodes.items()},
@@ -95,12 +135,14 @@ def tick(row: Row, look: Look, t_s: float, played: Cast) -> Tick:
 
 
 def _policy(look: PolicyLook, row: Row, t_s: float, played: Cast, caps: Mapping[Priority, float | None]) -> PolicyTick:
-    true = row.policies.get(look.policy, PolicyTruth(0.0, 0.0, 0, 0, 0, None))
+    true = row.policies.get(look.policy, PolicyTruth(0.0, 0.0, 0, 0, 0, 0, 0, None))
     return PolicyTick(
         policy=look.policy,
         arrival_rps=rate_rps(played.arrivals_s.get(look.policy, ()), t_s),
         replicas_desired=look.desired,
         replicas_ready=true.ready,
+        replicas_starting=true.starting,
+        replicas_draining=true.draining,
         tp=look.tp,
         clock_cap_mhz=_tightest((look.plan_cap_mhz, caps[played.priorities[look.policy]])),
         gpus_w=true.gpus_w,

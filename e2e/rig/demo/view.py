@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from capstan.replay.record import DomainTick, PolicyTick, Tick
 from rig.demo.looks import Look
+from rig.demo.ticks import DomainTick, PolicyTick, Tick
 
 PLAIN_EVERY_S = 5.0
 REASONS_SHOWN = 6

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from capstan.replay import engine, provision, systems
-from capstan.replay.record import Run
+from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
-from rig.demo import collect
 
 
 def capstan(scenario: Scenario) -> Run:
     """Return Capstan's own run."""
-    return collect.labelled(engine.run(scenario, systems.Capstan.of(scenario)), scenario)
+    return engine.run(scenario, systems.Capstan.of(scenario))
 
 
 def fixed(scenario: Scenario) -> Run:
     """Return the run of a fleet that is fixed at the mean load, at full clock, without caps."""
-    return collect.labelled(engine.run(scenario, provision.at_mean_load(scenario)), scenario)
+    return engine.run(scenario, provision.at_mean_load(scenario))
 
 
 def single_pool(scenario: Scenario) -> Run:
     """Return the run of the smallest full-clock fleet that meets the SLO on this trace (DESIGN 7.1)."""
-    return collect.labelled(provision.single_pool(scenario), scenario)
+    return provision.single_pool(scenario)

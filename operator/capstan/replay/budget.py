@@ -2,22 +2,23 @@
 
 Who calls it: `replay.score`. Must not know: requests, how the watts were made.
 
-A tick holds until the next one. Watts that are NaN, and gaps between ticks that could hide an excursion, count as
+A sample holds until the next one. Watts that are NaN, and gaps between samples that could hide an excursion, count as
 above the budget: what cannot be shown to be good is bad.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from capstan.replay.record import Run
+import numpy as np
+
+from capstan.replay.runs import DomainSeries, Floats, Run
 
 MAX_EXCURSION_S = 10.0
 """Promise P1: the draw is back below the budget within 10 s of crossing it."""
 
 MAX_GAP_S = 5.0
-"""Ticks come every second; half of P1's time without one could hide what the other half only just allows."""
+"""Samples come every second; half of P1's time without one could hide what the other half only just allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class DomainScore:
     Attributes:
         peak_w: Highest known draw; None where no draw is known.
         budget_w: The lowest budget of the run.
-        longest_over_s: Longest unbroken time above the then valid budget. A tick holds until the next one.
+        longest_over_s: Longest unbroken time above the then valid budget. A sample holds until the next one.
         above_j: Joules above the budget, over the whole run; unknown draws add nothing here.
         unknown_s: Time without a usable draw: it counts as above in `longest_over_s`.
     """
@@ -55,47 +56,60 @@ class DomainScore:
 
 
 def of(run: Run) -> tuple[DomainScore, ...]:
-    """Score every domain that a tick of the run names, in order of name.
+    """Score every domain of the run, in order of name.
 
     Raises:
-        ValueError: Ticks are not in order of time.
+        ValueError: A domain has no sample or stands there twice, or its samples are not in order of time.
     """
-    names = sorted({domain.domain for tick in run.ticks for domain in tick.domains})
-    return tuple(_domain_score(run, name) for name in names)
+    names = [series.domain for series in run.domains]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a domain has two series; got {', '.join(names)}")
+    return tuple(_domain_score(series, run.duration_s) for series in sorted(run.domains, key=lambda s: s.domain))
 
 
-def _domain_score(run: Run, name: str) -> DomainScore:
-    stretches = _stretches(run, name)
-    known_w = [draw_w for _, draw_w, _ in stretches if math.isfinite(draw_w)]
-    longest_s = current_s = 0.0
-    for length_s, draw_w, budget_w in stretches:
-        current_s = 0.0 if draw_w <= budget_w else current_s + length_s
-        longest_s = max(longest_s, current_s)
+def _domain_score(series: DomainSeries, duration_s: float) -> DomainScore:
+    if not len(series.t_s):
+        raise ValueError(f"domain {series.domain} has no sample")
+    length_s, draw_w, budget_w = _stretches(series, duration_s)
+    known = np.isfinite(draw_w)
+    with np.errstate(invalid="ignore"):
+        within = draw_w <= budget_w
+        above_w = np.maximum(draw_w - budget_w, 0.0)
     return DomainScore(
-        domain=name,
-        peak_w=max(known_w, default=None),
-        budget_w=min(budget_w for _, _, budget_w in stretches),
-        longest_over_s=longest_s,
-        above_j=sum(s * max(w - b, 0.0) for s, w, b in stretches if math.isfinite(w - b)),
-        unknown_s=sum(s for s, w, _ in stretches if not math.isfinite(w)),
+        domain=series.domain,
+        peak_w=float(draw_w[known].max()) if known.any() else None,
+        budget_w=float(budget_w.min()),
+        longest_over_s=_longest_s(length_s, ~within),
+        above_j=float((length_s[known] * above_w[known]).sum()),
+        unknown_s=float(length_s[~known].sum()),
     )
 
 
-def _stretches(run: Run, name: str) -> list[tuple[float, float, float]]:
-    """Return (seconds, draw_w, budget_w) for each tick of a domain, up to the next one or the run's end.
+def _stretches(series: DomainSeries, duration_s: float) -> tuple[Floats, Floats, Floats]:
+    """Return (seconds, draw_w, budget_w) from the start to the run's end, in order of time.
 
-    A gap of more than `MAX_GAP_S` is split: the tick holds that long, the rest has an unknown draw.
+    A sample counts for `MAX_GAP_S` at most; what is left until the next one has an unknown draw. So has the time
+    before the first sample where it came later than that.
     """
-    seen = [(tick.t_s, d.draw_w, d.budget_w) for tick in run.ticks for d in tick.domains if d.domain == name]
-    ends = [t_s for t_s, _, _ in seen[1:]] + [max(run.duration_s, seen[-1][0])]
-    stretches: list[tuple[float, float, float]] = []
-    if seen[0][0] > MAX_GAP_S:
-        stretches.append((seen[0][0], math.nan, seen[0][2]))
-    for (start_s, draw_w, budget_w), end_s in zip(seen, ends, strict=True):
-        if not end_s >= start_s:
-            raise ValueError(f"ticks of domain {name} run backwards at {start_s} s")
-        length_s = end_s - start_s
-        stretches.append((min(length_s, MAX_GAP_S), draw_w, budget_w))
-        if length_s > MAX_GAP_S:
-            stretches.append((length_s - MAX_GAP_S, math.nan, budget_w))
-    return stretches
+    t_s = series.t_s
+    ends_s = np.append(t_s[1:], max(duration_s, t_s[-1]))
+    if not np.all(ends_s >= t_s):
+        at_s = t_s[int(np.argmin(ends_s >= t_s))]
+        raise ValueError(f"samples of domain {series.domain} run backwards at {at_s:g} s")
+    length_s = np.column_stack((np.minimum(ends_s - t_s, MAX_GAP_S), np.maximum(ends_s - t_s - MAX_GAP_S, 0.0)))
+    draw_w = np.column_stack((series.draw_w, np.full(len(t_s), np.nan)))
+    before_s = t_s[0] if t_s[0] > MAX_GAP_S else 0.0
+    lengths = np.concatenate(([before_s], length_s.ravel()))
+    draws = np.concatenate(([np.nan], draw_w.ravel()))
+    budgets = np.concatenate((series.budget_w[:1], np.repeat(series.budget_w, 2)))
+    lasting = lengths > 0
+    lasting[-2] = True  # a sample at the very end lasts no time, and its watts count for the peak
+    return lengths[lasting], draws[lasting], budgets[lasting]
+
+
+def _longest_s(length_s: Floats, over: np.typing.NDArray[np.bool_]) -> float:
+    """Return the length of the longest unbroken stretch."""
+    if not over.any():
+        return 0.0
+    starts = np.flatnonzero(over & ~np.concatenate(([False], over[:-1])))
+    return float(np.add.reduceat(np.where(over, length_s, 0.0), starts).max())

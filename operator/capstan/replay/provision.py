@@ -12,7 +12,7 @@ from capstan.model.workload import Workload
 from capstan.optimize import sizing
 from capstan.replay import engine, score
 from capstan.replay.pool import room
-from capstan.replay.record import Run
+from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario, Service
 from capstan.replay.systems import Fixed
 

@@ -1,78 +1,93 @@
 """What a run was worth: DESIGN 7.1's definitions, once, for the rig, virtual time, tests and reports.
 
-Who calls it: `replay.report`, `replay.provision`, `app.replay`, the rig's demo. Must not know: how the run was made.
+Who calls it: `replay.compare`, `replay.provision`, `app.replay`, the rig's demo. Must not know: how the run was made.
 
-Rules of evidence: what cannot be shown to be good is bad. A request without a finish, or with a time that is NaN or
-runs backwards, is bad; watts that are NaN, and gaps between ticks that could hide an excursion, count as above the
-budget; a policy without a single request has shown nothing and does not meet its SLO.
+Rules of evidence: what cannot be shown to be good is bad (`replay.measure`, `replay.budget`); a service without a
+single request has shown nothing and does not meet its SLO.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capstan.model.slo import Slo
-from capstan.replay import budget
+from capstan.replay import budget, limits, measure, watts
 from capstan.replay.budget import DomainScore
-from capstan.replay.record import Outcome, Run
+from capstan.replay.limits import Limits, SloSet
+from capstan.replay.measure import Quantiles, Tally
+from capstan.replay.runs import Energy, Outcomes, Run
 
-__all__ = ["DomainScore", "PolicyScore", "Score", "Verdict", "of", "policy_score", "saving_ratio"]
-
-WINDOW_S = 300.0
-"""DESIGN 7.1: 5-minute windows, by arrival, counted from the run's start."""
+__all__ = [
+    "DomainScore",
+    "PolicyScore",
+    "Quantiles",
+    "Score",
+    "SloSet",
+    "Verdict",
+    "of",
+    "policy_score",
+    "saving_ratio",
+]
 
 MIN_WINDOW_REQUESTS = 100
 MIN_CLASS_REQUESTS = 1000
 WINDOWS_RATIO = 0.95
 """DESIGN 7.1: the SLO holds in at least 95 % of the windows with at least 100 requests."""
 
-PROMPT_EDGES = (256, 1024)
-OUTPUT_EDGES = (100, 350)
-"""DESIGN 7.1: class edges in tokens, lower bound included."""
-
 
 @dataclass(frozen=True, slots=True)
-class PolicyScore:
-    """One policy of one run.
+class Figures:
+    """What the requests of one service, or of all services of a run, show.
 
     Attributes:
         arrived, completed, good: Requests that arrived; finished; finished within both limits.
         attainment_ratio: good / arrived; None where nothing arrived.
         by_class: Attainment per class with at least 1,000 requests, as (`SL`, ratio) pairs: prompt, then output.
+        class_mix: Share of the arrivals per class, of the classes that had any.
         windows_ratio: Share of the 5-minute windows with at least 100 requests that meet the percentile; None
             where no window has that many.
-        slo_met: Overall, in every class of `by_class`, and in 95 % of the windows.
-        ttft_p50_s … tpot_p99_s: Nearest rank over completed requests (TPOT: of more than one token); None of none.
-        energy_j: Joules of assigned GPUs.
-        j_per_output_token: energy_j over the output tokens of completed requests; None where there is none.
+        ttft_s, tpot_s, tbt_s: Nearest rank over completed requests; `tbt_s` is of each request's longest gap.
+        fluidity_low_ratio, fluidity_high_ratio: Bounds of Metron's index, mean over arrivals (`replay.fluidity`).
+        output_tokens: Of completed requests.
+
+    Of all services together the lowest of them stands in `by_class` and `windows_ratio` (each has its own limits).
     """
 
-    policy: str
-    slo: Slo
     arrived: int
     completed: int
     good: int
     attainment_ratio: float | None
     by_class: tuple[tuple[str, float], ...]
+    class_mix: tuple[tuple[str, float], ...]
     windows_ratio: float | None
-    slo_met: bool
-    ttft_p50_s: float | None
-    ttft_p90_s: float | None
-    ttft_p99_s: float | None
-    tpot_p50_s: float | None
-    tpot_p90_s: float | None
-    tpot_p99_s: float | None
-    energy_j: float
+    ttft_s: Quantiles
+    tpot_s: Quantiles
+    tbt_s: Quantiles
+    fluidity_low_ratio: float | None
+    fluidity_high_ratio: float | None
     output_tokens: int
-    j_per_output_token: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyScore:
+    """One service of one run. `slo_met`: overall, in every class of `by_class`, and in 95 % of the windows."""
+
+    policy: str
+    limits: Limits
+    slo_met: bool
+    figures: Figures
+    energy: Energy
 
     @property
-    def percentile_ratio(self) -> float:
-        """The share of good requests that the SLO asks for."""
-        return self.slo.percentile_ratio
+    def energy_j(self) -> float:
+        """Joules of assigned GPUs."""
+        return self.energy.total_j
+
+    @property
+    def j_per_output_token(self) -> float | None:
+        """Joules of assigned GPUs over the output tokens of completed requests; None where there is none."""
+        return self.energy_j / self.figures.output_tokens if self.figures.output_tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +100,47 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Every figure of one run."""
+    """Every figure of one run.
+
+    Attributes:
+        overall: All services as one, each request by its own service's limits.
+        energy_unassigned_j: GPUs without a pod, at their unloaded idle watts.
+        energy_node_j: What of the servers is not a GPU, modelled; None where nobody models it.
+        peak_power_w: Highest sum of the assigned GPUs' watts between two samples; None where no sample tells.
+        gpu_seconds, reconfigurations, clock_changes: Sums over the services; None for `bound`, which is no run.
+    """
 
     system: str
     policies: tuple[PolicyScore, ...]
     domains: tuple[DomainScore, ...]
+    overall: Figures
+    energy_unassigned_j: float
+    energy_node_j: float | None
+    peak_power_w: float | None
+    gpu_seconds: float | None
+    reconfigurations: int | None
+    clock_changes: int | None
 
     @property
     def energy_j(self) -> float:
-        """Joules of all assigned GPUs."""
+        """Joules of all assigned GPUs: the boundary *released* (GPUs without a pod at 0 W)."""
         return sum(policy.energy_j for policy in self.policies)
+
+    @property
+    def energy(self) -> Energy:
+        """Where those joules went."""
+        parts = [policy.energy for policy in self.policies]
+        return Energy(sum(p.serving_j for p in parts), sum(p.idle_j for p in parts), sum(p.transition_j for p in parts))
+
+    @property
+    def j_per_output_token(self) -> float | None:
+        """Joules of assigned GPUs over the output tokens of completed requests; None where there is none."""
+        return self.energy_j / self.overall.output_tokens if self.overall.output_tokens else None
+
+    @property
+    def fleet_j(self) -> float:
+        """Joules at the boundary *fleet*: GPUs without a pod counted."""
+        return self.energy_j + self.energy_unassigned_j
 
     @property
     def slo_met(self) -> bool:
@@ -121,29 +167,39 @@ class Score:
         return Verdict(not faults, tuple(faults))
 
 
-def of(run: Run) -> Score:
-    """Score a run.
+def of(run: Run, slo_set: SloSet = SloSet.SCENARIO) -> Score:
+    """Score a run by a set of limits; by each policy's own unless told otherwise.
 
     Raises:
-        ValueError: The record is broken: ticks out of order, a request twice, or one of a policy not in the run.
+        ValueError: The record is broken: samples or arrivals out of order, columns of unequal length, a policy twice.
     """
-    _check(run)
-    policies = []
-    for service in run.services:
-        outcomes = [outcome for outcome in run.outcomes if outcome.policy == service.policy]
-        policies.append(policy_score(service.policy, service.slo, outcomes, energy_j=service.energy_j))
-    return Score(run.system, tuple(policies), budget.of(run))
+    names = [service.policy for service in run.services]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a policy has two services; got {', '.join(names)}")
+    held = [limits.of(slo_set, service.slo) for service in run.services]
+    tallies = [measure.tally(service.outcomes, h) for service, h in zip(run.services, held, strict=True)]
+    policies = tuple(
+        _policy(service.policy, h, tally, service.energy)
+        for service, h, tally in zip(run.services, held, tallies, strict=True)
+    )
+    return Score(
+        system=run.system,
+        policies=policies,
+        domains=budget.of(run),
+        overall=_overall(run, policies, tallies),
+        energy_unassigned_j=run.energy_unassigned_j,
+        energy_node_j=run.energy_node_j,
+        peak_power_w=watts.peak_w([service.series for service in run.services]),
+        gpu_seconds=sum(service.gpu_seconds for service in run.services),
+        reconfigurations=sum(service.reconfigurations for service in run.services),
+        clock_changes=sum(service.clock_changes for service in run.services),
+    )
 
 
-def _check(run: Run) -> None:
-    """Refuse a record in which a request ends twice or belongs to nobody: no figure of it would mean anything."""
-    known = {service.policy for service in run.services}
-    counted = Counter((outcome.policy, outcome.request_id) for outcome in run.outcomes)
-    for (policy, request_id), times in counted.items():
-        if policy not in known:
-            raise ValueError(f"outcome of policy {policy}, which is not among the run's services")
-        if times > 1:
-            raise ValueError(f"request {request_id} of {policy} has {times} outcomes")
+def policy_score(policy: str, slo: Slo, outcomes: Outcomes, energy: Energy) -> PolicyScore:
+    """Score the requests of one service by its own limits."""
+    held = limits.of(SloSet.SCENARIO, slo)
+    return _policy(policy, held, measure.tally(outcomes, held), energy)
 
 
 def saving_ratio(baseline: Score, other: Score) -> float | None:
@@ -153,110 +209,94 @@ def saving_ratio(baseline: Score, other: Score) -> float | None:
     return (baseline.energy_j - other.energy_j) / baseline.energy_j
 
 
-# --- requests --------------------------------------------------------------------------------------
+# --- one service -----------------------------------------------------------------------------------
 
 
-def ttft_s(outcome: Outcome) -> float | None:
-    """Return the time to first token; None where there was none or the times cannot be true."""
-    if outcome.first_s is None:
-        return None
-    value = outcome.first_s - outcome.arrival_s
-    return value if math.isfinite(value) and value >= 0 else None
+def _policy(policy: str, held: Limits, tally: Tally, energy: Energy) -> PolicyScore:
+    figures = _figures(tally, held)
+    met = figures.attainment_ratio is not None and figures.attainment_ratio >= held.percentile_ratio
+    met = met and all(ratio >= held.percentile_ratio for _, ratio in figures.by_class)
+    met = met and (figures.windows_ratio is None or figures.windows_ratio >= WINDOWS_RATIO)
+    return PolicyScore(policy, held, met, figures, energy)
 
 
-def tpot_s(outcome: Outcome) -> float | None:
-    """Return (finish - first) / (output - 1); None for one output token, no finish, or impossible times."""
-    if outcome.first_s is None or outcome.finish_s is None or outcome.output_tokens <= 1:
-        return None
-    value = (outcome.finish_s - outcome.first_s) / (outcome.output_tokens - 1)
-    return value if math.isfinite(value) and value >= 0 else None
-
-
-def completed(outcome: Outcome) -> bool:
-    """Return whether a request finished, at times that can be true."""
-    if ttft_s(outcome) is None or outcome.finish_s is None or outcome.first_s is None:
-        return False
-    return math.isfinite(outcome.finish_s) and outcome.finish_s >= outcome.first_s
-
-
-def good(outcome: Outcome, slo: Slo) -> bool:
-    """Return whether a request kept both limits (TTFT only where it asked for one token)."""
-    first = ttft_s(outcome)
-    if first is None or not completed(outcome) or first > slo.ttft_s:
-        return False
-    pace = tpot_s(outcome)
-    return pace is None or pace <= slo.tpot_s
-
-
-def request_class(outcome: Outcome) -> str:
-    """Return the class as two letters, prompt bucket then output bucket: `SL` is a short prompt, a long answer."""
-    prompt = sum(outcome.prompt_tokens >= edge for edge in PROMPT_EDGES)
-    output = sum(outcome.output_tokens >= edge for edge in OUTPUT_EDGES)
-    return "SML"[prompt] + "SML"[output]
-
-
-def policy_score(policy: str, slo: Slo, outcomes: Sequence[Outcome], *, energy_j: float = 0.0) -> PolicyScore:
-    """Score the requests of one policy."""
-    goods = [outcome for outcome in outcomes if good(outcome, slo)]
-    done = [outcome for outcome in outcomes if completed(outcome)]
-    attainment = len(goods) / len(outcomes) if outcomes else None
-    by_class = _by_group(map(request_class, outcomes), map(request_class, goods), MIN_CLASS_REQUESTS)
-    windows = _by_group(map(_window, outcomes), map(_window, goods), MIN_WINDOW_REQUESTS)
-    passed = [ratio >= slo.percentile_ratio for _, ratio in windows]
-    windows_ratio = sum(passed) / len(passed) if passed else None
-    met = attainment is not None and attainment >= slo.percentile_ratio
-    met = met and all(ratio >= slo.percentile_ratio for _, ratio in by_class)
-    tokens = sum(outcome.output_tokens for outcome in done)
-    first, pace = _known(map(ttft_s, done)), _known(map(tpot_s, done))
-    return PolicyScore(
-        policy=policy,
-        slo=slo,
-        arrived=len(outcomes),
-        completed=len(done),
-        good=len(goods),
-        attainment_ratio=attainment,
-        by_class=by_class,
-        windows_ratio=windows_ratio,
-        slo_met=met and (windows_ratio is None or windows_ratio >= WINDOWS_RATIO),
-        ttft_p50_s=_nearest_rank(first, 0.50),
-        ttft_p90_s=_nearest_rank(first, 0.90),
-        ttft_p99_s=_nearest_rank(first, 0.99),
-        tpot_p50_s=_nearest_rank(pace, 0.50),
-        tpot_p90_s=_nearest_rank(pace, 0.90),
-        tpot_p99_s=_nearest_rank(pace, 0.99),
-        energy_j=energy_j,
-        output_tokens=tokens,
-        j_per_output_token=energy_j / tokens if tokens else None,
+def _figures(tally: Tally, held: Limits) -> Figures:
+    passed = [
+        good / arrived >= held.percentile_ratio for arrived, good in tally.windows if arrived >= MIN_WINDOW_REQUESTS
+    ]
+    return Figures(
+        arrived=tally.arrived,
+        completed=tally.completed,
+        good=tally.good,
+        attainment_ratio=_ratio(tally.good, tally.arrived),
+        by_class=tuple(
+            (name, good / arrived)
+            for name, (arrived, good) in zip(limits.CLASSES, tally.classes, strict=True)
+            if arrived >= MIN_CLASS_REQUESTS
+        ),
+        class_mix=_mix([tally]),
+        windows_ratio=sum(passed) / len(passed) if passed else None,
+        ttft_s=tally.ttft_s,
+        tpot_s=tally.tpot_s,
+        tbt_s=tally.tbt_s,
+        fluidity_low_ratio=tally.fluidity_low_ratio,
+        fluidity_high_ratio=tally.fluidity_high_ratio,
+        output_tokens=tally.output_tokens,
     )
 
 
-def quantile_of(values: Iterable[float | None], ratio: float) -> float | None:
-    """Return the nearest-rank quantile of the values that are there: the smallest that `ratio` do not exceed."""
-    return _nearest_rank(_known(values), ratio)
+# --- all services ----------------------------------------------------------------------------------
 
 
-def _nearest_rank(ranked: Sequence[float], ratio: float) -> float | None:
-    return ranked[max(math.ceil(ratio * len(ranked) - 1e-9), 1) - 1] if ranked else None
+def _overall(run: Run, policies: Sequence[PolicyScore], tallies: Sequence[Tally]) -> Figures:
+    figures = [policy.figures for policy in policies]
+    if len(figures) == 1:
+        return figures[0]
+    arrived, good = sum(f.arrived for f in figures), sum(f.good for f in figures)
+    ttft_s, tpot_s, tbt_s = measure.pooled([service.outcomes for service in run.services])
+    windows = [f.windows_ratio for f in figures if f.windows_ratio is not None]
+    return Figures(
+        arrived=arrived,
+        completed=sum(f.completed for f in figures),
+        good=good,
+        attainment_ratio=_ratio(good, arrived),
+        by_class=_worst_by_class(figures),
+        class_mix=_mix(tallies),
+        windows_ratio=min(windows, default=None),
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        tbt_s=tbt_s,
+        fluidity_low_ratio=_mean([(f.arrived, f.fluidity_low_ratio) for f in figures]),
+        fluidity_high_ratio=_mean([(f.arrived, f.fluidity_high_ratio) for f in figures]),
+        output_tokens=sum(f.output_tokens for f in figures),
+    )
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return sorted(value for value in values if value is not None)
+def _worst_by_class(figures: Sequence[Figures]) -> tuple[tuple[str, float], ...]:
+    pairs = [pair for one in figures for pair in one.by_class]
+    return tuple((name, min(r for n, r in pairs if n == name)) for name in limits.CLASSES if name in dict(pairs))
 
 
-def _window(outcome: Outcome) -> str:
-    return str(math.floor(outcome.arrival_s / WINDOW_S))
+def _mix(tallies: Sequence[Tally]) -> tuple[tuple[str, float], ...]:
+    counts = [sum(tally.classes[code][0] for tally in tallies) for code in range(len(limits.CLASSES))]
+    total = sum(counts)
+    return tuple((name, count / total) for name, count in zip(limits.CLASSES, counts, strict=True) if count)
 
 
-def _by_group(arrived: Iterable[str], kept: Iterable[str], minimum: int) -> tuple[tuple[str, float], ...]:
-    """Return the share of good requests per group, of the groups with at least `minimum` requests."""
-    goods = Counter(kept)
-    return tuple((name, goods[name] / count) for name, count in sorted(Counter(arrived).items()) if count >= minimum)
+def _mean(weighted: Sequence[tuple[int, float | None]]) -> float | None:
+    known = [(count, value) for count, value in weighted if value is not None]
+    return sum(count * value for count, value in known) / sum(count for count, _ in known) if known else None
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _slo_fault(score: PolicyScore) -> str:
-    if score.attainment_ratio is None:
+    figures, wanted = score.figures, f"{score.limits.percentile_ratio:.1%}"
+    if figures.attainment_ratio is None:
         return f"{score.policy}: no request arrived, so no SLO was shown to be met"
-    wanted = f"{score.slo.percentile_ratio:.1%}"
     return (
-        f"{score.policy}: SLO missed, {score.good} of {score.arrived} good ({score.attainment_ratio:.2%} of {wanted})"
+        f"{score.policy}: SLO missed, {figures.good} of {figures.arrived} good "
+        f"({figures.attainment_ratio:.2%} of {wanted})"
     )

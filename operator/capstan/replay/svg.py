@@ -48,6 +48,7 @@ class Ink(StrEnum):
     GRID = "#0a0a03"
     LIMIT = "#0a0a04"
     BAND = "#0a0a05"
+    GOOD = "#0a0a06"
     SERIES_1 = "#0a0a11"
     SERIES_2 = "#0a0a12"
     SERIES_3 = "#0a0a13"
@@ -78,6 +79,16 @@ def panels(count: int, *, height_in: float) -> tuple[Figure, list[Axes]]:
     grid = figure.subplots(count, 1, sharex=True, squeeze=False)
     axes = [grid[row][0] for row in range(count)]
     for axis in axes:
+        _dress(axis)
+    return figure, axes
+
+
+def table(rows: int, columns: int, *, height_in: float) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure of `rows` x `columns` small panels, `height_in` tall in all; each column has one x axis."""
+    figure = Figure(figsize=(WIDTH_IN, height_in))
+    grid = figure.subplots(rows, columns, sharex="col", squeeze=False)
+    axes = [[grid[row][column] for column in range(columns)] for row in range(rows)]
+    for axis in (axis for row in axes for axis in row):
         _dress(axis)
     return figure, axes
 
