@@ -20,8 +20,8 @@ from pathlib import Path
 import click
 import yaml
 
-from capstan.replay import trace
-from capstan.replay.pool import Node
+from capstan.replay import traces
+from capstan.replay.nodes import Node
 from rig import binaries, objects, process
 from rig.crosscheck import dynamo, load, venvs
 from rig.demo import figures, manifests, probe, stage
@@ -73,7 +73,7 @@ def beside_dynamo(ours: Callable[[], float] | None) -> list[str]:
     try:
         python = venvs.install(venvs.DYNAMO, click.echo)
         return dynamo.compare(python, load.conversation_hour(), ours).told()
-    except (venvs.NotAvailable, trace.TraceError) as problem:
+    except (venvs.NotAvailable, traces.TraceError) as problem:
         return [f"dynamo.replay: not measured, {problem}"]
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from capstan.api import convert
 from capstan.model.profile import Profile
-from capstan.replay import trace
+from capstan.replay import traces
 from capstan.replay.runs import Requests
 from rig.crosscheck import venvs
 
@@ -23,24 +22,19 @@ def conversation_hour() -> Requests:
     Raises:
         NotAvailable: The shared data is not on this machine.
     """
-    data = trace.shared_data(ROOT)
+    data = traces.shared_data(ROOT)
     if data is None:
         raise venvs.NotAvailable("the public traces (shared/data beside the repository) are not on this machine")
-    half = of_file(data / CONVERSATION)
-    again_s = half.arrival_s + half.arrival_s[-1] * len(half) / (len(half) - 1)
-    return Requests(
-        np.concatenate((half.arrival_s, again_s)), np.tile(half.prompt_tokens, 2), np.tile(half.output_tokens, 2)
-    )
+    return traces.repeat(of_file(data / CONVERSATION), 2)
 
 
 def of_file(path: Path) -> Requests:
     """Return the requests of a trace.
 
     Raises:
-        trace.TraceError: It cannot be read.
+        traces.TraceError: It cannot be read.
     """
-    rows = np.array([(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in trace.read(path)])
-    return Requests(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2].astype(np.int64))
+    return traces.read(path).requests
 
 
 def profiles(folder: Path) -> tuple[Profile, ...]:

@@ -80,7 +80,7 @@ def services(
             ServiceRun(
                 policy=policy,
                 slo=service.policy.slo,
-                profiles=(words.profile(service.profile),),
+                profiles=(words.profile(service.profile(service.start.tp)),),
                 outcomes=finished[policy],
                 series=seen,
                 energy=Energy(serving_j=_energy_j(span, policy), idle_j=0.0, transition_j=0.0),

@@ -14,7 +14,7 @@ import numpy as np
 from capstan.model.slo import Slo
 from capstan.replay import score
 from capstan.replay.runs import Energy, Outcomes, Requests
-from capstan.replay.scenario import Service
+from capstan.replay.seen import Service
 from rig.demo.view import Served
 
 NO_ENERGY = Energy(0.0, 0.0, 0.0)  # while the run goes on only good and bad are counted
@@ -33,21 +33,11 @@ class Told:
     finish_s: float
 
 
-def requests(service: Service) -> Requests:
-    """Return the requests of a service as columns; an id is a row."""
-    rows = service.requests
-    return Requests(
-        np.array([r.arrival_s for r in rows], dtype=np.float64),
-        np.array([r.prompt_tokens for r in rows], dtype=np.int64),
-        np.array([r.output_tokens for r in rows], dtype=np.int64),
-    )
-
-
 def write_requests(services: Iterable[Service], path: Path) -> None:
     """Write every request of every service as the load driver reads it."""
     with path.open("w") as out:
         for service in services:
-            asked = requests(service)
+            asked = service.requests
             rows = zip(
                 asked.arrival_s.tolist(), asked.prompt_tokens.tolist(), asked.output_tokens.tolist(), strict=True
             )
@@ -81,7 +71,7 @@ def complete(services: Iterable[Service], lines: Iterable[str]) -> dict[str, Out
         if key in told:
             raise ValueError(f"request {outcome.id} of {outcome.policy} has two outcomes; remove the older record")
         told[key] = outcome
-    return {s.policy.key: _joined(requests(s), {row: o for (p, row), o in told.items() if p == s.policy.key})
+    return {s.policy.key: _joined(s.requests, {row: o for (p, row), o in told.items() if p == s.policy.key})
             for s in services}  # fmt: skip
 
 

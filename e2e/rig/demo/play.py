@@ -61,7 +61,7 @@ class Play:
         self.cast = ticks.Cast(
             scenario.domains,
             {s.policy.key: s.policy.priority for s in scenario.services},
-            {s.policy.key: outcomes.requests(s).arrival_s.tolist() for s in scenario.services},
+            {s.policy.key: s.requests.arrival_s.tolist() for s in scenario.services},
         )
         self._idle_cast = dataclasses.replace(self.cast, arrivals_s={})
         self._loaded = False

@@ -69,7 +69,7 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
     found = manifests.documents(wanted.file)
     if wanted.off:
         counts = provision.mean_load_replicas(scenario)
-        tps = {s.policy.key: s.profile.tp for s in scenario.services}
+        tps = {s.policy.key: s.start.tp for s in scenario.services}
         set_up.apply(manifests.profiles(stage.PROFILES), "profiles.yaml")
         set_up.apply(manifests.without_capstan(found, counts, tps), "objects.yaml")
         ready = dict(counts)
@@ -83,7 +83,7 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
         )
         set_up.apply(manifests.profiles(stage.PROFILES), "profiles.yaml")
         set_up.apply(found, "objects.yaml")
-        ready = {s.policy.key: s.start_replicas for s in scenario.services}
+        ready = {s.policy.key: s.start.replicas for s in scenario.services}
     set_up.say(f"  waiting for {', '.join(f'{n} x {p}' for p, n in ready.items())} to come Ready …")
     set_up.wait(lambda: set_up.pods_ready(ready), "engine pods Ready", stage.READY_S)
 

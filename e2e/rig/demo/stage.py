@@ -22,7 +22,7 @@ from typing import cast
 import httpx
 import yaml
 
-from capstan.replay.pool import Node
+from capstan.replay.nodes import Node
 from rig import binaries, components, objects, prometheus
 from rig.controlplane import PROGRAMS, ControlPlane
 from rig.nvml import build as nvml

@@ -5,6 +5,7 @@ from __future__ import annotations
 from capstan.replay import engine, provision, systems
 from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
+from capstan.replay.stage import Stage
 
 
 def capstan(scenario: Scenario) -> Run:
@@ -19,4 +20,4 @@ def fixed(scenario: Scenario) -> Run:
 
 def single_pool(scenario: Scenario) -> Run:
     """Return the run of the smallest full-clock fleet that meets the SLO on this trace (DESIGN 7.1)."""
-    return provision.single_pool(scenario)
+    return Stage(scenario).single_pool()

@@ -112,7 +112,7 @@ def _standing_gpu_s(requests: Requests, profiles: tuple[Profile, ...], bounds: B
     return bounds.min_replicas * min(p.tp for p in profiles) * span_s
 
 
-def _market(  # noqa: PLR0913 - the pieces of one record
+def _market(
     work: demand.Demand,
     limits: demand.Limits,
     edges: Floats,
@@ -146,9 +146,7 @@ def _floor_w(profiles: tuple[Profile, ...]) -> float:
     )
 
 
-def _prices(
-    market: prices.Market, profiles: tuple[Profile, ...], reach: steps.Reach
-) -> tuple[prices.Prices, float]:
+def _prices(market: prices.Market, profiles: tuple[Profile, ...], reach: steps.Reach) -> tuple[prices.Prices, float]:
     """Return certified prices and what the certificate left of them: programme, worst steps, programme again."""
     pairs = steps.settings(profiles)
     known = _first_steps(profiles, reach)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capstan.replay import score
+from capstan.replay import limits, measure, score
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.trial import Bools
 
@@ -21,13 +21,13 @@ class Allowance:
 
     def __init__(self, requests: Requests, percentile_ratio: float) -> None:
         self._arrival_s = requests.arrival_s
-        window = (requests.arrival_s / score.WINDOW_S).astype(np.int64)
+        window = (requests.arrival_s / measure.WINDOW_S).astype(np.int64)
         self.windows = int(window[-1]) + 1
         self._late_ratio = 1 - percentile_ratio
         self.allowed = np.floor(self._late_ratio * np.bincount(window, minlength=self.windows) + 1e-9)
-        prompt = np.searchsorted(score.PROMPT_EDGES, requests.prompt_tokens, side="right")
-        output = np.searchsorted(score.OUTPUT_EDGES, requests.output_tokens, side="right")
-        self._class: Ints = prompt * (len(score.OUTPUT_EDGES) + 1) + output
+        prompt = np.searchsorted(limits.PROMPT_EDGES, requests.prompt_tokens, side="right")
+        output = np.searchsorted(limits.OUTPUT_EDGES, requests.output_tokens, side="right")
+        self._class: Ints = prompt * (len(limits.OUTPUT_EDGES) + 1) + output
         self._class_counts = np.bincount(self._class)
         self._dearness = np.ones(len(self._class_counts))
 
@@ -38,7 +38,7 @@ class Allowance:
 
     def kept(self, good: Bools) -> Bools:
         """Return which windows are within their allowance, shape `[window]`."""
-        return self.late(good, score.WINDOW_S, self.windows) <= self.allowed + 1e-9
+        return self.late(good, measure.WINDOW_S, self.windows) <= self.allowed + 1e-9
 
     def learn(self, good: Bools) -> bool:
         """Count classes that broke the SLO dearer from now on; return whether there was any."""

@@ -6,13 +6,15 @@ Who calls it: `replay.measure`, `replay.score`, the command line (`--slo`). Must
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
+from capstan.api.scenario import SloSet
 from capstan.model.slo import Slo
 from capstan.replay.runs import Floats, Ints
+
+__all__ = ["BUCKETS", "CHAT", "CLASSES", "Limits", "SloSet", "aim", "class_codes", "of"]
 
 PROMPT_EDGES = (256, 1024)
 OUTPUT_EDGES = (100, 350)
@@ -29,14 +31,6 @@ CLASS_TTFT_S = (0.25, 0.4, 2.0)
 CLASS_TPOT_S = 0.1
 CLASS_PERCENTILE_RATIO = 0.99
 """DESIGN 7.1, set `class`: TTFT by input bucket."""
-
-
-class SloSet(StrEnum):
-    """Whose limits a run is scored by: the policy's own, or one of the two sets that every report can be held to."""
-
-    SCENARIO = "scenario"
-    CHAT = "chat"
-    CLASS = "class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +58,16 @@ def of(slo_set: SloSet, slo: Slo) -> Limits:
         return Limits(CLASS_TTFT_S, CLASS_TPOT_S, CLASS_PERCENTILE_RATIO)
     held = CHAT if slo_set is SloSet.CHAT else slo
     return Limits((held.ttft_s,) * 3, held.tpot_s, held.percentile_ratio)
+
+
+def aim(slo_set: SloSet, slo: Slo) -> Slo:
+    """Return the one SLO that a policy aims at where it is judged by a set.
+
+    `class` has three TTFT limits and a policy one: it aims at the longest prompts' limit, which is what a closed form
+    of the p99 prompt speaks of. The short prompts' tighter limits are judged all the same.
+    """
+    held = of(slo_set, slo)
+    return Slo(held.ttft_s[-1], held.tpot_s, held.percentile_ratio)
 
 
 def class_codes(prompt_tokens: Ints, output_tokens: Ints) -> npt.NDArray[np.intp]:

@@ -23,7 +23,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, sources, start
+from capstan.replay import believed, limits, sources, start
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 from capstan.replay.scenario import BudgetCut, Scenario
@@ -48,6 +48,11 @@ class Loaded:
     profiles: tuple[Profile, ...]
     truths: tuple[Profile, ...]
     demands: tuple[sources.Demand, ...]
+
+    @property
+    def chancy(self) -> bool:
+        """Whether another seed would be another trace, at the trace's own rates."""
+        return self.run.compression != 1 or any(demand.chancy for demand in self.demands)
 
     def scenario(self, *, seed: int | None = None, servers: int | None = None, rate: float = 1.0) -> Scenario:
         """Return the scenario of one seed, fleet size and rate multiple.
@@ -117,7 +122,7 @@ def read(path: Path, options: Options | None = None) -> Loaded:
     demands = []
     for index, spec in enumerate(run.traces):
         first = asked if index == 0 else dataclasses.replace(asked, trace=None, history=None)
-        demands.append(sources.read(spec, run, first, seed=asked.seeds[0] + index))
+        demands.append(sources.read(spec, run, first))
     return Loaded(
         path=path,
         documents=tuple(documents),

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from capstan.replay.lateness import Allowance
+from capstan.replay.measure import WINDOW_S
 from capstan.replay.plans import CLOCK_S, SLOT_S, Plan
 from capstan.replay.runs import Floats, Ints
-from capstan.replay.score import WINDOW_S
 from capstan.replay.trial import Tried
 
 TICKS = round(SLOT_S / CLOCK_S)

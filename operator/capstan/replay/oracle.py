@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.replay import mixture, score
+from capstan.replay import mixture
 from capstan.replay.lateness import Allowance
 from capstan.replay.mutant import Mutant
 from capstan.replay.plans import SLOT_S, Fleet, Plan
@@ -113,7 +113,7 @@ class _Hunt:
         self.steps: list[Step] = []
         self.mutant = Mutant(planner)
         self._most = most
-        at = (np.arange(len(planner)) * SLOT_S / score.WINDOW_S).astype(np.int64)
+        at = (np.arange(len(planner)) * SLOT_S / measure.WINDOW_S).astype(np.int64)
         self._window_of_slot = np.minimum(at, self.allowance.windows - 1)
 
     def note(self, stage: str) -> None:
@@ -149,9 +149,7 @@ class _Hunt:
 
     def _drawn(self) -> Iterator[Plan]:
         degrees = self.planner.model.degrees()
-        order = sorted(
-            (i + j, i, j, tp) for i in range(len(STRESSES)) for j in range(len(CLOCKS)) for tp in degrees
-        )
+        order = sorted((i + j, i, j, tp) for i in range(len(STRESSES)) for j in range(len(CLOCKS)) for tp in degrees)
         for _, i, j, tp in order:
             yield self.planner.at(STRESSES[i], (tp,), CLOCKS[j])
 

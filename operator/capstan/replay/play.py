@@ -8,15 +8,15 @@ that decides from what it sees; then `oracle`, which may look at what all of the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from capstan.replay import bound, compare, demand, honesty, limits, provision, score, tariff
+from capstan.replay import bound, compare, demand, hindsight, honesty, limits, provision, score, tariff
 from capstan.replay.autoscalers import registry
 from capstan.replay.compare import Column, Comparison, Conditions
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
-from capstan.replay.scenario import Scenario
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan
 
@@ -72,9 +72,9 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: 
     for seed in options.seeds:
         scenario = loaded.scenario(seed=seed, servers=servers, rate=rate)
         label = f"seed {seed}, " if len(options.seeds) > 1 else ""
-        columns = _columns(Stage(scenario, slo_set), names, lambda what, done, label=label: told(label + what, done))
+        columns = _columns(Stage(scenario, slo_set), names, _labelled(told, label))
         seeds.append(columns)
-        if rate == 1.0 and not loaded.drawn:
+        if not loaded.chancy and rate == 1.0:
             break  # nothing is random: another seed would be the same run
     scores = [[column.score for column in columns] for columns in seeds[1:]]
     conditions = Conditions(
@@ -85,8 +85,8 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: 
         clock_response=str(options.clock_response or "nominal"),
         settings=seeds[0][0].run.settings,
     )
-    price = None if options.price is None else tariff.price(options.price)
-    carbon = None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity)
+    price = None if options.price is None else tariff.read(options.price, tariff.Kind.PRICE)
+    carbon = None if options.carbon_intensity is None else tariff.read(options.carbon_intensity, tariff.Kind.CARBON)
     comparison = compare.of(_on_trial_first(seeds[0]), conditions, more_seeds=scores, price=price, carbon=carbon)
     faults, case = _honesty(seeds, conditions)
     return Outcome(comparison, servers, faults, case)
@@ -100,17 +100,26 @@ def _columns(stage: Stage, names: tuple[str, ...], told: Told) -> tuple[Column, 
         if name == "bound":
             columns.append(_bound(stage, columns))
             continue
-        run = _run(stage, name, columns, lambda done, name=name: told(name, done))
+        run = _run(stage, name, columns, functools.partial(told, name))
         columns.append(Column(run, score.of(run, stage.slo_set)))
     return tuple(columns)
+
+
+def _labelled(told: Told, label: str) -> Told:
+    """Return a teller that says which seed it is about."""
+
+    def tell(what: str, done: float) -> None:
+        told(label + what, done)
+
+    return tell
 
 
 def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[float], None]) -> Run:
     """Play one system."""
     if name == "single-pool":
-        return stage.play_fixed(name, stage.single_pools())
+        return stage.single_pool()
     if name == "best-static":
-        return stage.play_fixed(name, stage.best_statics())
+        return stage.best_static()
     if name == "fixed":
         return stage.play(provision.at_mean_load(stage.scenario), told)
     if name == "oracle":
@@ -144,10 +153,10 @@ def _rate(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Tol
     told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
     seed = loaded.options.seeds[0]
 
-    def at(multiple: float) -> Scenario:
-        return loaded.scenario(seed=seed, servers=servers, rate=multiple)
+    def meets(multiple: float, replicas: int) -> bool:
+        return Stage(loaded.scenario(seed=seed, servers=servers, rate=multiple), slo_set).meets(replicas)
 
-    return Stage.auto_rate(at, slo_set, asked.replicas), f"auto:{asked.replicas}"
+    return hindsight.auto_rate(meets, asked.replicas), f"auto:{asked.replicas}"
 
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -170,5 +179,3 @@ def _honesty(seeds: Sequence[tuple[Column, ...]], conditions: Conditions) -> tup
 
 def _rank(name: str) -> int:
     return NAMES.index(name) if name in NAMES else NAMES.index("capstan") - 1
-
-

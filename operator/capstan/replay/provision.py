@@ -1,22 +1,15 @@
-"""Fleets that never move: the one sized for the mean load, and the smallest that meets the SLO at full clock.
+"""The fleet of CAPSTAN=off: sized once for the mean load, at full clock, and then left alone.
 
-Who calls it: `app.replay`, the rig's demo. Both are what people run today; the second is found with hindsight, which no
-operator has (DESIGN 7.1, `single-pool`).
+Who calls it: `replay.play`, the rig's demo. `replay.hindsight` has the fleets that are chosen with hindsight.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 from capstan.model.workload import Workload
 from capstan.optimize import sizing
-from capstan.replay import engine, score
-from capstan.replay.pool import room
-from capstan.replay.runs import Run
-from capstan.replay.scenario import Scenario, Service
+from capstan.replay.scenario import Scenario
+from capstan.replay.seen import Service, Want
 from capstan.replay.systems import Fixed
-
-MOST_REPLICAS = 64  # a search that gets here has an SLO that no count meets
 
 
 def mean_load_replicas(scenario: Scenario) -> dict[str, int]:
@@ -25,40 +18,18 @@ def mean_load_replicas(scenario: Scenario) -> dict[str, int]:
 
 
 def at_mean_load(scenario: Scenario) -> Fixed:
-    """Return the system of CAPSTAN=off: sized for the mean load, full clock, no caps."""
-    return Fixed("fixed", mean_load_replicas(scenario))
-
-
-def single_pool(scenario: Scenario) -> Run:
-    """Return the run of the smallest fleet at full clock that meets every SLO on this very trace.
-
-    Found by search in the world, service by service (they share nothing but the rack, which caps nobody here).
-    Where even the whole fleet misses an SLO the run of the largest count that fits is returned, and its score says so.
-    """
-    counts = {service.policy.key: _smallest(scenario, service) for service in scenario.services}
-    return engine.run(scenario, Fixed("single-pool", counts))
+    """Return the system that stands at those counts, each at the degree that its scenario starts with."""
+    counts = mean_load_replicas(scenario)
+    wants = [Want(s.policy.key, s.start.tp, counts[s.policy.key]) for s in scenario.services]
+    return Fixed("fixed", wants)
 
 
 def _for_mean(service: Service, duration_s: float) -> int:
     requests = service.requests
     load = Workload(
         arrival_rps=len(requests) / duration_s,
-        prompt_tokens=max(sum(r.prompt_tokens for r in requests) / max(len(requests), 1), 1.0),
-        output_tokens=max(sum(r.output_tokens for r in requests) / max(len(requests), 1), 1.0),
+        prompt_tokens=max(float(requests.prompt_tokens.mean()), 1.0),
+        output_tokens=max(float(requests.output_tokens.mean()), 1.0),
     )
-    one_rps = sizing.capacity_rps(service.profile, load, service.policy.slo)
-    return sizing.replicas_for(load.arrival_rps, one_rps) if one_rps > 0 else service.start_replicas
-
-
-def _smallest(scenario: Scenario, service: Service) -> int:
-    """Return the least count that meets one service's SLO, alone on the fleet; bisection, since more never hurts."""
-    alone = dataclasses.replace(scenario, services=(service,), domains=())
-    low, high = 1, max(min(room(scenario.nodes, service.profile), MOST_REPLICAS), 1)
-    while low < high:
-        middle = (low + high) // 2
-        run = engine.run(alone, Fixed("single-pool", {service.policy.key: middle}))
-        if score.of(run).slo_met:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    one_rps = sizing.capacity_rps(service.profile(service.start.tp), load, service.policy.slo)
+    return sizing.replicas_for(load.arrival_rps, one_rps) if one_rps > 0 else service.start.replicas

@@ -26,12 +26,12 @@ def write(comparison: Comparison, out_dir: Path) -> Path:
     out_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document.of(comparison), indent=2, allow_nan=False) + "\n"
     html = page.of(comparison)  # before the first rename: a page that cannot be made leaves no new numbers either
-    _replace(out_dir / JSON_NAME, text)
-    _replace(out_dir / HTML_NAME, html)
+    replace(out_dir / JSON_NAME, text)
+    replace(out_dir / HTML_NAME, html)
     return out_dir / HTML_NAME
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Write `text` under `path` whole or not at all; the temporary file never outlives a failure."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -32,7 +32,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSeen:
-    """One engine as its metrics show it. `kv_usage` is the used share of its KV cache, 0 to 1."""
+    """One engine as its metrics show it: `kv_usage` is the used share, 0 to 1, of a cache for `kv_tokens` tokens."""
 
     replica: int
     tp: int

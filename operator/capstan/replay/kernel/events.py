@@ -1,7 +1,8 @@
 """The events of a world: steps begin and end, requests arrive and are routed, replicas become ready and go.
 
 Compiled by `kernel.build`, and run as it stands where nothing is compiled. The rules are those of
-docs/designs/20261121-physics-and-replay.md, "The engine, defined once"; `replay.world` walks the same rules step by step.
+docs/designs/20261121-physics-and-replay.md, "The engine, defined once"; `replay.world` walks the same rules
+step by step.
 Disaggregated pools will be one event more: a finished prompt that is handed to another replica.
 """
 
