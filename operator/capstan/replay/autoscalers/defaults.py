@@ -108,12 +108,15 @@ class WvaV2:
 
 @dataclass(frozen=True, slots=True)
 class Aibrix:
-    """AIBrix PodAutoscaler: APA and KPA; the metric is KV usage as its own sample sets it."""
+    """AIBrix PodAutoscaler: APA and KPA on requests in flight per pod, against the load-tested target above.
+
+    Metric and target are the user's. Its sample (samples/autoscaling/kpa.yaml) has KV usage at 0.5; an engine whose
+    chunk budget binds first never gets there, and would be left with one replica.
+    """
 
     period_s: float = _from("[C] section 1.3", 10.0)
     stable_s: float = _from("[C] section 1.3", 180.0)
     panic_s: float = _from("[C] section 1.3", 60.0)
-    target_usage: float = _from("[C] samples/autoscaling/kpa.yaml: gpu_cache_usage_perc at 0.5", 0.5)
     tolerance_ratio: float = _from("[C] section 1.3", 0.1)
     most_up_ratio: float = _from("[C] section 1.3", 2.0)
     most_down_ratio: float = _from("[C] section 1.3", 2.0)
@@ -125,11 +128,12 @@ class Aibrix:
 
 @dataclass(frozen=True, slots=True)
 class Kubeai:
-    """KubeAI's autoscaler on requests in flight at its proxy."""
+    """KubeAI's autoscaler on requests in flight at its proxy, against the load-tested target above."""
 
     period_s: float = _from("[C] charts/kubeai/values.yaml modelAutoscaling.interval", 10.0)
     window_s: float = _from("[C] charts/kubeai/values.yaml modelAutoscaling.timeWindow", 600.0)
-    target_requests: float = _from("[M] Model.spec.targetRequests", 100.0)
+    target_requests: float = _from("[M] Model.spec.targetRequests where it is left alone: `kubeai-shipped`", 100.0)
+    load_tested: bool = _from("[I] the target is the user's to set, as an HPA's", True)
     lower_verdicts: int = _from("[C] scaleDownDelay / interval, section 1.6", 3)
 
 
