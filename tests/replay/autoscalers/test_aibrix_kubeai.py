@@ -60,7 +60,7 @@ TARGET = loadtest.Target(fake.service(), defaults.LoadTest()).value(0.0, fake.se
 
 def pods(count: int, share: float) -> fake.FakeService:
     """Pods with a share of the target in flight each."""
-    return fake.seen(*[fake.pod(running=round(share * TARGET))] * count, window=BLIND)
+    return fake.seen(*[fake.pod(running=int(share * TARGET))] * count, window=BLIND)
 
 
 def test_aibrix_means_over_its_windows_and_takes_the_least_advice_of_300_s_on_the_way_down() -> None:
