@@ -36,7 +36,9 @@ class Hpa:
     """The Horizontal Pod Autoscaler of kube-controller-manager, as it stands when nothing is configured."""
 
     period_s: float = _from("[M] --horizontal-pod-autoscaler-sync-period, section 1.5", 15.0)
-    tolerance_ratio: float = _from("[C] kubernetes replica_calculator.go (defaultTestingTolerance), section 1.5", 0.1)
+    tolerance_ratio: float = _from(
+        "[M] --horizontal-pod-autoscaler-tolerance, section 1.5; the same in its tests [C]", 0.1
+    )
     up_window_s: float = _from("[M] scaleUp.stabilizationWindowSeconds, section 1.5", 0.0)
     down_window_s: float = _from("[M] --horizontal-pod-autoscaler-downscale-stabilization, section 1.5", 300.0)
     up_rates: tuple[Rate, ...] = _from(
@@ -54,8 +56,8 @@ class LoadTest:
     """
 
     target_ratio: float = _from("[I] room for an HPA's 10 % tolerance and a pod that still starts", 0.8)
-    prompt_tokens: float = _from("[I] before anything has finished: benchmark default of vLLM (random input)", 1024.0)
-    output_tokens: float = _from("[I] before anything has finished: benchmark default of vLLM (random output)", 128.0)
+    prompt_tokens: float = _from("[M] before anything has finished: benchmark default of vLLM (random input)", 1024.0)
+    output_tokens: float = _from("[M] before anything has finished: benchmark default of vLLM (random output)", 128.0)
     window_s: float = _from("[I] lengths are means over at most this long", 3600.0)
     least_requests: int = _from("[I] fewer say nothing about a mean", 100)
     period_s: float = _from("[I] the target is found again this often", 300.0)
