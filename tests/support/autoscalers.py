@@ -68,9 +68,12 @@ class FakeService:
         return dataclasses.replace(self.fake, span_s=min(span_s, self.fake.span_s))
 
 
-def pod(replica: int = 0, **changes: object) -> ReplicaSeen:
-    """A ready pod that runs nothing, unless told otherwise."""
-    base = ReplicaSeen(replica, 4, True, False, 0, 0, 0.0, 0)
+KV_TOKENS = 400_000  # what an engine of builders.profile() has room for
+
+
+def pod(replica: int = 0, *, held: float = 0.0, **changes: object) -> ReplicaSeen:
+    """A ready pod that runs nothing, unless told otherwise; `held` tokens lie in its KV cache."""
+    base = ReplicaSeen(replica, 4, True, False, 0, 0, held / KV_TOKENS, KV_TOKENS)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
 
 

@@ -21,6 +21,7 @@ class Case:
     rate_rps: float
     prompt_tokens: int
     output_tokens: int
+    kv_tokens: int
     places: int
     serve_s: float
     startup_s: float
@@ -83,7 +84,9 @@ def _shown(pool: list[Queue], case: Case, at_s: float) -> tuple[ReplicaSeen, ...
     shown = []
     for i, queue in enumerate(pool):
         running, waiting = queue.load(at_s)
+        usage = running * held / case.kv_tokens
+        ready = queue.ready_s <= at_s
         shown.append(
-            fake.pod(i, ready=queue.ready_s <= at_s, running=running, waiting=waiting, kv_tokens=running * held)
+            fake.pod(i, ready=ready, running=running, waiting=waiting, kv_usage=usage, kv_tokens=case.kv_tokens)
         )
     return tuple(shown)

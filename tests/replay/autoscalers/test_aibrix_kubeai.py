@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from capstan.replay.autoscalers import aibrix, defaults, kubeai
+from capstan.replay.autoscalers import aibrix, defaults, kubeai, loadtest
 from capstan.replay.autoscalers.registry import REGISTRY, VARIANTS
 from support import autoscalers as fake
 
@@ -52,42 +54,61 @@ def test_kpa_as_shipped_takes_the_load_of_one_pod_for_that_of_all() -> None:
     assert aibrix.kpa(8, 12.8, 12.8, D) == 13
 
 
+BLIND = fake.FakeWindow(finished=0)  # nothing finished: the target is that of the lengths assumed before
+TARGET = loadtest.Target(fake.service(), defaults.LoadTest()).value(0.0, fake.seen(fake.pod(), window=BLIND))
+
+
+def pods(count: int, share: float) -> fake.FakeService:
+    """Pods with a share of the target in flight each."""
+    return fake.seen(*[fake.pod(running=int(share * TARGET))] * count, window=BLIND)
+
+
 def test_aibrix_means_over_its_windows_and_takes_the_least_advice_of_300_s_on_the_way_down() -> None:
     system = REGISTRY["aibrix-apa"]()
     system.start(fake.service(4))
-    busy, idle = (fake.seen(*[fake.pod(kv_usage=u)] * 4) for u in (0.5, 0.1))
-    assert fake.asked(system, 0.0, busy) == 4
-    # two ticks: (0.5 + 0.1) / 2 / 0.5 = 0.6: max(2, ceil(2.4)) = 3 at once, where an HPA waits 300 s
-    assert fake.asked(system, 10.0, idle) == 3
-    assert fake.asked(system, 20.0, fake.seen(fake.pod(ready=False), desired=1)) == 1, "no pod reports: hold"
+    held = [fake.asked(system, 10.0 * k, pods(4, 0.2)) for k in range(17)]
+    assert held == [4] * 17, "nothing goes down before 180 s are seen"
+    # 17 ticks of 0.2 and one of 1.0: a mean of 0.244 x 4 = 0.98 pods, at least half of 4: at once, an HPA waits 300 s
+    assert fake.asked(system, 170.0, pods(4, 1.0)) == 2
+    assert fake.asked(system, 180.0, fake.seen(fake.pod(ready=False), desired=1)) == 1, "no pod reports: hold"
+
+
+def test_aibrix_asks_no_more_while_what_it_asked_for_starts() -> None:
+    system = REGISTRY["aibrix-apa"]()
+    system.start(fake.service(4))
+    assert fake.asked(system, 0.0, pods(4, 1.5)) == 6
+    busy = pods(4, 1.5)
+    starting = dataclasses.replace(busy, desired=6)
+    assert [fake.asked(system, 10.0 * k, starting) for k in range(1, 13)] == [6] * 12
 
 
 def test_kpa_variants_differ_by_the_sum() -> None:
-    pods = fake.seen(*[fake.pod(kv_usage=0.8)] * 6)  # 1.6 targets each, 9.6 in all
     found = []
     for system in (REGISTRY["aibrix-kpa"](), VARIANTS["aibrix-kpa-faithful"]()):
         system.start(fake.service(6))
-        found.append(fake.asked(system, 0.0, pods))
-    assert found == [10, 3]  # ceil(9.6); max(floor(6 / 2), ceil(1.6))
+        [fake.asked(system, 10.0 * k, pods(6, 1.6)) for k in range(17)]
+        found.append(fake.asked(system, 170.0, pods(6, 1.6)))
+    assert found == [10, 3]  # ceil(6 x 1.6) = 10; max(floor(6 / 2), ceil(1.6)) = 3
 
 
 def test_kubeai_averages_ten_minutes_and_goes_down_on_the_third_verdict() -> None:
     assert kubeai.wanted(230.0, 100.0) == 3
     assert kubeai.wanted(300.0, 100.0) == 3
-    system = REGISTRY["kubeai"]()
+    system = VARIANTS["kubeai-shipped"]()
     system.start(fake.service(2))
     assert fake.asked(system, 0.0, fake.seen(fake.pod(running=150), fake.pod(running=100), unrouted=40)) == 3
     quiet = fake.seen(*[fake.pod(running=10)] * 3)
-    # means: (290 + 30) / 2 = 160, (290 + 60) / 3 = 117, (290 + 90) / 4 = 95: 2, 2, 1
-    assert [fake.asked(system, t, quiet) for t in (10.0, 20.0, 30.0)] == [3, 3, 1]
+    counts = [fake.asked(system, 10.0 * k, quiet) for k in range(1, 62)]
+    # ten minutes are full with k = 59: (290 + 59 x 30) / 60 = 34.3, one replica, for the first, second, third time
+    assert counts[:61] == [3] * 60 + [1]
 
 
 def test_kubeai_forgets_what_is_older_than_ten_minutes() -> None:
-    system = REGISTRY["kubeai"]()
+    system = VARIANTS["kubeai-shipped"]()
     system.start(fake.service(3))
     assert fake.asked(system, 0.0, fake.seen(*[fake.pod(running=20_000)] * 3)) == 12
     twelve = fake.seen(*[fake.pod()] * 12)
-    # at tick k the mean is 60,000 / (k + 1): 10 replicas at k = 59; with tick 60 the 60,000 leaves, and nothing is left
-    counts = {k: fake.asked(system, 10.0 * k, twelve) for k in range(1, 63)}
-    assert min(counts[k] for k in range(1, 60)) >= 10
-    assert min(counts[k] for k in (60, 61, 62)) == 1
+    # with tick 59 the mean is 60,000 / 60 = 1000, 10 replicas; with tick 60 the 60,000 leaves, and nothing is left
+    counts = [fake.asked(system, 10.0 * k, twelve) for k in range(1, 63)]
+    assert counts[:60] == [12] * 60
+    assert counts[60] == 1, "the third verdict in a row"

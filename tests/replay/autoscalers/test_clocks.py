@@ -73,22 +73,22 @@ def test_the_static_clock_is_chosen_once_and_keeps_the_slo_at_the_targets_load()
 
 def test_throttllem_slows_down_when_idle_and_speeds_up_with_what_waits() -> None:
     system = REGISTRY["throttllem-like"]()
-    system.start(service(ttft_s=1.0, tpot_s=0.06))
-    goal = fake.seen(*[fake.pod(running=4, kv_tokens=4400)] * 2, window=fake.FakeWindow(arrivals=60))
+    system.start(service(ttft_s=2.0, tpot_s=0.1))
+    goal = fake.seen(*[fake.pod(running=4, held=4400)] * 2, window=fake.FakeWindow(arrivals=60))
     slow = fake.clock(system, 0.0, goal)
     assert slow is not None
-    busier = fake.seen(*[fake.pod(running=20, kv_tokens=22_000)] * 2, window=fake.FakeWindow(arrivals=120))
+    busier = fake.seen(*[fake.pod(running=20, held=22_000)] * 2, window=fake.FakeWindow(arrivals=120))
     faster = fake.clock(system, 5.0, busier)
     assert faster is not None
     assert faster > slow
-    swamped = fake.seen(*[fake.pod(running=200, waiting=50, kv_tokens=220_000)] * 2)
+    swamped = fake.seen(*[fake.pod(running=200, waiting=50, held=220_000)] * 2)
     assert fake.clock(system, 10.0, swamped) is None
 
 
 def test_a_higher_clock_keeps_whatever_a_lower_one_does() -> None:
-    pod = fake.pod(running=60, waiting=3, kv_tokens=66_000)
+    pod = fake.pod(running=60, waiting=1, held=66_000)
     kept = [
-        clocks.keeps_projected(PROFILE, pod, MIX, Slo(1.0, 0.08), mhz / 1980, horizon_s=10, margin=0.9)
+        clocks.keeps_projected(PROFILE, pod, MIX, Slo(2.0, 0.1), mhz / 1980, horizon_s=10, margin=0.9)
         for mhz in range(345, 1981, 15)
     ]
     assert kept == sorted(kept)
@@ -101,9 +101,9 @@ def test_voltana_has_two_clocks_and_goes_up_for_anyone_who_waits() -> None:
     system = REGISTRY["voltana-like"]()
     system.start(service(ttft_s=2.0, tpot_s=0.1))
     calm = fake.FakeWindow(arrivals=120)
-    pods = [fake.pod(running=10, kv_tokens=11_000)] * 2
+    pods = [fake.pod(running=10, held=11_000)] * 2
     assert fake.clock(system, 0.0, fake.seen(*pods, window=calm)) == 1410
-    waits = fake.seen(pods[0], fake.pod(running=10, waiting=1, kv_tokens=11_000), window=calm)
+    waits = fake.seen(pods[0], fake.pod(running=10, waiting=1, held=11_000), window=calm)
     assert fake.clock(system, 5.0, waits) is None
     assert fake.clock(system, 10.0, fake.seen(*pods, window=calm)) == 1410
     rush = fake.FakeWindow(arrivals=60 * 12)  # 6 rps a pod, of about 7 at this clock
@@ -114,6 +114,6 @@ def test_voltana_has_two_clocks_and_goes_up_for_anyone_who_waits() -> None:
 def test_blind_means_full_clock(name: str) -> None:
     system = REGISTRY[name]()
     system.start(service(ttft_s=2.0, tpot_s=0.1))
-    calm = fake.seen(*[fake.pod(running=1, kv_tokens=100)] * 2, window=fake.FakeWindow(arrivals=60))
+    calm = fake.seen(*[fake.pod(running=1, held=100)] * 2, window=fake.FakeWindow(arrivals=60))
     assert fake.clock(system, 0.0, calm) is not None
     assert fake.clock(system, 5.0, fake.seen(fake.pod(ready=False))) is None

@@ -18,7 +18,7 @@ LOAD = defaults.DynamoLoad()
 MIX = Mix(1000.0, 200.0)
 
 
-def test_the_older_formula_adds_the_shares_of_one_engine_and_rounds_once() -> None:
+def test_the_shares_of_the_older_formula() -> None:
     load = Workload(10.0, 1000.0, 200.0)
     assert dynamo_sla.prefill_engines(load, 10_000.0, 0.5) == 0.5
     assert dynamo_sla.prefill_engines(load, 10_000.0, 7.0) == 1.0, "queueing never raises it: min(1, pc)"
@@ -35,17 +35,18 @@ def test_decode_throughput_is_that_of_the_largest_batch_within_the_limit() -> No
 
 
 def test_the_older_formula_by_hand() -> None:
-    """100 rps x 1000 / 200: prefill step 12 + 90 = 102 ms, so 9,804 tokens/s: 100,000 / 9,804 = 10.2 engines.
+    """100 rps x 1000 / 200. Prompt: 2 chunks of 500, 12 + 45 + 0.25 ms each, 114.5 ms, so 8,734 tokens/s: 11.45 -> 12.
 
-    Decode: context 1100, 100 ms: 256 sequences (step 16 + 22.95 + 7.04 = 45.99 ms), 5,566 tokens/s: 3.59. 13.79 -> 14.
+    Decode: context 1100, 100 ms: 256 sequences (step 16 + 22.95 + 7.04 = 45.99 ms), 5,566 tokens/s: 3.59 -> 4.
     A TPOT twice the expected leaves 50 ms, which 256 sequences keep; three times 33.3 ms: b = 148 (33.30 ms), 4,444
-    tokens/s: 4.50. 14.70 -> 15.
+    tokens/s: 4.50 -> 5. A TTFT half the expected: 5.73 -> 6.
     """
     load, slo = Workload(100.0, 1000.0, 200.0), Slo(ttft_s=2.0, tpot_s=0.1)
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections()) == 14
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=2.0)) == 14
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=3.0)) == 15
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(prefill=0.5)) == 9  # 5.1 + 3.59
+    assert dynamo_sla.prompt_s(PROFILE, 1000.0) == pytest.approx(0.1145)
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections()) == 12 + 4
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=2.0)) == 12 + 4
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=3.0)) == 12 + 5
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(prefill=0.5)) == 6 + 4
 
 
 def test_dynamo_sla_acts_every_180_s_and_holds_without_traffic() -> None:
@@ -56,8 +57,8 @@ def test_dynamo_sla_acts_every_180_s_and_holds_without_traffic() -> None:
     two = [fake.pod(running=100)] * 2
     assert fake.asked(system, 0.0, fake.seen(*two, window=quiet)) == 2
     assert fake.asked(system, 90.0, fake.seen(*two, window=busy)) == 2, "not before the interval is over"
-    # 50 rps: 5.1 + 50 x 200 / 5,566 = 1.8 (TPOT is below expectation, so its limit is not tightened): 6.9
-    assert fake.asked(system, 180.0, fake.seen(*two, window=busy)) == 7
+    # 50 rps: 5.73 -> 6, and 50 x 200 / 5,566 = 1.8 -> 2 (TPOT is below expectation, so its limit is not tightened)
+    assert fake.asked(system, 180.0, fake.seen(*two, window=busy)) == 8
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_the_rate_of_one_engine_stops_where_prompts_no_longer_fit_beside_the_bat
 def test_dynamo_load_does_nothing_while_a_pod_starts() -> None:
     system = VARIANTS["dynamo-load-throughput"]()
     system.start(fake.service(1))
-    full = fake.pod(running=250, waiting=100, kv_tokens=390_000)
+    full = fake.pod(running=250, waiting=100, held=390_000)
     assert fake.asked(system, 0.0, fake.seen(full)) == 2
     assert [fake.asked(system, t, fake.seen(full, fake.pod(ready=False))) for t in (5.0, 10.0, 40.0)] == [2, 2, 2]
     assert fake.asked(system, 45.0, fake.seen(full, full)) == 3
@@ -128,4 +129,4 @@ def test_the_throughput_loop_is_a_floor() -> None:
     system = REGISTRY["dynamo-load"]()
     system.start(fake.service(2))
     window = fake.FakeWindow(span_s=180.0, arrivals=9000)
-    assert fake.asked(system, 0.0, fake.seen(*[fake.pod(running=5, kv_tokens=5000)] * 2, window=window)) == 8
+    assert fake.asked(system, 0.0, fake.seen(*[fake.pod(running=5, held=5000)] * 2, window=window)) == 8

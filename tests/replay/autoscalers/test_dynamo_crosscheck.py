@@ -32,6 +32,7 @@ def ours(*, telemetry_s: float = 5.0) -> list[tuple[float, int, int]]:
         rate_rps=60.0,
         prompt_tokens=1024,
         output_tokens=256,
+        kv_tokens=profile.kv_tokens,
         places=64,
         serve_s=11.9,
         startup_s=40.0,

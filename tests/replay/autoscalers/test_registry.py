@@ -85,7 +85,7 @@ def test_the_same_sights_give_the_same_plans(name: str) -> None:
     def played() -> list[object]:
         system = ALL[name]()
         system.start(fake.service(2))
-        busy = [fake.pod(running=200, waiting=30, kv_usage=0.7, kv_tokens=280_000)] * 2
+        busy = [fake.pod(running=200, waiting=30, kv_usage=0.7, held=280_000)] * 2
         return [system.plan(fake.moment(5.0 * i, fake.seen(*busy))) for i in range(80)]
 
     assert played() == played()

@@ -92,16 +92,16 @@ def test_token_change(demand: float, ready: float, pending: float, expected: int
 def test_wva_v2_learns_what_a_replica_holds_when_its_queue_grows() -> None:
     analyser = wva_tokens.Tokens(fake.service(2), V2)
     # nothing observed: capacity 93,867; demand 2 x 90,000 = 180,000: / 0.85 - 187,733 = 24,031, so +1
-    assert analyser.advise(0.0, fake.seen(*[fake.pod(kv_tokens=90_000)] * 2)) == 3
+    assert analyser.advise(0.0, fake.seen(*[fake.pod(held=90_000)] * 2)) == 3
     # queues of 5 at 50,000 tokens: capacity 50,000; demand 2 x (50,000 + 5 x 1000) = 110,000; / 0.85 - 100,000 = 29,412
-    queued = fake.pod(kv_tokens=50_000, waiting=5)
+    queued = fake.pod(held=50_000, waiting=5)
     assert analyser.advise(60.0, fake.seen(queued, queued)) == 3
     # the same two pods at 43,000 without a queue: 86,000 / 0.85 = 101,176 > 100,000: the memory of 50,000 makes it +1
-    assert analyser.advise(120.0, fake.seen(*[fake.pod(kv_tokens=43_000)] * 2)) == 3
+    assert analyser.advise(120.0, fake.seen(*[fake.pod(held=43_000)] * 2)) == 3
 
 
 def test_wva_v2_keeps_at_least_one_and_stays_within_bounds() -> None:
     analyser = wva_tokens.Tokens(fake.service(2), V2)
     assert analyser.advise(0.0, fake.seen(*[fake.pod()] * 2)) == 1
-    assert analyser.advise(60.0, fake.seen(*[fake.pod(kv_tokens=390_000, waiting=4000)] * 2)) == 12
+    assert analyser.advise(60.0, fake.seen(*[fake.pod(held=390_000, waiting=4000)] * 2)) == 12
     assert frame.Limits.of(fake.service(2)) == frame.Limits(1, 12)

@@ -1,10 +1,12 @@
-"""`aibrix-apa`, `aibrix-kpa`: AIBrix's PodAutoscaler on KV usage, with its two algorithms and its cooldown windows.
+"""`aibrix-apa`, `aibrix-kpa`: AIBrix's PodAutoscaler on requests in flight, two algorithms and its cooldown windows.
 
 Who calls it: `registry`. Must not know: latencies.
 
 Fidelity: AIBrix keeps the mean over pods in its windows, and KPA divides it by the target without multiplying by the
 pods, so as shipped it converges to the load of one pod whatever the count. `repaired` gives KPA the sum instead, as
-Knative, its origin, has it; that is what stands in the list. The down window takes the *least* recommendation.
+Knative, its origin, has it; that is what stands in the list. The down window takes the *least* recommendation. Nothing
+goes down before the stable window is full: a controller of a running service would have it full. The pods of both
+formulas are the ready ones (kpa.go calls them so); with those that start they would ask for more at every tick.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from capstan.replay.autoscalers import defaults, frame
+from capstan.replay.autoscalers import defaults, frame, loadtest
 from capstan.replay.autoscalers.hpa import ceil
 from capstan.replay.seen import Service, ServiceSeen
 
@@ -52,6 +54,8 @@ class PodAutoscaler:
 
     def __init__(self, service: Service, d: defaults.Aibrix, *, knative: bool) -> None:
         self._limits, self._d, self._knative = frame.Limits.of(service), d, knative
+        self._target = loadtest.Target(service, defaults.LoadTest())
+        self._full_s: float | None = None
         self._ticks: deque[tuple[float, float]] = deque()
         self._advice: deque[tuple[float, int]] = deque()
 
@@ -60,15 +64,21 @@ class PodAutoscaler:
         pods = frame.ready(seen)
         if not pods:
             return None
-        usage = sum(pod.kv_usage for pod in pods)
+        if self._full_s is None:
+            self._full_s = now_s + self._d.stable_s - self._d.period_s
+        load = float(sum(pod.running + pod.waiting for pod in pods))
         summed = self._knative and self._d.repaired
-        self._ticks.append((now_s, (usage if summed else usage / len(pods)) / self._d.target_usage))
+        self._ticks.append((now_s, (load if summed else load / len(pods)) / self._target.value(now_s, seen)))
         _drop(self._ticks, now_s - self._d.stable_s)
         stable = self._mean(now_s, self._d.stable_s)
         if self._knative:
-            wanted = kpa(seen.desired, stable, self._mean(now_s, self._d.panic_s), self._d)
+            wanted = kpa(len(pods), stable, self._mean(now_s, self._d.panic_s), self._d)
         else:
-            wanted = apa(seen.desired, stable, self._d)
+            wanted = apa(len(pods), stable, self._d)
+        if wanted == len(pods):
+            wanted = seen.desired  # as many as are ready: nothing to change, also while more start
+        if now_s < self._full_s:
+            wanted = max(wanted, seen.desired)
         return self._cooled(now_s, self._limits.clip(wanted), seen.desired)
 
     def _mean(self, now_s: float, span_s: float) -> float:

@@ -9,6 +9,7 @@ clock (VoltanaLLM's code takes silence for idleness and goes low; that would hur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from capstan.model import latency, steady
@@ -89,19 +90,17 @@ def keeps_projected(  # noqa: PLR0913 - one state, one mix, one limit
     """Return whether a pod keeps the SLO at clock ratio `x` with all it holds and all that comes within the horizon.
 
     Everything that waits or comes is taken as admitted: batch and KV at their projected peak. TPOT is a step of that
-    batch with its share of prompt chunks; TTFT is the queue and a prompt, chunk by chunk, at that batch.
+    batch with a full prompt chunk, as it is while prompts come; TTFT is the queue and a long prompt (the tail that
+    `model.steady` plans for), chunk by chunk, at that batch. Means instead would miss a p99 that the SLO names.
     """
     coming = mix.arrival_rps * horizon_s
     batch = min(pod.running + pod.waiting + coming, float(profile.max_num_seqs))
-    context = pod.kv_tokens + (pod.waiting + coming) * mix.prompt_tokens + pod.running * mix.output_tokens / 2
-    context = min(context, float(profile.kv_tokens))
-    budget = float(profile.chunk_tokens)
-    share = min(batch * mix.prompt_tokens / mix.output_tokens, budget)
-    tpot_s = latency.mixed_step_s(profile, max(batch, 1.0), context, share, mix.prompt_tokens / 2, x)
-    tokens = (pod.waiting + 1) * mix.prompt_tokens
-    chunk_s = latency.mixed_step_s(profile, batch, context, min(tokens, budget), mix.prompt_tokens / 2, x)
-    ttft_s = profile.timing.queue_host_s + max(tokens / budget, 1.0) * chunk_s
-    return tpot_s <= margin * slo.tpot_s and ttft_s <= margin * slo.ttft_s
+    context = frame.held_tokens(pod) + (pod.waiting + coming) * mix.prompt_tokens
+    context = min(context + pod.running * mix.output_tokens / 2, float(profile.kv_tokens))
+    budget, tokens = float(profile.chunk_tokens), (pod.waiting + steady.PROMPT_TAIL_RATIO) * mix.prompt_tokens
+    step_s = latency.mixed_step_s(profile, max(batch, 1.0), context, min(tokens, budget), mix.prompt_tokens / 2, x)
+    ttft_s = profile.timing.queue_host_s + math.ceil(tokens / budget) * step_s
+    return step_s <= margin * slo.tpot_s and ttft_s <= margin * slo.ttft_s
 
 
 def _mix(seen: ServiceSeen, span_s: float, pods: Sequence[ReplicaSeen]) -> Workload | None:

@@ -36,7 +36,9 @@ class Hpa:
     """The Horizontal Pod Autoscaler of kube-controller-manager, as it stands when nothing is configured."""
 
     period_s: float = _from("[M] --horizontal-pod-autoscaler-sync-period, section 1.5", 15.0)
-    tolerance_ratio: float = _from("[C] kubernetes replica_calculator.go (defaultTestingTolerance), section 1.5", 0.1)
+    tolerance_ratio: float = _from(
+        "[M] --horizontal-pod-autoscaler-tolerance, section 1.5; the same in its tests [C]", 0.1
+    )
     up_window_s: float = _from("[M] scaleUp.stabilizationWindowSeconds, section 1.5", 0.0)
     down_window_s: float = _from("[M] --horizontal-pod-autoscaler-downscale-stabilization, section 1.5", 300.0)
     up_rates: tuple[Rate, ...] = _from(
@@ -54,8 +56,8 @@ class LoadTest:
     """
 
     target_ratio: float = _from("[I] room for an HPA's 10 % tolerance and a pod that still starts", 0.8)
-    prompt_tokens: float = _from("[I] before anything has finished: benchmark default of vLLM (random input)", 1024.0)
-    output_tokens: float = _from("[I] before anything has finished: benchmark default of vLLM (random output)", 128.0)
+    prompt_tokens: float = _from("[M] before anything has finished: benchmark default of vLLM (random input)", 1024.0)
+    output_tokens: float = _from("[M] before anything has finished: benchmark default of vLLM (random output)", 128.0)
     window_s: float = _from("[I] lengths are means over at most this long", 3600.0)
     least_requests: int = _from("[I] fewer say nothing about a mean", 100)
     period_s: float = _from("[I] the target is found again this often", 300.0)
@@ -108,12 +110,15 @@ class WvaV2:
 
 @dataclass(frozen=True, slots=True)
 class Aibrix:
-    """AIBrix PodAutoscaler: APA and KPA; the metric is KV usage as its own sample sets it."""
+    """AIBrix PodAutoscaler: APA and KPA on requests in flight per pod, against the load-tested target above.
+
+    Metric and target are the user's. Its sample (samples/autoscaling/kpa.yaml) has KV usage at 0.5; an engine whose
+    chunk budget binds first never gets there, and would be left with one replica.
+    """
 
     period_s: float = _from("[C] section 1.3", 10.0)
     stable_s: float = _from("[C] section 1.3", 180.0)
     panic_s: float = _from("[C] section 1.3", 60.0)
-    target_usage: float = _from("[C] samples/autoscaling/kpa.yaml: gpu_cache_usage_perc at 0.5", 0.5)
     tolerance_ratio: float = _from("[C] section 1.3", 0.1)
     most_up_ratio: float = _from("[C] section 1.3", 2.0)
     most_down_ratio: float = _from("[C] section 1.3", 2.0)
@@ -125,11 +130,12 @@ class Aibrix:
 
 @dataclass(frozen=True, slots=True)
 class Kubeai:
-    """KubeAI's autoscaler on requests in flight at its proxy."""
+    """KubeAI's autoscaler on requests in flight at its proxy, against the load-tested target above."""
 
     period_s: float = _from("[C] charts/kubeai/values.yaml modelAutoscaling.interval", 10.0)
     window_s: float = _from("[C] charts/kubeai/values.yaml modelAutoscaling.timeWindow", 600.0)
-    target_requests: float = _from("[M] Model.spec.targetRequests", 100.0)
+    target_requests: float = _from("[M] Model.spec.targetRequests where it is left alone: `kubeai-shipped`", 100.0)
+    load_tested: bool = _from("[I] the target is the user's to set, as an HPA's", True)
     lower_verdicts: int = _from("[C] scaleDownDelay / interval, section 1.6", 3)
 
 

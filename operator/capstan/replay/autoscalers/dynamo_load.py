@@ -140,7 +140,7 @@ class Planner:
             self._floor = max(ceil(frame.rate_rps(window) / one_rps), self._d.least_replicas)
         if not pods or len(pods) != seen.desired or frame.starting(seen):
             return None
-        engines = [Engine(pod.running, pod.kv_tokens, pod.waiting * mix.prompt_tokens) for pod in pods]
+        engines = [Engine(pod.running, frame.held_tokens(pod), pod.waiting * mix.prompt_tokens) for pod in pods]
         if self._d.sla:
             change = sla(self._profile, engines, mix, self._slo, self._d.down_ratio)
         else:
@@ -160,7 +160,7 @@ def _mix(pods: Sequence[ReplicaSeen], window: Window, *, sla: bool) -> Mix | Non
     running = sum(pod.running for pod in pods)
     if sla or running == 0:
         return None
-    return Mix(max(sum(pod.kv_tokens for pod in pods) / running, 1.0), 1.0)
+    return Mix(max(sum(map(frame.held_tokens, pods)) / running, 1.0), 1.0)
 
 
 def system() -> frame.Autoscaler:

@@ -3,12 +3,13 @@
 Who calls it: `registry`. Must not know: queues.
 
 Source: `_compute_replica_requirements` of components/planner/.../planner_core.py, retold. It scaled prefill and decode
-engines apart and said that aggregated mode is not supported. Here one engine does both, so its shares of time add up:
-replicas = ceil(prefill engines + decode engines), rounded once, which is in its favour.
+engines apart and said that aggregated mode is not supported. Here one engine does both, so its two counts, each rounded
+up as there, are added: replicas = ceil(prefill engines) + ceil(decode engines).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from capstan.model import latency
@@ -39,8 +40,10 @@ def decode_engines(load: Workload, tokens_per_s: float) -> float:
 
 
 def prompt_s(profile: Profile, prompt_tokens: float) -> float:
-    """Return what the planner's sweep would have measured as TTFT of one prompt on an idle engine."""
-    return profile.timing.queue_host_s + latency.prefill_step_s(profile, prompt_tokens, 1.0)
+    """Return the time of one prompt on an idle engine, chunk by chunk as it runs it: what the sweep measures."""
+    chunks = math.ceil(prompt_tokens / profile.chunk_tokens)
+    per_chunk = prompt_tokens / chunks
+    return chunks * latency.mixed_step_s(profile, 0.0, 0.0, per_chunk, prompt_tokens / 2, 1.0)
 
 
 def decode_tokens_per_s(profile: Profile, context_tokens: float, tpot_s: float) -> float:
@@ -59,10 +62,10 @@ def decode_tokens_per_s(profile: Profile, context_tokens: float, tpot_s: float) 
 def replicas(profile: Profile, load: Workload, slo: Slo, c: Corrections) -> int:
     """Return the replicas for a load, before bounds."""
     context = load.prompt_tokens + load.output_tokens / 2
-    prefill_tokens_per_s = load.prompt_tokens / latency.prefill_step_s(profile, load.prompt_tokens, 1.0)
+    prefill_rate = load.prompt_tokens / prompt_s(profile, load.prompt_tokens)
     limit_s = slo.tpot_s / c.decode if c.decode > 0 else slo.tpot_s
     decode_rate = decode_tokens_per_s(profile, context, limit_s)
-    return ceil(prefill_engines(load, prefill_tokens_per_s, c.prefill) + decode_engines(load, decode_rate))
+    return ceil(prefill_engines(load, prefill_rate, c.prefill)) + ceil(decode_engines(load, decode_rate))
 
 
 class Planner:
@@ -83,7 +86,8 @@ class Planner:
             return None
         load = Workload(frame.rate_rps(window), max(prompt, 1.0), max(output, 1.0))
         decode = 1.0 if tpot_s is None else self._decode_correction(load, engines, ttft_s, tpot_s)
-        wanted = replicas(self._profile, load, self._slo, Corrections(ttft_s / prompt_s(self._profile, prompt), decode))
+        expected_s = self._profile.timing.queue_host_s + prompt_s(self._profile, load.prompt_tokens)
+        wanted = replicas(self._profile, load, self._slo, Corrections(ttft_s / expected_s, decode))
         return self._limits.clip(max(wanted, d.least_replicas))
 
     def _decode_correction(self, load: Workload, engines: int, ttft_s: float, tpot_s: float) -> float:

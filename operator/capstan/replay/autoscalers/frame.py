@@ -154,3 +154,8 @@ def in_flight(seen: ServiceSeen) -> int:
 def rate_rps(window: Window) -> float:
     """Return arrivals per second; of a window that has hardly begun, less than it may become."""
     return window.arrivals / max(window.span_s, LEAST_SPAN_S)
+
+
+def held_tokens(pod: ReplicaSeen) -> float:
+    """Return the tokens that a pod's KV cache holds: the used share of what it has room for."""
+    return pod.kv_usage * pod.kv_tokens

@@ -32,6 +32,7 @@ REGISTRY: Mapping[str, Callable[[], System]] = MappingProxyType(
 VARIANTS: Mapping[str, Callable[[], System]] = MappingProxyType(
     {
         "aibrix-kpa-faithful": aibrix.kpa_faithful_system,
+        "kubeai-shipped": kubeai.shipped_system,
         "dynamo-load-throughput": dynamo_load.easy_system,
         "dynamo-load-latency": dynamo_load.easy_latency_system,
     }

@@ -66,9 +66,11 @@ class Tokens:
         if prompt is None or output is None or not pods:
             return self._desired
         key = bucket(output)
-        self._observe(key, [(pod.waiting, float(pod.kv_tokens)) for pod in pods])
+        self._observe(key, [(pod.waiting, frame.held_tokens(pod)) for pod in pods])
         one = self._capacity(key, prompt, output)
-        demand = sum(pod.kv_tokens + pod.waiting * prompt for pod in pods) + seen.waiting_unrouted * (prompt + output)
+        demand = sum(frame.held_tokens(pod) + pod.waiting * prompt for pod in pods) + seen.waiting_unrouted * (
+            prompt + output
+        )
         pending = max(seen.desired - len(pods), 0) * one
         added = change(demand, ready=len(pods) * one, pending=pending, one=one, d=self._d)
         self._desired = self._limits.clip(max(seen.desired + added, 1))
