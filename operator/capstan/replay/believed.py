@@ -36,7 +36,7 @@ def as_asked(profile: Profile, run: files.Run, options: Options) -> Profile:
     """Return a profile at the scenario's engine settings and clock response."""
     response = options.clock_response or files.Response.NOMINAL
     return dataclasses.replace(
-        physics.with_clock_response(profile, response.value),
+        profile,
         chunk_tokens=run.chunk_tokens or profile.chunk_tokens,
         max_num_seqs=run.max_num_seqs or profile.max_num_seqs,
     )

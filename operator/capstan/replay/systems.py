@@ -76,7 +76,7 @@ class Capstan:
         pool = PoolObserved(decide.POOL, seen.tp, seen.desired, seen.ready, seen.starting, seen.draining, product)
         capped = seen.policy in moment.capped
         window = seen.window(self._settings.rate_window_s)
-        if window.span_s <= 0:
+        if window.span_s < self._settings.rate_window_s:  # a rate over part of its window is noise
             return ServiceObserved(seen.policy, (pool,), gpu_product=product, capped=capped)
         queues = seen.replicas
         percentile = policy.slo.percentile_ratio
