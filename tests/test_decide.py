@@ -256,3 +256,16 @@ def test_the_order_of_policies_is_irrelevant(rates: list[float]) -> None:
     forward = decide.decide(observed, policies, (P,), plan.Memory(), QUICK)
     backward = decide.decide(observed, policies[::-1], (P,), plan.Memory(), QUICK)
     assert {d.policy: d for d in forward.policies} == {d.policy: d for d in backward.policies}
+
+
+def test_late_requests_ask_for_the_full_clock_first_and_for_a_replica_when_that_did_not_help() -> None:
+    """The clock answers in a step, a replica in minutes, and the observed p99 is that of the last minute."""
+    service = Service(policy())
+    service.cycle(seen(1.0), times=5)
+    late = seen(1.0, tpot_s=Fresh(0.5, 1.0), sample_requests=Fresh(1000.0, 1.0))
+    first = service.cycle(late)
+    assert first.pools[0] == plan.PoolPlan("all", 4, 2, clock_cap_mhz=None)
+    assert first.clock_reason is Reason.REQUESTS_WAITING
+    window = round(service.settings.rate_window_s / service.settings.instance_period_s)
+    assert service.cycle(late, times=window - 1).pools[0].replicas == 2
+    assert service.cycle(late, times=2).pools[0].replicas == 3

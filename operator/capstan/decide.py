@@ -86,11 +86,19 @@ def _planned(case: cases.Case) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
         replicas=count.count,
         replicas_since_s=count.since_s,
         clock_cap_mhz=tuned.cap_mhz,
+        clock_since_s=_clock_since_s(case, tuned.cap_mhz),
         lower_clock_votes=tuned.votes,
         voted_at_s=tuned.voted_at_s,
         planned_at_s=case.now_s,
     )
     return decision, memory
+
+
+def _clock_since_s(case: cases.Case, cap_mhz: float | None) -> float:
+    """Return since when a cap stands."""
+    before = case.memory
+    stands = before.clock_cap_mhz == cap_mhz and before.clock_since_s is not None
+    return before.clock_since_s if stands and before.clock_since_s is not None else case.now_s
 
 
 def _without_profile(policy: Policy, pool: fleet.PoolObserved) -> plan.PolicyDecision:

@@ -55,3 +55,19 @@ def test_memory_is_bounded_and_ends_with_the_newest(rates: peak.Rates, lookback_
 def test_the_same_moment_twice_is_remembered_once() -> None:
     kept = peak.remembered(((10.0, 1.0),), 10.0, 2.0, lookback_s=60)
     assert kept == ((10.0, 2.0),)
+
+
+def test_counting_noise_is_no_trend() -> None:
+    """4 rps over 60 s has a standard error of 0.26; a rise of half a request a second over a minute says nothing."""
+    noisy = tuple((5.0 * i, 4.0 + 0.5 * i / 12) for i in range(13))
+    peak_rps = peak.peak_rps(noisy, now_s=60.0, lead_s=240.0, window_s=60.0, recent_s=120.0)
+    assert peak_rps == pytest.approx(peak.guarded_rps(4.5, window_s=60.0))
+
+
+def test_a_trend_is_carried_no_further_than_it_has_lasted() -> None:
+    """From 4 to 10 rps in 60 s: in 60 s it may be 16, whatever the lead; the guard adds 2 sqrt(16/60)."""
+    rising = tuple((5.0 * i, 4.0 + 0.5 * i) for i in range(13))
+    near, far = (
+        peak.peak_rps(rising, now_s=60.0, lead_s=lead_s, window_s=60.0, recent_s=120.0) for lead_s in (60.0, 600.0)
+    )
+    assert near == far == pytest.approx(peak.guarded_rps(16.0, window_s=60.0))

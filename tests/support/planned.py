@@ -88,9 +88,7 @@ class PlannedWorld:
             seat.draining = not any(seat is kept for kept in staying[: fleet.replicas])
         profile = next(p for p in self.profiles if p.tp == fleet.tp)
         for _ in range(fleet.replicas - len(staying)):
-            engine = Engine(
-                profile, now_s=now_s, chunk_tokens=profile.chunk_tokens, max_num_seqs=profile.max_num_seqs
-            )
+            engine = Engine(profile, now_s=now_s, chunk_tokens=profile.chunk_tokens, max_num_seqs=profile.max_num_seqs)
             self.seats.append(_Seat(engine, fleet.tp))
         for seat in self.seats:
             seat.engine.set_caps(now_s, clock_cap_mhz=plan.clock_cap_mhz(now_s), power_limit_w=None)

@@ -52,14 +52,15 @@ def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, rece
         recent_s: The trend is taken over this long; a longer one would smooth the rise away.
 
     Returns:
-        The larger of the highest rate in `rates` and the trend carried `lead_s` ahead (a falling trend never
-        lowers the peak), plus the guard. Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
+        The larger of the highest rate in `rates` and the trend carried `lead_s` ahead, but no further than it has
+        lasted, and only where it is more than counting noise (a falling trend never lowers the peak); plus the guard. Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
     """
     recent = rates[bisect.bisect_left(rates, now_s - recent_s, key=_time_s) :]
     slope = slope_rps_per_s(recent)
-    risen_rps = slope * (now_s - recent[0][0]) if recent else 0.0
+    lasted_s = now_s - recent[0][0] if recent else 0.0
     noise_rps = GUARD_SIGMAS * math.sqrt(2 * rates[-1][1] / window_s)  # of the difference of two counts
-    ahead_rps = rates[-1][1] + (slope * lead_s if risen_rps > noise_rps else 0.0)
+    rising = slope * lasted_s > noise_rps
+    ahead_rps = rates[-1][1] + (slope * min(lead_s, lasted_s) if rising else 0.0)
     highest_rps = max(rates, key=_rate_rps)[1]
     carried_rps = min(ahead_rps, 2 * highest_rps)  # a trend over minutes does not more than double what was seen
     return guarded_rps(max(highest_rps, carried_rps), window_s=window_s)

@@ -73,6 +73,7 @@ class PolicyMemory:
     replicas: int | None = None
     replicas_since_s: float | None = None
     clock_cap_mhz: float | None = None
+    clock_since_s: float | None = None
     lower_clock_votes: int = 0
     voted_at_s: float | None = None
     planned_at_s: float | None = None

@@ -71,9 +71,31 @@ class Case:
     @property
     def alarmed(self) -> bool:
         """Whether requests wait or observed percentiles break the SLO; observation may only raise."""
-        waiting = self.seen.waiting
-        if isinstance(waiting, sample.Fresh) and waiting.value > WAITING_PER_REPLICA * max(self.pool.ready, 1):
+        return self.queued or self._late
+
+    @property
+    def short(self) -> bool:
+        """Whether the alarm asks for replicas: requests wait, or are late although the full clock has had its time.
+
+        Clocks answer within a step and replicas within minutes. Latencies are those of a window, so they are believed
+        once the full clock has stood for one.
+        """
+        if self.queued:
             return True
+        if self.memory.clock_cap_mhz is not None or self.memory.clock_since_s is None:
+            return False
+        return self._late and self.now_s - self.memory.clock_since_s >= self.settings.rate_window_s
+
+    @property
+    def queued(self) -> bool:
+        """Whether more requests wait than a replica's next steps take in."""
+        waiting = self.seen.waiting
+        limit = WAITING_PER_REPLICA * max(self.pool.ready, 1)
+        return isinstance(waiting, sample.Fresh) and waiting.value > limit
+
+    @property
+    def _late(self) -> bool:
+        """Whether observed percentiles break the SLO."""
         counted = self.seen.sample_requests
         if not isinstance(counted, sample.Fresh) or counted.value < MIN_SAMPLE_REQUESTS:
             return False

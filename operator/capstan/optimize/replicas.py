@@ -93,7 +93,7 @@ def _wanted(case: Case) -> tuple[int, Reason, float]:
     if one_rps <= 0:
         return max(_standing(case), case.policy.bounds.min_replicas), Reason.SLO_INFEASIBLE, forecast_rps
     wanted, why = sizing.replicas_for(forecast_rps, one_rps), Reason.FORECAST_PEAK
-    if case.alarmed and not case.pool.starting and wanted <= case.pool.ready:
+    if case.short and not case.pool.starting and wanted <= case.pool.ready:
         wanted, why = case.pool.ready + 1, Reason.REQUESTS_WAITING
     count, bound = bounded(case.policy, wanted, case.pool.tp)
     return count, bound or why, forecast_rps
