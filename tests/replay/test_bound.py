@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capstan.model.policy import Bounds
-from capstan.model.profile import Profile
+from capstan.model.profile import Clocks, Profile
 from capstan.model.workload import Request
 from capstan.replay import bound, demand, prices, steps
 from capstan.replay.plans import Fleet, Plan
@@ -21,7 +21,8 @@ from support import builders
 from support.planned import PlannedWorld, columns, with_tp
 from support.replay import poisson
 
-TP4 = builders.profile()
+COARSE = Clocks(min_mhz=330, max_mhz=1980, step_mhz=165, v_min_ratio=0.72, knee_ratio=0.5)
+TP4 = builders.profile(clocks=COARSE)  # eleven clocks: the bound walks all of them
 TP8 = with_tp(TP4, 8)
 SMALL = dataclasses.replace(TP4, max_num_seqs=8, chunk_tokens=64, kv_tokens=4000)
 """Few sequences and small chunks: its bound takes a fraction of a second."""
@@ -72,7 +73,7 @@ def test_no_crowd_is_below_the_overlap_at_any_arrival(load: list[tuple[float, in
 
 batches = st.integers(0, 255)
 chunks = st.integers(0, 500)
-ratios = st.sampled_from([345 / 1980, 0.4, 0.55, 0.75, 0.9, 1.0])
+ratios = st.sampled_from([330 / 1980, 0.4, 0.55, 0.75, 0.9, 1.0])
 
 
 @settings(max_examples=300, deadline=None)
@@ -123,10 +124,14 @@ def test_certified_prices_are_below_every_step_of_a_small_engine() -> None:
     found, market, reach = certified(requests, SMALL)
     for level, crowd in enumerate(market.crowd):
         price = found.each[level]
-        for batch, chunk, x in itertools.product(range(9), (0, 1, 7, 30, 56), (345 / 1980, 0.5, 0.75, 1.0)):
+        for batch, chunk, x in itertools.product(
+            range(9), (0, 1, 7, 30, 56), (330 / 1980, 990 / 1980, 1485 / 1980, 1.0)
+        ):
             if not 0 < batch + chunk <= SMALL.chunk_tokens:
                 continue
-            for context, prior in itertools.product((batch * reach.least_context, batch * reach.most_context), (0, 300)):
+            for context, prior in itertools.product(
+                (batch * reach.least_context, batch * reach.most_context), (0, 300)
+            ):
                 context = min(context, SMALL.kv_tokens)
                 energy_j, duration_s = steps.cost(SMALL, batch, chunk, (context, prior if chunk else 0), x)
                 for good in {0, min(batch, int(crowd))}:
@@ -158,7 +163,7 @@ def plays(requests: Requests, profiles: tuple[Profile, ...], plan: Plan, limits:
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 0.6), st.integers(1, 400), st.integers(1, 60)), min_size=3, max_size=60),
-    st.sampled_from([None, 345.0, 900.0, 1200.0, 1485.0]),
+    st.sampled_from([None, 330.0, 990.0, 1155.0, 1485.0]),
     st.integers(1, 2),
 )
 def test_no_run_that_meets_the_slo_is_below_the_bound(
@@ -177,7 +182,7 @@ def test_it_stays_below_a_busy_engine_and_is_not_idle_talk() -> None:
     requests = columns(poisson(300, rate_rps=8.0, prompt=600, output=120))
     limits = flat(requests, ttft_s=30.0, tpot_s=0.2)
     least = bound.of(requests, limits, (TP4,), Bounds(0, 1, None, (4,)))
-    used_j = min(plays(requests, (TP4,), Plan.fixed(4, 1, mhz), limits) for mhz in (990.0, 1200.0, 1485.0, None))
+    used_j = min(plays(requests, (TP4,), Plan.fixed(4, 1, mhz), limits) for mhz in (990.0, 1155.0, 1485.0, None))
     assert used_j < math.inf
     assert used_j / 2 < least.energy_j <= used_j
     assert least.certificate_ratio > 0.9
@@ -187,7 +192,7 @@ def test_changing_fleets_and_clocks_are_above_it_too() -> None:
     requests = columns(poisson(150, rate_rps=3.0, prompt=500, output=80))
     limits = flat(requests, ttft_s=20.0, tpot_s=0.2)
     fleets = (Fleet(4, 1), Fleet(8, 1), Fleet(4, 2))
-    plan = Plan(fleets, (1200.0, None, 900.0), slot_s=10.0, clock_s=5.0)
+    plan = Plan(fleets, (1155.0, None, 990.0), slot_s=10.0, clock_s=5.0)
     least = bound.of(requests, limits, (TP4, TP8), BOUNDS)
     assert 0 < least.energy_j <= plays(requests, (TP4, TP8), plan, limits)
 
@@ -214,7 +219,9 @@ def test_a_lonely_request_pays_for_the_weights_alone_and_a_crowd_shares_them() -
 @pytest.mark.parametrize("more", [1.5, 3.0])
 def test_twice_the_trace_never_costs_less(more: float) -> None:
     requests = columns(poisson(40, rate_rps=1.0, prompt=200, output=40))
-    rows = [(t, p, o) for t, p, o in zip(requests.arrival_s, requests.prompt_tokens, requests.output_tokens, strict=True)]
+    rows = [
+        (t, p, o) for t, p, o in zip(requests.arrival_s, requests.prompt_tokens, requests.output_tokens, strict=True)
+    ]
     extra = [(t + 0.001, p, o) for t, p, o in rows[: int(len(rows) * (more - 1))]]
     every = sorted(rows + extra)
     bigger = columns([Request(i, float(t), int(p), int(o)) for i, (t, p, o) in enumerate(every)])

@@ -122,7 +122,9 @@ def market(
     good = work.decode_tokens.copy()
     good[longest] = 0.0
     columns = (good, work.prompt_tokens, work.context_tokens, work.pair_tokens2)
-    amounts = np.stack([np.bincount(level, weights=column, minlength=len(edges)) for column in columns], axis=1)
+    amounts = np.stack([np.bincount(level, weights=column, minlength=len(edges)) for column in columns], axis=1).astype(
+        np.float64
+    )
     idle_w = min(power.idle_w(p) for p in profiles)
     return prices.Market(
         crowd=edges,

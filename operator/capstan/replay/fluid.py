@@ -54,16 +54,17 @@ class Loads:
 def loads(requests: Requests, period_s: float, *, span_s: float | None = None) -> Loads:
     """Return a trace's load per stretch from time 0; `span_s` is how long, default to the last token at `PACE_S`."""
     start_s = requests.arrival_s
-    stay_s = requests.output_tokens * PACE_S
+    output = requests.output_tokens.astype(np.float64)
+    stay_s = output * PACE_S
     until_s = float((start_s + stay_s).max()) if span_s is None else span_s
     count = max(math.ceil(until_s / period_s), 1)
     index = np.minimum((start_s / period_s).astype(np.int64), count - 1)
     arrivals = np.bincount(index, minlength=count).astype(np.float64)
-    prompts = np.bincount(index, weights=requests.prompt_tokens, minlength=count)
-    return Loads(period_s, arrivals, prompts, _spread(start_s, stay_s, requests.output_tokens, period_s, count))
+    prompts = np.bincount(index, weights=requests.prompt_tokens, minlength=count).astype(np.float64)
+    return Loads(period_s, arrivals, prompts, _spread(start_s, stay_s, output, period_s, count))
 
 
-def _spread(start_s: Floats, stay_s: Floats, weights: Floats | np.ndarray, period_s: float, count: int) -> Floats:  # type: ignore[type-arg]
+def _spread(start_s: Floats, stay_s: Floats, weights: Floats, period_s: float, count: int) -> Floats:
     """Return `weights` spread evenly over [start, start + stay], per stretch: differences of the running total."""
     edges = np.arange(count + 1) * period_s
     rate = weights / np.maximum(stay_s, 1e-9)
@@ -74,7 +75,7 @@ def _spread(start_s: Floats, stay_s: Floats, weights: Floats | np.ndarray, perio
     total = np.concatenate([[0.0], np.cumsum(slope[:-1] * np.diff(times))])
     at = np.interp(edges, times, total)
     at[-1] = total[-1]
-    return np.maximum(np.diff(at), 0.0)
+    return np.asarray(np.maximum(np.diff(at), 0.0))
 
 
 @dataclass(frozen=True, slots=True)

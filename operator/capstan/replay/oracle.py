@@ -149,9 +149,7 @@ class _Hunt:
 
     def _drawn(self) -> Iterator[Plan]:
         degrees = self.planner.model.degrees()
-        order = sorted(
-            (i + j, i, j, tp) for i in range(len(STRESSES)) for j in range(len(CLOCKS)) for tp in degrees
-        )
+        order = sorted((i + j, i, j, tp) for i in range(len(STRESSES)) for j in range(len(CLOCKS)) for tp in degrees)
         for _, i, j, tp in order:
             yield self.planner.at(STRESSES[i], (tp,), CLOCKS[j])
 
@@ -200,7 +198,7 @@ class _Hunt:
 
     def _window_j(self, tried: Tried) -> Floats:
         by_slot = mixture.slot_j(tried, len(self.planner))
-        return np.bincount(self._window_of_slot, weights=by_slot, minlength=self.allowance.windows)
+        return np.bincount(self._window_of_slot, weights=by_slot, minlength=self.allowance.windows).astype(np.float64)
 
     def _fleets(self, plan: Plan) -> tuple[Fleet, ...]:
         return tuple(plan.fleet(slot * SLOT_S) for slot in range(len(self.planner)))

@@ -146,9 +146,7 @@ def ratios(costs: steps.Costs, upper: tuple[Floats, Floats], prices: Prices, mar
     return np.stack(answers, axis=1)
 
 
-def certify(
-    prices: Prices, market: Market, space: steps.Space
-) -> tuple[float, steps.Costs]:
+def certify(prices: Prices, market: Market, space: steps.Space) -> tuple[float, steps.Costs]:
     """Return the ratio by which these prices must shrink so that no step at all undercuts them, and the worst steps.
 
     Branch and bound: a box whose least corner, paid for its most tokens, is above the worst step found is done.

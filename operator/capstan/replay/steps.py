@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
 from capstan.replay.runs import Floats, Ints
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.setting)
 
-    def where(self, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Boxes:
+    def where(self, kept: Bools) -> Boxes:
         """Return some of them."""
         return Boxes(*(column[kept] for column in _sides(self)))
 
@@ -61,7 +64,7 @@ class Costs:
     duration_s: Floats
     gpus: Floats
 
-    def where(self, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | Ints) -> Costs:
+    def where(self, kept: Bools | Ints) -> Costs:
         """Return some of them."""
         return Costs(self.box[kept], *(column[kept] for column in _amounts(self)))
 
@@ -144,8 +147,8 @@ def split(boxes: Boxes) -> Boxes:
     return Boxes(*(np.concatenate(pair) for pair in pairs))
 
 
-def _first_is_wider(boxes: Boxes, batch_ratio: Floats, chunk_ratio: Floats) -> np.ndarray:  # type: ignore[type-arg]
-    return (batch_ratio >= chunk_ratio) | (boxes.most_chunk == boxes.least_chunk)
+def _first_is_wider(boxes: Boxes, batch_ratio: Floats, chunk_ratio: Floats) -> Bools:
+    return np.asarray((batch_ratio >= chunk_ratio) | (boxes.most_chunk == boxes.least_chunk))
 
 
 def _sides(boxes: Boxes) -> tuple[Ints, ...]:
