@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capstan.api import convert, manifests, v1alpha1
 from capstan.model.policy import Bounds
 from capstan.model.profile import Clocks, Profile
 from capstan.model.workload import Request
@@ -19,7 +20,7 @@ from capstan.replay.plans import Fleet, Plan
 from capstan.replay.runs import Requests
 from support import builders
 from support.planned import PlannedWorld, columns, with_tp
-from support.replay import poisson
+from support.replay import ROOT, poisson
 
 COARSE = Clocks(min_mhz=330, max_mhz=1980, step_mhz=165, v_min_ratio=0.72, knee_ratio=0.5)
 TP4 = builders.profile(clocks=COARSE)  # eleven clocks: the bound walks all of them
@@ -71,13 +72,22 @@ def test_no_crowd_is_below_the_overlap_at_any_arrival(load: list[tuple[float, in
 
 # --- what the proof leans on -------------------------------------------------------------------------
 
+SHIPPED = tuple(
+    convert.profile(document.model_dump(mode="json", by_alias=True, exclude_none=True))
+    for path in sorted((ROOT / "policies" / "profiles").glob("*.yaml"))
+    for document in manifests.load(path)
+    if isinstance(document, v1alpha1.ServingProfile)
+)
+PHYSICS = st.sampled_from([TP4, TP8, *SHIPPED])
+"""Shipped profiles too: a new form of the physics that breaks what the proof leans on must fail here."""
+
 batches = st.integers(0, 255)
 chunks = st.integers(0, 500)
 ratios = st.sampled_from([330 / 1980, 0.4, 0.55, 0.75, 0.9, 1.0])
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([TP4, TP8]), batches, chunks, st.integers(0, 300_000), st.integers(0, 8000), ratios)
+@given(PHYSICS, batches, chunks, st.integers(0, 300_000), st.integers(0, 8000), ratios)
 def test_more_tokens_never_make_a_step_shorter_or_cheaper(
     p: Profile, batch: int, chunk: int, context: int, prior: int, x: float
 ) -> None:
@@ -96,7 +106,7 @@ def test_more_tokens_never_make_a_step_shorter_or_cheaper(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([TP4, TP8]), batches, st.integers(1, 500), ratios, st.floats(0, 1))
+@given(PHYSICS, batches, st.integers(1, 500), ratios, st.floats(0, 1))
 def test_joules_are_concave_in_the_contexts(p: Profile, batch: int, chunk: int, x: float, share: float) -> None:
     ends = ((0.0, 0.0), (400_000.0, 8000.0))
     low, high = (steps.cost(p, batch, chunk, end, x)[0] for end in ends)
@@ -229,7 +239,7 @@ def test_twice_the_trace_never_costs_less(more: float) -> None:
     assert energies[0] <= energies[1]
 
 
-def test_a_request_that_fits_no_engine_costs_nothing() -> None:
+def test_a_request_that_some_engine_must_refuse_costs_nothing() -> None:
     requests = columns([Request(0, 0.0, 5000, 10), Request(1, 1.0, 100, 10)])
     found = bound.of(requests, flat(requests), (SMALL,), Bounds(0, 4, None, (4,)))
     assert found.request_j[0] == 0

@@ -35,7 +35,7 @@ from capstan.model import power
 from capstan.model.policy import Bounds
 from capstan.model.profile import Profile
 from capstan.replay import demand, prices, steps
-from capstan.replay.runs import Floats, Requests
+from capstan.replay.runs import Floats, Ints, Requests
 
 CROWD_GROWTH_RATIO = 1.5  # levels of crowd grow by half: between two levels a step's joules per token change by < 1/5
 ROUNDS = 6  # programmes, each with the worst steps of the certificate before it
@@ -67,24 +67,25 @@ def of(requests: Requests, limits: demand.Limits, profiles: tuple[Profile, ...],
     """Return the bound of a trace on the engines of `profiles` (one per tp that a plan may use).
 
     Args:
-        requests: The trace. Requests that fit in no engine are refused by every system and cost nothing here.
+        requests: The trace. Those that do not fit every engine may be refused, and so cost nothing here.
         limits: The SLO that the compared runs are scored by.
         profiles: The world's physics, not what a decision believes.
         bounds: Only `min_replicas` and `tensor_parallel` count: replicas that always stand.
     """
     usable = tuple(p for p in profiles if p.tp in bounds.tensor_parallel) or profiles
-    kept = requests.prompt_tokens + requests.output_tokens <= max(p.kv_tokens for p in usable)
+    kept = requests.prompt_tokens + requests.output_tokens <= min(p.kv_tokens for p in usable)
     served = Requests(requests.arrival_s[kept], requests.prompt_tokens[kept], requests.output_tokens[kept])
     if not len(served):
         return Bound(0.0, 0.0, 0.0, np.zeros(len(requests)), 1.0)
-    late = limits.most_bad()
     own = demand.Limits(limits.ttft_s[kept], limits.tpot_s, limits.percentile_ratio)
     work = demand.of(served, own, chunk_tokens=max(p.chunk_tokens for p in usable))
     prized = market(work, own, usable, standing_gpu_s=_standing_gpu_s(served, usable, bounds))
     found, ratio = certified(prized, usable, reach(served))
-    good_j = _worth(found.each[prices.level_of(work.crowd, prized.crowd)], work)
-    spared_j = good_j - _late_worth(found, work)
-    work_j = float(good_j.sum() - np.sort(np.maximum(spared_j, 0.0))[len(spared_j) - late :].sum())
+    good_j = _worth(found, work, prices.level_of(work.crowd, prized.crowd))
+    spared_j = np.maximum(good_j - _worth(found, work, None), 0.0)
+    most = min(limits.most_bad(), len(spared_j))
+    spared_j = np.partition(spared_j, len(spared_j) - most)[len(spared_j) - most :] if most else spared_j[:0]
+    work_j = float(good_j.sum() - spared_j.sum())
     idle_j = found.idle_ratio * prized.idle_w * prized.standing_gpu_s
     request_j = np.zeros(len(requests))
     request_j[kept] = good_j
@@ -175,13 +176,14 @@ def _first_steps(profiles: tuple[Profile, ...], contexts: steps.Reach) -> steps.
     return costs.where(costs.context_tokens <= costs.batch * contexts.most_context)
 
 
-def _worth(each: Floats, work: demand.Demand) -> Floats:
+def _worth(found: prices.Prices, work: demand.Demand, level: Ints | None) -> Floats:
+    """Return what each request is worth at its level's prices; None: if it is late, at the lowest there are.
+
+    Column by column: a week has 27 million rows.
+    """
     columns = (work.decode_tokens, work.prompt_tokens, work.context_tokens, work.pair_tokens2)
-    return sum((each[:, i] * column for i, column in enumerate(columns)), start=np.zeros(len(work.crowd)))
-
-
-def _late_worth(found: prices.Prices, work: demand.Demand) -> Floats:
-    """Return what each request is worth if it is late: the lowest prices there are."""
-    lowest = np.broadcast_to(found.each[-1], (len(work.crowd), 4)).copy()
-    lowest[:, 0] = found.late_j
-    return _worth(lowest, work)
+    lowest = (found.late_j, *found.each[-1, 1:].tolist())
+    total_j = np.zeros(len(work.crowd))
+    for i, column in enumerate(columns):
+        total_j += column * (lowest[i] if level is None else found.each[level, i])
+    return total_j
