@@ -61,7 +61,7 @@ def loads(requests: Requests, period_s: float, *, span_s: float | None = None) -
     index = np.minimum((start_s / period_s).astype(np.int64), count - 1)
     arrivals = np.bincount(index, minlength=count).astype(np.float64)
     prompts = np.bincount(index, weights=requests.prompt_tokens, minlength=count).astype(np.float64)
-    edges_s = np.arange(count + 1) * period_s
+    edges_s: Floats = np.arange(count + 1, dtype=np.float64) * period_s
     edges_s[-1] = max(edges_s[-1], float(end_s.max()))  # what is still made after the span belongs to its end
     return Loads(period_s, arrivals, prompts, _made(start_s, end_s, edges_s))
 
