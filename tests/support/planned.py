@@ -53,7 +53,8 @@ class PlannedWorld:
         self.runs += 1
         self.seats, self.gone_j = [], 0.0
         first, finish = np.full(len(self.requests), math.inf), np.full(len(self.requests), math.inf)
-        tick_s, now_s, at, held = min(plan.clock_s, plan.slot_s), 0.0, 0, []
+        tick_s, now_s, at = min(plan.clock_s, plan.slot_s), 0.0, 0
+        held: list[int] = []
         booked: list[float] = []
         while at < len(self.requests) or held or any(not seat.engine.idle for seat in self.seats):
             self._apply(plan, now_s)
@@ -96,7 +97,7 @@ class PlannedWorld:
             self.gone_j += seat.engine.energy_j
             self.seats.remove(seat)
 
-    def _advance(self, to_s: float, first: np.ndarray, finish: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _advance(self, to_s: float, first: Floats, finish: Floats) -> None:
         for seat in self.seats:
             for e in seat.engine.advance(to_s, tokens=False):
                 if e.first:
@@ -104,7 +105,7 @@ class PlannedWorld:
                 if e.finished:
                     finish[e.request_id] = e.t_s
 
-    def _score(self, first: np.ndarray, finish: np.ndarray, tick_j: Floats) -> Trial:  # type: ignore[type-arg]
+    def _score(self, first: Floats, finish: Floats, tick_j: Floats) -> Trial:
         pace_s = (finish - first) / np.maximum(self.requests.output_tokens - 1, 1)
         good = (first - self.requests.arrival_s <= self.limits.ttft_s) & (pace_s <= self.limits.tpot_s)
         window = (self.requests.arrival_s / WINDOW_S).astype(int)

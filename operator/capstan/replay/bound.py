@@ -35,13 +35,13 @@ from capstan.model import power
 from capstan.model.policy import Bounds
 from capstan.model.profile import Profile
 from capstan.replay import demand, prices, steps
-from capstan.replay.runs import Floats, Requests
+from capstan.replay.runs import Floats, Ints, Requests
 
 CROWD_GROWTH_RATIO = 1.5  # levels of crowd grow by half: between two levels a step's joules per token change by < 1/5
 ROUNDS = 6  # programmes, each with the worst steps of the certificate before it
 GOOD_ENOUGH_RATIO = 0.99  # a certificate that takes less than 1 % off is not worth another programme
 FIRST_CLOCKS = 12  # clocks per profile that the first programme sees; the certificate sees all of them
-FIRST_SIDES = 7  # ranges of sequences and of prompt tokens that it sees
+FIRST_SIDES = 7  # halvings of the ranges of sequences and of prompt tokens that it sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +67,26 @@ def of(requests: Requests, limits: demand.Limits, profiles: tuple[Profile, ...],
     """Return the bound of a trace on the engines of `profiles` (one per tp that a plan may use).
 
     Args:
-        requests: The trace. Requests that fit in no engine are refused by every system and cost nothing here.
+        requests: The trace. Those that do not fit every engine may be refused, and so cost nothing here.
         limits: The SLO that the compared runs are scored by.
         profiles: The world's physics, not what a decision believes.
         bounds: Only `min_replicas` and `tensor_parallel` count: replicas that always stand.
     """
     usable = tuple(p for p in profiles if p.tp in bounds.tensor_parallel) or profiles
-    kept = requests.prompt_tokens + requests.output_tokens <= max(p.kv_tokens for p in usable)
+    kept = requests.prompt_tokens + requests.output_tokens <= min(p.kv_tokens for p in usable)
     served = Requests(requests.arrival_s[kept], requests.prompt_tokens[kept], requests.output_tokens[kept])
     if not len(served):
         return Bound(0.0, 0.0, 0.0, np.zeros(len(requests)), 1.0)
-    late = limits.most_bad()
     own = demand.Limits(limits.ttft_s[kept], limits.tpot_s, limits.percentile_ratio)
     work = demand.of(served, own, chunk_tokens=max(p.chunk_tokens for p in usable))
-    edges = _levels(max(p.max_num_seqs for p in usable), int(work.crowd.max()))
-    level = prices.level_of(work.crowd, edges)
-    market = _market(work, own, edges, late, usable, _standing_gpu_s(served, usable, bounds))
-    found, ratio = _prices(market, usable, _reach(served))
-    good_j = _worth(found.each[level], work)
-    spared_j = good_j - _late_worth(found, work)
-    work_j = float(good_j.sum() - np.sort(np.maximum(spared_j, 0.0))[len(spared_j) - late :].sum())
-    idle_j = found.idle_ratio * market.idle_w * market.standing_gpu_s
+    prized = market(work, own, usable, standing_gpu_s=_standing_gpu_s(served, usable, bounds))
+    found, ratio = certified(prized, usable, reach(served))
+    good_j = _worth(found, work, prices.level_of(work.crowd, prized.crowd))
+    spared_j = np.maximum(good_j - _worth(found, work, None), 0.0)
+    most = min(limits.most_bad(), len(spared_j))
+    spared_j = np.partition(spared_j, len(spared_j) - most)[len(spared_j) - most :] if most else spared_j[:0]
+    work_j = float(good_j.sum() - spared_j.sum())
+    idle_j = found.idle_ratio * prized.idle_w * prized.standing_gpu_s
     request_j = np.zeros(len(requests))
     request_j[kept] = good_j
     return Bound(work_j + idle_j, work_j, idle_j, request_j, ratio)
@@ -101,7 +100,8 @@ def _levels(seats: int, crowd: int) -> Floats:
     return np.array(edges)
 
 
-def _reach(requests: Requests) -> steps.Reach:
+def reach(requests: Requests) -> steps.Reach:
+    """Return the contexts that a trace brings about."""
     total = requests.prompt_tokens + requests.output_tokens
     return steps.Reach(int(requests.prompt_tokens.min()) + 1, int(total.max()), int(total.max()))
 
@@ -112,21 +112,20 @@ def _standing_gpu_s(requests: Requests, profiles: tuple[Profile, ...], bounds: B
     return bounds.min_replicas * min(p.tp for p in profiles) * span_s
 
 
-def _market(
-    work: demand.Demand,
-    limits: demand.Limits,
-    edges: Floats,
-    late: int,
-    profiles: tuple[Profile, ...],
-    standing_gpu_s: float,
+def market(
+    work: demand.Demand, limits: demand.Limits, profiles: tuple[Profile, ...], *, standing_gpu_s: float
 ) -> prices.Market:
     """Return the amounts that the prices are fitted to; the longest answers stand in for the late requests."""
+    edges = _levels(max(p.max_num_seqs for p in profiles), int(work.crowd.max()))
+    late = limits.most_bad()
     level = prices.level_of(work.crowd, edges)
     longest = np.argsort(-work.decode_tokens, kind="stable")[:late]
     good = work.decode_tokens.copy()
     good[longest] = 0.0
     columns = (good, work.prompt_tokens, work.context_tokens, work.pair_tokens2)
-    amounts = np.stack([np.bincount(level, weights=column, minlength=len(edges)) for column in columns], axis=1)
+    amounts = np.stack([np.bincount(level, weights=column, minlength=len(edges)) for column in columns], axis=1).astype(
+        np.float64
+    )
     idle_w = min(power.idle_w(p) for p in profiles)
     return prices.Market(
         crowd=edges,
@@ -146,14 +145,16 @@ def _floor_w(profiles: tuple[Profile, ...]) -> float:
     )
 
 
-def _prices(market: prices.Market, profiles: tuple[Profile, ...], reach: steps.Reach) -> tuple[prices.Prices, float]:
+def certified(
+    prized: prices.Market, profiles: tuple[Profile, ...], contexts: steps.Reach
+) -> tuple[prices.Prices, float]:
     """Return certified prices and what the certificate left of them: programme, worst steps, programme again."""
-    pairs = steps.settings(profiles)
-    known = _first_steps(profiles, reach)
+    space = steps.Space(steps.settings(profiles), contexts)
+    known = _first_steps(profiles, contexts)
     best: tuple[prices.Prices, float] | None = None
     for _ in range(ROUNDS):
-        found = prices.fit(known, market)
-        ratio, worst = prices.certify(found, market, pairs, reach)
+        found = prices.fit(known, prized)
+        ratio, worst = prices.certify(found, prized, space)
         if best is None or ratio > best[1]:
             best = found, ratio
         if ratio >= GOOD_ENOUGH_RATIO:
@@ -164,26 +165,25 @@ def _prices(market: prices.Market, profiles: tuple[Profile, ...], reach: steps.R
     return best[0].scaled(best[1]), best[1]
 
 
-def _first_steps(profiles: tuple[Profile, ...], reach: steps.Reach) -> steps.Costs:
+def _first_steps(profiles: tuple[Profile, ...], contexts: steps.Reach) -> steps.Costs:
     """Return a coarse grid of steps: some clocks, and the corners of boxes halved a few times over."""
-    every = [tuple(s for s in steps.settings((p,))) for p in profiles]
-    pairs = tuple(s for own in every for s in own[:: -max(len(own) // FIRST_CLOCKS, 1)])
-    boxes = steps.fitting(steps.whole(pairs), pairs)
-    parts = [steps.corners(boxes, pairs, reach)]
+    every = [steps.settings((p,)) for p in profiles]
+    space = steps.Space(tuple(s for own in every for s in own[:: -max(len(own) // FIRST_CLOCKS, 1)]), contexts)
+    boxes = steps.fitting(steps.whole(space.pairs), space.pairs)
     for _ in range(FIRST_SIDES):
-        boxes = steps.fitting(steps.split(boxes), pairs)
-        parts.append(steps.corners(boxes, pairs, reach))
-    costs = steps.joined(tuple(parts[-1:]))
-    return costs.where(costs.context_tokens <= costs.batch * reach.most_context)
+        boxes = steps.fitting(steps.split(boxes), space.pairs)
+    costs = space.corners(boxes)
+    return costs.where(costs.context_tokens <= costs.batch * contexts.most_context)
 
 
-def _worth(each: Floats, work: demand.Demand) -> Floats:
+def _worth(found: prices.Prices, work: demand.Demand, level: Ints | None) -> Floats:
+    """Return what each request is worth at its level's prices; None: if it is late, at the lowest there are.
+
+    Column by column: a week has 27 million rows.
+    """
     columns = (work.decode_tokens, work.prompt_tokens, work.context_tokens, work.pair_tokens2)
-    return sum((each[:, i] * column for i, column in enumerate(columns)), start=np.zeros(len(work.crowd)))
-
-
-def _late_worth(found: prices.Prices, work: demand.Demand) -> Floats:
-    """Return what each request is worth if it is late: the lowest prices there are."""
-    lowest = np.broadcast_to(found.each[-1], (len(work.crowd), 4)).copy()
-    lowest[:, 0] = found.late_j
-    return _worth(lowest, work)
+    lowest = (found.late_j, *found.each[-1, 1:].tolist())
+    total_j = np.zeros(len(work.crowd))
+    for i, column in enumerate(columns):
+        total_j += column * (lowest[i] if level is None else found.each[level, i])
+    return total_j

@@ -26,6 +26,7 @@ from capstan.replay.runs import Floats, Requests
 PACE_S = 0.03
 """Seconds per token that spread a request's decode work: about a step of the shipped 70B profiles at mid load."""
 
+LEAST_TOKENS = 0.5  # less in a stretch is rounding: a week's running total is 1e13 s, its last bit a tenth of a token
 LOAD_DIGITS = 1.02  # loads are rounded up to powers of 2 %, so that a week of stretches asks for few steady states
 
 
@@ -54,27 +55,32 @@ class Loads:
 def loads(requests: Requests, period_s: float, *, span_s: float | None = None) -> Loads:
     """Return a trace's load per stretch from time 0; `span_s` is how long, default to the last token at `PACE_S`."""
     start_s = requests.arrival_s
-    stay_s = requests.output_tokens * PACE_S
-    until_s = float((start_s + stay_s).max()) if span_s is None else span_s
+    end_s: Floats = start_s + requests.output_tokens.astype(np.float64) * PACE_S
+    until_s = float(end_s.max()) if span_s is None else span_s
     count = max(math.ceil(until_s / period_s), 1)
     index = np.minimum((start_s / period_s).astype(np.int64), count - 1)
     arrivals = np.bincount(index, minlength=count).astype(np.float64)
-    prompts = np.bincount(index, weights=requests.prompt_tokens, minlength=count)
-    return Loads(period_s, arrivals, prompts, _spread(start_s, stay_s, requests.output_tokens, period_s, count))
+    prompts = np.bincount(index, weights=requests.prompt_tokens, minlength=count).astype(np.float64)
+    edges_s: Floats = np.arange(count + 1, dtype=np.float64) * period_s
+    edges_s[-1] = max(edges_s[-1], float(end_s.max()))  # what is still made after the span belongs to its end
+    return Loads(period_s, arrivals, prompts, _made(start_s, end_s, edges_s))
 
 
-def _spread(start_s: Floats, stay_s: Floats, weights: Floats | np.ndarray, period_s: float, count: int) -> Floats:  # type: ignore[type-arg]
-    """Return `weights` spread evenly over [start, start + stay], per stretch: differences of the running total."""
-    edges = np.arange(count + 1) * period_s
-    rate = weights / np.maximum(stay_s, 1e-9)
-    times = np.concatenate([start_s, start_s + stay_s])
-    slope = np.concatenate([rate, -rate])
-    order = np.argsort(times, kind="stable")
-    times, slope = times[order], np.cumsum(slope[order])
-    total = np.concatenate([[0.0], np.cumsum(slope[:-1] * np.diff(times))])
-    at = np.interp(edges, times, total)
-    at[-1] = total[-1]
-    return np.maximum(np.diff(at), 0.0)
+def _made(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:
+    """Return the tokens made between edges at one per `PACE_S` from each start to its end (ascending starts).
+
+    The running total is the integral of how many are at it: sum of max(t - start, 0) less that of the ends.
+    """
+    total = _ramp(start_s, edges_s) - _ramp(np.sort(end_s), edges_s)
+    made = np.diff(total) / PACE_S
+    return np.where(made < LEAST_TOKENS, 0.0, made)
+
+
+def _ramp(times_s: Floats, edges_s: Floats) -> Floats:
+    """Return the sum of max(edge - time, 0) over ascending times, per edge."""
+    before = np.searchsorted(times_s, edges_s)
+    sums = np.concatenate([[0.0], np.cumsum(times_s)])
+    return np.asarray(before * edges_s - sums[before])
 
 
 @dataclass(frozen=True, slots=True)

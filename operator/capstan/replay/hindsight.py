@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from capstan.replay import fluid
-from capstan.replay.plans import SLOT_S, Plan
+from capstan.replay.plans import SLOT_S, Fleet, Plan
 from capstan.replay.runs import Requests
 from capstan.replay.trial import Budget, Evaluate, Spent, Tried
 
@@ -106,7 +106,7 @@ def best_static(evaluate: Evaluate, model: fluid.Model, requests: Requests, *, r
 def _first_guess_w(model: fluid.Model, requests: Requests, tp: int) -> float:
     """Return the watts of a tp's first guess at the mean load: degrees that look cheap are searched first."""
     loads = fluid.loads(requests, max(float(requests.arrival_s[-1]), SLOT_S))
-    fleet = fluid.Fleet(tp, max(_guess(model, requests, tp), 1))
+    fleet = Fleet(tp, max(_guess(model, requests, tp), 1))
     return model.option(fleet, loads.workload(0), model.profile(tp).clocks.max_mhz).watts
 
 

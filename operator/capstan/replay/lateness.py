@@ -34,11 +34,11 @@ class Allowance:
     def late(self, good: Bools, period_s: float, count: int) -> Floats:
         """Return the late requests per stretch of `period_s`, each as dear as its class, shape `[count]`."""
         at = np.minimum((self._arrival_s / period_s).astype(np.int64), count - 1)
-        return np.bincount(at, weights=self._dearness[self._class] * ~good, minlength=count)
+        return np.bincount(at, weights=self._dearness[self._class] * ~good, minlength=count).astype(np.float64)
 
     def kept(self, good: Bools) -> Bools:
         """Return which windows are within their allowance, shape `[window]`."""
-        return self.late(good, measure.WINDOW_S, self.windows) <= self.allowed + 1e-9
+        return np.asarray(self.late(good, measure.WINDOW_S, self.windows) <= self.allowed + 1e-9)
 
     def learn(self, good: Bools) -> bool:
         """Count classes that broke the SLO dearer from now on; return whether there was any."""

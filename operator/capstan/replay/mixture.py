@@ -49,7 +49,7 @@ def rows(tried: Sequence[Tried], allowance: Allowance, slots: int) -> Rows:
 def slot_j(tried: Tried, slots: int) -> Floats:
     """Return a run's joules per slot, shape `[slot]`."""
     slot = np.minimum(np.arange(len(tried.trial.tick_j)) // TICKS, slots - 1)
-    return np.bincount(slot, weights=tried.trial.tick_j, minlength=slots)
+    return np.bincount(slot, weights=tried.trial.tick_j, minlength=slots).astype(np.float64)
 
 
 def mix(table: Rows, allowed: Floats, *, by_window: bool) -> Plan:

@@ -198,7 +198,7 @@ class _Hunt:
 
     def _window_j(self, tried: Tried) -> Floats:
         by_slot = mixture.slot_j(tried, len(self.planner))
-        return np.bincount(self._window_of_slot, weights=by_slot, minlength=self.allowance.windows)
+        return np.bincount(self._window_of_slot, weights=by_slot, minlength=self.allowance.windows).astype(np.float64)
 
     def _fleets(self, plan: Plan) -> tuple[Fleet, ...]:
         return tuple(plan.fleet(slot * SLOT_S) for slot in range(len(self.planner)))

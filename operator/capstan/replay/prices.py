@@ -102,7 +102,12 @@ def fit(costs: steps.Costs, market: Market) -> Prices:
         ArithmeticError: The programme has no solution (physics with joules that are not above zero).
     """
     levels = len(market.crowd)
-    parts = [_rows(costs, market, level, late_only=late) for level in range(levels) for late in (False, True)]
+    parts = [_rows(costs, market, 0, late_only=True)]
+    below = -1.0
+    for level, crowd in enumerate(market.crowd.tolist()):
+        # Prices fall with the level, so a step that fits a smaller crowd is held by that level's row already.
+        parts.append(_rows(costs.where(costs.batch > below), market, level, late_only=False))
+        below = crowd
     falling = _falling(levels)
     matrix = vstack([*(part[0] for part in parts), falling])
     limit = np.concatenate([*(part[1] for part in parts), np.zeros(falling.shape[0])])
@@ -141,25 +146,23 @@ def ratios(costs: steps.Costs, upper: tuple[Floats, Floats], prices: Prices, mar
     return np.stack(answers, axis=1)
 
 
-def certify(
-    prices: Prices, market: Market, pairs: tuple[steps.Setting, ...], reach: steps.Reach
-) -> tuple[float, steps.Costs]:
+def certify(prices: Prices, market: Market, space: steps.Space) -> tuple[float, steps.Costs]:
     """Return the ratio by which these prices must shrink so that no step at all undercuts them, and the worst steps.
 
     Branch and bound: a box whose least corner, paid for its most tokens, is above the worst step found is done.
     """
-    boxes = steps.fitting(steps.whole(pairs), pairs)
+    boxes = steps.fitting(steps.whole(space.pairs), space.pairs)
     worst, found = np.inf, []
     while len(boxes):
-        costs = steps.corners(boxes, pairs, reach)
-        real = costs.context_tokens <= costs.batch * reach.most_context
+        costs = space.corners(boxes)
+        real = costs.context_tokens <= costs.batch * space.reach.most_context
         exact = np.where(real[:, None], ratios(costs, (costs.batch, costs.chunk), prices, market), np.inf)
         worst = min(worst, float(exact.min()))
         found.append(costs.where(np.unique(exact.argmin(axis=0))))
         upper = (boxes.most_batch[costs.box].astype(float), boxes.most_chunk[costs.box].astype(float))
         low = np.full(len(boxes), np.inf)
         np.minimum.at(low, costs.box, ratios(costs, upper, prices, market).min(axis=1))
-        boxes = steps.fitting(steps.split(boxes.where(low < worst * (1 - TOLERANCE_RATIO))), pairs)
+        boxes = steps.fitting(steps.split(boxes.where(low < worst * (1 - TOLERANCE_RATIO))), space.pairs)
     return worst * (1 - TOLERANCE_RATIO), steps.joined(tuple(found))
 
 

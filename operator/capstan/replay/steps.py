@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
 from capstan.replay.runs import Floats, Ints
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.setting)
 
-    def where(self, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Boxes:
+    def where(self, kept: Bools) -> Boxes:
         """Return some of them."""
         return Boxes(*(column[kept] for column in _sides(self)))
 
@@ -61,7 +64,7 @@ class Costs:
     duration_s: Floats
     gpus: Floats
 
-    def where(self, kept: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | Ints) -> Costs:
+    def where(self, kept: Bools | Ints) -> Costs:
         """Return some of them."""
         return Costs(self.box[kept], *(column[kept] for column in _amounts(self)))
 
@@ -127,7 +130,8 @@ def split(boxes: Boxes) -> Boxes:
     batch_ratio = boxes.most_batch / np.maximum(boxes.least_batch, 1)
     chunk_ratio = boxes.most_chunk / np.maximum(boxes.least_chunk, 1)
     more = (boxes.most_batch > boxes.least_batch) | (boxes.most_chunk > boxes.least_chunk)
-    wide, by_batch = boxes.where(more), (batch_ratio >= chunk_ratio)[more]
+    wide = boxes.where(more)
+    by_batch = ((boxes.most_batch > boxes.least_batch) & _first_is_wider(boxes, batch_ratio, chunk_ratio))[more]
     low_b, high_b, low_c, high_c = wide.least_batch, wide.most_batch, wide.least_chunk, wide.most_chunk
     middle_b = np.where(by_batch, _middle(low_b, high_b), high_b)
     middle_c = np.where(by_batch, high_c, _middle(low_c, high_c))
@@ -141,6 +145,10 @@ def split(boxes: Boxes) -> Boxes:
     )
     pairs = zip(_sides(lower), _sides(upper), strict=True)
     return Boxes(*(np.concatenate(pair) for pair in pairs))
+
+
+def _first_is_wider(boxes: Boxes, batch_ratio: Floats, chunk_ratio: Floats) -> Bools:
+    return np.asarray((batch_ratio >= chunk_ratio) | (boxes.most_chunk == boxes.least_chunk))
 
 
 def _sides(boxes: Boxes) -> tuple[Ints, ...]:
@@ -158,18 +166,38 @@ def fitting(boxes: Boxes, pairs: tuple[Setting, ...]) -> Boxes:
     return boxes.where(boxes.least_batch + boxes.least_chunk <= budget[boxes.setting])
 
 
-def corners(boxes: Boxes, pairs: tuple[Setting, ...], reach: Reach) -> Costs:
-    """Return the least corner of each box at both ends of its contexts: up to four compositions a box."""
-    rows: list[tuple[float, ...]] = []
-    for i in range(len(boxes)):
-        profile, x = pairs[boxes.setting[i]]
-        low, high, chunk = int(boxes.least_batch[i]), int(boxes.most_batch[i]), int(boxes.least_chunk[i])
-        most = min(high * reach.most_context, profile.kv_tokens)
-        ends = (float(low * reach.least_context), float(most)) if low else (0.0,)
-        priors = (0.0, float(reach.most_prior)) if chunk and reach.most_prior else (0.0,)
+Row = tuple[float, ...]
+
+
+class Space:
+    """The steps of some settings over the contexts of a trace. Corners are remembered: rounds ask for them again."""
+
+    def __init__(self, pairs: tuple[Setting, ...], reach: Reach) -> None:
+        self.pairs = pairs
+        self.reach = reach
+        self._known: dict[tuple[int, int, int, int], tuple[Row, ...]] = {}
+
+    def corners(self, boxes: Boxes) -> Costs:
+        """Return the least corner of each box at both ends of its contexts: up to four compositions a box."""
+        rows: list[Row] = []
+        owners: list[int] = []
+        sides = zip(*(side.tolist() for side in _sides(boxes)), strict=True)
+        for i, (setting, low, high, chunk, _) in enumerate(sides):
+            key = (setting, low, high, chunk)
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = tuple(self._corner(*key))
+            rows += found
+            owners += [i] * len(found)
+        columns = np.array(rows, dtype=np.float64).reshape(-1, 7).T
+        return Costs(np.array(owners, dtype=np.int64), *columns)
+
+    def _corner(self, setting: int, low: int, high: int, chunk: int) -> Iterator[Row]:
+        profile, x = self.pairs[setting]
+        most = min(high * self.reach.most_context, profile.kv_tokens)
+        ends = (float(low * self.reach.least_context), float(most)) if low else (0.0,)
+        priors = (0.0, float(self.reach.most_prior)) if chunk and self.reach.most_prior else (0.0,)
         for context in ends:
             for prior in priors:
                 energy_j, duration_s = cost(profile, low, chunk, (context, prior), x)
-                rows.append((i, low, chunk, context, chunk * prior, energy_j, duration_s, profile.tp))
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 8).T
-    return Costs(columns[0].astype(np.int64), *columns[1:])
+                yield (low, chunk, context, chunk * prior, energy_j, duration_s, profile.tp)
