@@ -151,7 +151,7 @@ def test_watts_that_are_not_known_have_no_price() -> None:
 def test_a_tariff_is_read_from_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "price.csv"
     path.write_text("note,price_per_kwh,start_s\nnight,0.1,0\n\nday,-0.02,21600\n")
-    found = tariff.read(path, Kind.PRICE)
+    found = tariff.price(path)
     assert (found.start_s.tolist(), found.per_kwh.tolist()) == ([0.0, 21600.0], [0.1, -0.02])
 
 
@@ -176,9 +176,9 @@ def test_a_tariff_that_cannot_be_used_names_row_and_column(tmp_path: Path, text:
     path = tmp_path / "carbon.csv"
     path.write_text(text)
     with pytest.raises(TariffError, match=says):
-        tariff.read(path, Kind.CARBON)
+        tariff.carbon(path)
 
 
 def test_a_tariff_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(TariffError, match=r"none\.csv, file: No such file or directory; give a file"):
-        tariff.read(tmp_path / "none.csv", Kind.PRICE)
+        tariff.price(tmp_path / "none.csv")

@@ -359,6 +359,16 @@ def test_a_failed_write_leaves_the_old_report_whole(tmp_path: Path, pair: Compar
     assert sorted(p.name for p in tmp_path.iterdir()) == [report.HTML_NAME, report.JSON_NAME]
 
 
+def test_a_folder_is_tried_before_anything_is_played(tmp_path: Path) -> None:
+    report.prepare(tmp_path / "deep" / "out")
+    assert list((tmp_path / "deep" / "out").iterdir()) == []
+    with pytest.raises(OSError, match="nowhere"):
+        report.prepare(Path("/proc/nowhere"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        report.prepare(tmp_path / "file")
+
+
 def test_a_page_that_cannot_be_drawn_leaves_no_new_numbers(
     tmp_path: Path, pair: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:

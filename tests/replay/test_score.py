@@ -75,6 +75,25 @@ def test_one_output_token_that_never_finished_is_bad() -> None:
     assert chat([one_token(0.5, NAN)]).figures.good == 0
 
 
+def test_each_request_can_be_asked_for() -> None:
+    held = limits.of(SloSet.SCENARIO, SLO)
+    made = outcomes([fate(0.0), fate(1.0, ttft_s=9.0), fate(2.0, tpot_s=NAN), fate(3.0)])
+    assert measure.good(made, held).tolist() == [True, False, False, True]
+    assert measure.good(outcomes(), held).tolist() == []
+
+
+def test_dots_keep_bad_requests_before_good_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 990 good and 10 late requests at most 100 are drawn: every late one, and at most 50 others."""
+    made = outcomes([fate(float(i), ttft_s=3.0 if i % 100 == 7 else 0.5) for i in range(1000)])
+    at_s, value_s = measure.dots(made, measure.Latency.TTFT, 2.0, 100)
+    assert at_s[value_s > 2.0].tolist() == [float(i) for i in range(7, 1000, 100)]
+    assert 45 <= len(at_s) - 10 <= 50
+    assert at_s.tolist() == sorted(at_s)
+    monkeypatch.setattr(measure, "BLOCK", 100)
+    in_blocks, late_s = measure.dots(made, measure.Latency.TTFT, 2.0, 100)
+    assert (len(in_blocks) <= 100, int((late_s > 2.0).sum())) == (True, 10)
+
+
 # --- limits ------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,11 @@ def test_a_share_is_rounded_down(ratio: float | None, said: str) -> None:
     assert words.percent(ratio) == said
 
 
+@pytest.mark.parametrize(("ratio", "said"), [(0.99999, "0.9999"), (1.0, "1.0000"), (0.5, "0.5000")])
+def test_an_index_is_rounded_down(ratio: float, said: str) -> None:
+    assert words.digits(ratio) == said
+
+
 @pytest.mark.parametrize(("ratio", "said"), [(0.314, "31 %"), (-0.001, "0 %"), (-0.04, "-4 %"), (None, "n/a")])
 def test_a_change_has_whole_percent(ratio: float | None, said: str) -> None:
     assert words.share(ratio) == said

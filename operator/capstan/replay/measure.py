@@ -12,7 +12,7 @@ is NaN or infinite, or with times that run backwards, did not complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -156,6 +156,12 @@ def tally(outcomes: Outcomes, held: limits.Limits) -> Tally:
     )
 
 
+def good(outcomes: Outcomes, held: limits.Limits) -> Bools:
+    """Return which requests kept their limits, shape `[request]`."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.concatenate([block.good(held) for block in _blocks(outcomes)] or [np.empty(0, dtype=np.bool_)])
+
+
 def pooled(services: Sequence[Outcomes]) -> tuple[Quantiles, Quantiles, Quantiles]:
     """Return the quantiles of TTFT, TPOT and longest gap over all services together."""
     ttft_s, tpot_s, tbt_s = (_quantiles(latency(services, which)) for which in Latency)
@@ -164,23 +170,33 @@ def pooled(services: Sequence[Outcomes]) -> tuple[Quantiles, Quantiles, Quantile
 
 def latency(services: Sequence[Outcomes], which: Latency) -> Floats:
     """Return one latency of the completed requests that have it, in a column of its own."""
-    return _column(services, which, _Block.of)
-
-
-def latency_at(outcomes: Outcomes, which: Latency) -> tuple[Floats, Floats]:
-    """Return (arrival_s, latency) of the completed requests that have a latency, in order of arrival."""
-    return _column([outcomes], which, lambda block, _: block.arrival_s), _column([outcomes], which, _Block.of)
-
-
-def _column(services: Sequence[Outcomes], which: Latency, pick: Callable[[_Block, Latency], Floats]) -> Floats:
     values = np.empty(sum(len(outcomes.requests) for outcomes in services))
     count = 0
     with np.errstate(invalid="ignore", over="ignore"):
         for block in (block for outcomes in services for block in _blocks(outcomes)):
-            some = pick(block, which)[block.has(which)]
+            some = block.of(which)[block.has(which)]
             values[count : count + len(some)] = some
             count += len(some)
     return values[:count]
+
+
+def dots(outcomes: Outcomes, which: Latency, above_s: float, most: int) -> tuple[Floats, Floats]:
+    """Return (arrival_s, latency) of some requests that have a latency above zero, in order of arrival.
+
+    At most `most` / 2 that are above `above_s` and as many others, each an even selection: all of them where they
+    are few, else so many of each block that is read.
+    """
+    quota = max(most // (2 * max(-(-len(outcomes.requests) // BLOCK), 1)), 1)
+    times, values = [np.empty(0)], [np.empty(0)]
+    with np.errstate(invalid="ignore", over="ignore"):
+        for block in _blocks(outcomes):
+            value_s = block.of(which)
+            drawn = block.has(which) & (value_s > 0)
+            sides = (np.flatnonzero(drawn & (value_s > above_s)), np.flatnonzero(drawn & (value_s <= above_s)))
+            rows = np.sort(np.concatenate([side[:: max(1, -(-len(side) // quota))] for side in sides]))
+            times.append(block.arrival_s[rows])
+            values.append(value_s[rows])
+    return np.concatenate(times), np.concatenate(values)
 
 
 class _Counted:

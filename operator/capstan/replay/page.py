@@ -94,7 +94,7 @@ def _latency_cells(column: Column) -> list[str]:
 
     overall = column.score.overall
     low, high = overall.fluidity_low_ratio, overall.fluidity_high_ratio
-    fluid = words.NONE if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    fluid = words.NONE if low is None or high is None else f"{words.digits(low)} to {words.digits(high)}"
     return [*three(overall.ttft_s), *three(overall.tpot_s), *three(overall.tbt_s), fluid]
 
 

@@ -24,6 +24,7 @@ ROW_POINTS = 260  # per line in a small panel: one for each of its pixels
 TAIL_POINTS = 220  # of a tail curve, evenly over its logarithm
 TAIL_REQUESTS = 1_000_000  # a curve of that many requests is drawn as exactly as one of 27 million
 TAIL_SYSTEMS = 4  # as many colours as can be told apart
+NAME_SHOWN = 16  # characters of a policy's name beside a bar: more would leave the drawing
 MISS_SHOWN = 3.0  # points of attainment below the SLO that the bars show; the words say the rest
 
 _KWH_FROM_J = 1e8
@@ -95,20 +96,18 @@ def _joules(axis: Axes, row: int, column: Column, unit_j: float) -> None:
 
 
 def _attained(axis: Axes, row: int, score: Score) -> None:
-    """Draw the margin of the worst service as a bar from the SLO, with the attainment in words."""
-    ratio = score.overall.attainment_ratio
-    if ratio is None:
+    """Draw the margin of the worst service as a bar from the SLO, with its attainment in words."""
+    known = [(f.attainment_ratio - p.limits.percentile_ratio, f.attainment_ratio, p.policy)
+             for p in score.policies if (f := p.figures).attainment_ratio is not None]  # fmt: skip
+    if not known:
         _beside(axis, 0.0, row, "no request")
         return
-    margins = [
-        100 * (p.figures.attainment_ratio - p.limits.percentile_ratio)
-        for p in score.policies
-        if p.figures.attainment_ratio is not None
-    ]
-    margin = max(min(margins), -MISS_SHOWN)
+    margin, ratio, policy = min(known)
+    shown = max(100 * margin, -MISS_SHOWN)
     colour, word = (svg.Ink.GOOD, "met") if score.slo_met else (svg.Ink.LIMIT, "missed")
-    axis.barh(row, margin, height=0.62, color=colour)
-    _beside(axis, max(margin, 0.0), row, f"{words.percent(ratio)}, {word}")
+    axis.barh(row, shown, height=0.62, color=colour)
+    whose = f"{policy.rpartition('/')[2][:NAME_SHOWN]} " if len(score.policies) > 1 else ""
+    _beside(axis, max(shown, 0.0), row, f"{whose}{words.percent(ratio)}, {word}")
 
 
 # --- latencies ---------------------------------------------------------------------------------------
@@ -205,8 +204,11 @@ def over_time(columns: Sequence[Column]) -> Plot:
     for axis in grid[0]:
         for colour, service in plots.coloured(columns[0].run):
             series = service.series
-            plots.line(axis, span.of(series.t_s), series.arrival_rps, most=ROW_POINTS, color=colour, lw=1.0)
+            plots.line(axis, span.of(series.t_s), series.arrival_rps, most=ROW_POINTS, color=colour, lw=1.0,
+                       label=service.policy)  # fmt: skip
         axis.set_ylim(bottom=0)
+    if len(columns[0].run.services) > 1:
+        svg.legend(grid[0][0], "lower left", (0, 1.4))
     for place, kind in enumerate(kinds):
         scale = _scale([_kind(s, kind) for c in columns for s in c.run.services], kind)
         for row, column in zip(grid[1:], columns, strict=True):

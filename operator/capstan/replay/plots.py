@@ -170,8 +170,8 @@ def latency(column: Column) -> Plot:
             (top, measure.Latency.TTFT, held.ttft_s),
             (bottom, measure.Latency.TPOT, (held.tpot_s,)),
         ):
-            at_s, value_s = measure.latency_at(service.outcomes, which)
-            svg.dots(axis, _thinned(scale.of(at_s), 1e3 * value_s, 1e3 * max(limits_s), most), colour)
+            at_s, value_s = measure.dots(service.outcomes, which, max(limits_s), most)
+            svg.dots(axis, list(zip(scale.of(at_s).tolist(), (1e3 * value_s).tolist(), strict=True)), colour)
             for limit_s in dict.fromkeys(limits_s):
                 dash = (0, (4, 2 + 2 * index))  # limits often coincide: unequal dashes let both be seen
                 label = f"{service.policy}, limit {1e3 * limit_s:g} ms"
@@ -273,15 +273,6 @@ def _marks(axes: Iterable[Axes], scale: Span, run: Run, *, text: bool = True) ->
                 axis.annotate(mark.text, (at, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8.5,
                               xytext=(-4 if late else 4, -2 - 10 * (number % 3)), textcoords="offset points",
                               color=svg.Ink.TEXT, ha="right" if late else "left")  # fmt: skip
-
-
-def _thinned(times: Floats, values: Floats, limit: float, most: int) -> list[tuple[float, float]]:
-    """Keep at most `most` points above the limit and as many others, each an even selection; logarithms need > 0."""
-    drawn = values > 0
-    kept = [thin.evenly(np.flatnonzero(drawn & side).astype(np.float64), most // 2) for side in
-            (values > limit, values <= limit)]  # fmt: skip
-    rows = np.sort(np.concatenate(kept)).astype(np.intp)
-    return list(zip(times[rows].tolist(), values[rows].tolist(), strict=True))
 
 
 def _headroom(axis: Axes, factor: float = 1.08) -> float:

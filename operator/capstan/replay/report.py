@@ -17,6 +17,17 @@ from capstan.replay.compare import Comparison
 HTML_NAME, JSON_NAME = "report.html", "report.json"
 
 
+def prepare(out_dir: Path) -> None:
+    """Make the folder and see that it can be written, before hours are spent on what is to lie there.
+
+    Raises:
+        OSError: It cannot; the caller names the option.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _replace(out_dir / ".writable", "")
+    (out_dir / ".writable").unlink()
+
+
 def write(comparison: Comparison, out_dir: Path) -> Path:
     """Write the report and return the page's path.
 

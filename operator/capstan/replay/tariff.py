@@ -56,12 +56,25 @@ class Tariff:
         return float((power_w * np.diff(cuts_s) * rate).sum() / J_PER_KWH)
 
 
-def read(path: Path, kind: Kind) -> Tariff:
-    """Read a CSV with the columns `start_s` (seconds after the first arrival, from 0 on) and the kind's own.
+def price(path: Path) -> Tariff:
+    """Read a CSV with the columns `start_s` (seconds after the first arrival, from 0 on) and `price_per_kwh`.
 
     Raises:
         TariffError: The file cannot be read or used.
     """
+    return _read(path, Kind.PRICE)
+
+
+def carbon(path: Path) -> Tariff:
+    """Read a CSV with the columns `start_s` (seconds after the first arrival, from 0 on) and `g_per_kwh`.
+
+    Raises:
+        TariffError: The file cannot be read or used.
+    """
+    return _read(path, Kind.CARBON)
+
+
+def _read(path: Path, kind: Kind) -> Tariff:
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(_rows(path, kind, lines))

@@ -27,6 +27,11 @@ def percent(ratio: float | None) -> str:
     return NONE if ratio is None else f"{math.floor(ratio * 1e4 + 1e-9) / 100:.2f} %"
 
 
+def digits(ratio: float) -> str:
+    """Return an index of 0 to 1 with four digits, rounded down: 1.0000 is said of nothing less."""
+    return f"{math.floor(ratio * 1e4 + 1e-9) / 1e4:.4f}"
+
+
 def share(ratio: float | None) -> str:
     """Return a share or a change in whole percent; `-0 %` does not exist."""
     return NONE if ratio is None else f"{round(100 * ratio) + 0} %"
