@@ -53,4 +53,4 @@ def test_a_record_that_is_not_there_is_told_and_not_measured(tmp_path: Path) -> 
 def test_a_demo_that_held_fails_where_its_record_decides_otherwise(tmp_path: Path, differing: float, code: int) -> None:
     run = dataclasses.replace(reports.run(), figures={parity.DIFFERING: differing})
     assert score.of(run).passed, "else this test shows nothing"
-    assert command.finish([run], tmp_path, Console(file=io.StringIO())) == code
+    assert command.finish([run], "demo", tmp_path, Console(file=io.StringIO())) == code

@@ -14,10 +14,11 @@ from capstan import decide
 from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
-from capstan.model.workload import Request
 from capstan.powercap.domains import Domain
 from capstan.replay import score
-from capstan.replay.scenario import Scenario, Service
+from capstan.replay.runs import Requests
+from capstan.replay.scenario import Scenario
+from capstan.replay.seen import Service, Want
 from rig.demo import collect, looks, outcomes, series, ticks
 from rig.demo.play import Course
 from rig.demo.ticks import Cast
@@ -184,7 +185,11 @@ def test_the_tally_counts_while_the_driver_writes(tmp_path: Path) -> None:
 
 
 CHAT = Service(
-    builders.policy(), builders.profile(), tuple(Request(i, 0.5 + i, 100 + i, 11) for i in range(3)), start_replicas=1
+    policy=builders.policy(),
+    profiles=(builders.profile(),),
+    start=Want(builders.CHAT, 4, 1),
+    most_gpus=16,
+    requests=Requests(np.array([0.5, 1.5, 2.5]), np.array([100, 101, 102]), np.array([11, 11, 11])),
 )
 
 
@@ -257,4 +262,15 @@ def test_the_record_is_scored_from_the_first_arrival_to_the_last_completion(tmp_
 
 def scenario() -> Scenario:
     settings = decide.Settings()
-    return Scenario("test", (), (CHAT,), (RACK,), settings, 8.0, 5.0, duration_s=20.0, drain_s=30.0)
+    return Scenario(
+        name="test",
+        nodes=(),
+        services=(CHAT,),
+        truths=(CHAT.profiles,),
+        domains=(RACK,),
+        settings=settings,
+        startup_s=8.0,
+        telemetry_s=5.0,
+        duration_s=20.0,
+        drain_s=30.0,
+    )

@@ -64,6 +64,18 @@ class FakeService:
     policy: str = builders.CHAT
     tp: int = 4
 
+    @property
+    def ready(self) -> int:
+        return sum(pod.ready and not pod.draining for pod in self.replicas)
+
+    @property
+    def starting(self) -> int:
+        return max(self.desired - self.ready, 0)
+
+    @property
+    def draining(self) -> int:
+        return sum(pod.draining for pod in self.replicas)
+
     def window(self, span_s: float) -> Window:
         return dataclasses.replace(self.fake, span_s=min(span_s, self.fake.span_s))
 

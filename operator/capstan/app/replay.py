@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -146,11 +145,9 @@ def _bar() -> Iterator[play.Told]:
 def _writable(out: Path) -> None:
     """Refuse a folder that cannot be written before anything is played."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        report.prepare(out)
     except OSError as problem:
         raise errors.Invalid(f"--out {out}", f"{problem.strerror}; give a folder that can be written") from problem
-    if not os.access(out, os.W_OK):
-        raise errors.Invalid(f"--out {out}", "cannot be written; give a folder that can be")
 
 
 def _refuse(message: str) -> NoReturn:

@@ -53,7 +53,8 @@ def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, rece
 
     Returns:
         The larger of the highest rate in `rates` and the trend carried `lead_s` ahead, but no further than it has
-        lasted, and only where it is more than counting noise (a falling trend never lowers the peak); plus the guard. Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
+        lasted, and only where it is more than counting noise (a falling trend never lowers the peak); plus the guard.
+        Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
     """
     recent = rates[bisect.bisect_left(rates, now_s - recent_s, key=_time_s) :]
     slope = slope_rps_per_s(recent)

@@ -12,7 +12,6 @@ from pathlib import Path
 from capstan import decide
 from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
-from capstan.model import profile as physics
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.replay.nodes import Node, room

@@ -122,12 +122,6 @@ class _Block:
         return good
 
 
-def good(outcomes: Outcomes, held: limits.Limits) -> Bools:
-    """Return which requests kept their limits, shape `[request]`."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.concatenate([block.good(held) for block in _blocks(outcomes)])
-
-
 def tally(outcomes: Outcomes, held: limits.Limits) -> Tally:
     """Return what a service's requests show under `held`.
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.replay import mixture
+from capstan.replay import measure, mixture
 from capstan.replay.lateness import Allowance
 from capstan.replay.mutant import Mutant
 from capstan.replay.plans import SLOT_S, Fleet, Plan

@@ -61,7 +61,7 @@ class Plant:
 
     def samples(self, domain: Domain) -> tuple[NodeSample, ...]:
         """Return what the agents of a domain's nodes say; there is none before the first `measure`."""
-        mean_w = sum(self._recent) / len(self._recent)
+        mean_w = np.mean(self._recent, axis=0)
         return tuple(self._sample(name, float(mean_w[self._index[name]])) for name in domain.nodes)
 
     def _sample(self, name: str, gpus_w: float) -> NodeSample:

@@ -85,8 +85,8 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: 
         clock_response=str(options.clock_response or "nominal"),
         settings=seeds[0][0].run.settings,
     )
-    price = None if options.price is None else tariff.read(options.price, tariff.Kind.PRICE)
-    carbon = None if options.carbon_intensity is None else tariff.read(options.carbon_intensity, tariff.Kind.CARBON)
+    price = None if options.price is None else tariff.price(options.price)
+    carbon = None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity)
     comparison = compare.of(_on_trial_first(seeds[0]), conditions, more_seeds=scores, price=price, carbon=carbon)
     faults, case = _honesty(seeds, conditions)
     return Outcome(comparison, servers, faults, case)

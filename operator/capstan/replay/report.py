@@ -24,7 +24,7 @@ def prepare(out_dir: Path) -> None:
         OSError: It cannot; the caller names the option.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    _replace(out_dir / ".writable", "")
+    replace(out_dir / ".writable", "")
     (out_dir / ".writable").unlink()
 
 
