@@ -225,7 +225,7 @@ class _Engine:
             slo=served.service.policy.slo,
             profiles=tuple(_told(profile) for profile in served.service.profiles),
             outcomes=Outcomes(served.service.requests, world.first_s, world.finish_s, world.max_tbt_s),
-            series=served.log.series(served.service.requests),
+            series=served.log.series(served.service.requests, end_s=horizon_s, late_j=idle_j + transition_j),
             energy=energy,
             reconfigurations=pool.reconfigurations,
             clock_changes=pool.clock_changes,

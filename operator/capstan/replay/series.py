@@ -29,9 +29,14 @@ class ServiceLog:
         self.rows.extend(row)
         self.reasons.append(reason)
 
-    def series(self, requests: Requests) -> ServiceSeries:
-        """Return the columns; arrival rates are those since the sample before."""
-        table = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, _COLUMNS)
+    def series(self, requests: Requests, *, end_s: float, late_j: float) -> ServiceSeries:
+        """Return the columns; arrival rates are those since the sample before.
+
+        The run ends at `end_s`, inside the last tick; `late_j` are the joules of that tick that came after it.
+        """
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, _COLUMNS)
+        table[-1, 0] = end_s
+        table[-1, 8] -= late_j
         t_s = table[:, 0].copy()
         spans_s = np.diff(t_s, prepend=0.0)
         arrived = np.searchsorted(requests.arrival_s, t_s, "right")
