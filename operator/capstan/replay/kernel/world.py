@@ -60,6 +60,16 @@ def functions(*, compile_them: bool) -> Functions:
     return {name: getattr(play, name) for name in ENTRIES}
 
 
+def warm_up(profile: Profile) -> None:
+    """Compile everything, or read it from the cache; a world does it by itself with its first calls."""
+    one = Requests(np.array([0.0]), np.array([1]), np.array([1]))
+    world = World(one, (profile,), slots=1, end_s=1.0)
+    slot = world.create(0, now_s=0.0, ready_s=0.0)
+    world.cap(slot, 0.0, 1.0, math.inf)
+    world.drain(slot)
+    world.advance(0.0)
+
+
 class World:
     """Requests, replicas and what became of both. Ids are rows of the trace, slots are rows of `replicas`.
 
