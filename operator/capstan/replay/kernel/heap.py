@@ -100,7 +100,7 @@ def _compact(r: np.void, d: np.void, q: Records) -> None:
     while True:
         oldest = NOBODY  # the earliest join not before the entry that was kept last
         for at in range(r["decoding"]):
-            joined = q[d["heap"][at] & ID_MASK]["joined"]
+            joined = int(q[d["heap"][at] & ID_MASK]["joined"])
             if joined >= after and (oldest == NOBODY or joined < oldest):
                 oldest = joined
         if oldest == NOBODY:

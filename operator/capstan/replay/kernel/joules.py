@@ -59,7 +59,8 @@ def leap_w(r: np.void, p: Profile, index: float) -> float:
     """Return watts of all GPUs in the leap's step `index` (0 is the first; between steps it is interpolated)."""
     batch = float(r["decoding"])
     context_tokens = r["kv"] + batch + batch * index
-    return power.mixed_w(p, batch, context_tokens, 0.0, 0.0, 0.0, r["x"]) * r["tp"]
+    duration_s = r["first_step_s"] + r["growth_s"] * index
+    return float(power.step_w(p, batch, context_tokens, duration_s, r["x"]) * r["tp"])
 
 
 def leap(r: np.void, p: Profile, w: np.void, bins: Floats, to_step: int) -> None:

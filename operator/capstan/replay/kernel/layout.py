@@ -20,6 +20,7 @@ FREE, STARTING, READY, DRAINING = 0, 1, 2, 3  # states of a replica; who watches
 IDLE, STEP, LEAP = 0, 1, 2  # modes of a replica's engine: no work, one step, many pure decode steps
 
 NOBODY = -1
+EVERY = -1  # pool
 PENDING_CAPS = 8  # caps asked for within one switch delay of 50 ms; the busiest caller asks ten times a second
 SEATS = (256, 1024, 4096)  # a compiled kernel is made for one of these sizes: each size costs a compile
 ID_BITS = 31  # of a key in the finish heap: finish step above, request below
@@ -96,6 +97,8 @@ WORLD = np.dtype(
         ("now_s", "f8"),
         ("bin_s", "f8"),
         ("next_ready_s", "f8"),
+        ("released_s", "f8"),
+        ("releasing", "i8"),  # the pool whose held requests are being routed; EVERY: none
         ("arrived", "i8"),
         ("finished", "i8"),
         ("refused", "i8"),

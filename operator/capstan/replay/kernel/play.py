@@ -13,7 +13,7 @@ import numpy as np
 from capstan.model.profile import Profile
 from capstan.replay.kernel import joules, leaps, steps
 from capstan.replay.kernel.layout import (
-    DRAINING, FREE, IDLE, LEAP, NOBODY, PENDING_CAPS, READY, STARTING, STEP, Floats, Ints, Records,
+    DRAINING, EVERY, FREE, IDLE, LEAP, NOBODY, PENDING_CAPS, READY, STARTING, STEP, Floats, Ints, Records,
 )  # fmt: skip
 
 
@@ -34,27 +34,61 @@ def advance(
     to_s: float,
 ) -> None:
     """Play everything up to and including `to_s`, and make what a watcher sees."""
+    over = False
+    while not over:
+        now_s, request, pool = _next(w, pools, members, rows, profiles, q, bins, arrival_s, request_pool, to_s)
+        over = pool == EVERY
+        for one in range(0 if over else pool, len(pools) if over else pool + 1):
+            for at in range(pools[one]["members"]):
+                slot = members[one, at]
+                r = rows[slot]
+                if r["next_s"] <= now_s and (over or r["state"] == READY):
+                    _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, now_s)
+        if request != NOBODY:
+            _route(w, pools, members, rows, profiles, q, pool, request, now_s)
+    for one in range(len(pools)):
+        for at in range(pools[one]["members"]):
+            r = rows[members[one, at]]
+            _watch(r, profiles[r["profile"]], w, bins, to_s)
+        _let_go(w, pools, members, rows, gone, one)
+    w["now_s"] = to_s
+    _total(w, rows, profiles)
+
+
+def _next(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    bins: Floats,
+    arrival_s: Floats,
+    request_pool: Ints,
+    to_s: float,
+) -> tuple[float, int, int]:
+    """Return the next request to route, when, and its pool; at the end nobody and every pool."""
     while True:
+        if w["releasing"] != EVERY:  # replicas of this pool are ready since `released_s`: what was held goes to them
+            pool = w["releasing"]
+            if pools[pool]["held"] > 0:
+                request = pools[pool]["head"]
+                pools[pool]["head"] = q[request]["next"]
+                pools[pool]["held"] -= 1
+                w["held"] -= 1
+                return w["released_s"], int(request), int(pool)
+            w["releasing"] = _serving(pools, members, rows, pool + 1)
+            continue
         request = w["arrived"]
         due_s = arrival_s[request] if request < len(arrival_s) else math.inf
         ready_s = w["next_ready_s"]
-        if ready_s <= due_s and ready_s <= to_s:
-            _let_ready(w, pools, members, rows, deeps, profiles, q, out, log, bins, ready_s)
-        elif due_s <= to_s:
-            w["arrived"] += 1
-            pool = request_pool[request] if len(request_pool) > 0 else 0
-            _route(w, pools, members, rows, deeps, profiles, q, out, log, bins, pool, request, due_s)
+        if min(due_s, ready_s) > to_s:
+            return to_s, NOBODY, EVERY
+        if ready_s <= due_s:
+            _let_ready(w, pools, members, rows, profiles, bins, ready_s)
         else:
-            break
-    for pool in range(len(pools)):
-        for at in range(pools[pool]["members"]):
-            r = rows[members[pool, at]]
-            p = profiles[r["profile"]]
-            _run(r, deeps[r["slot"]], p, w, q, out, log, bins, to_s)
-            _watch(r, p, w, bins, to_s)
-        _let_go(w, pools, members, rows, gone, pool)
-    w["now_s"] = to_s
-    _total(w, rows, profiles)
+            w["arrived"] += 1
+            return due_s, int(request), int(request_pool[request]) if len(request_pool) > 0 else 0
 
 
 def _run(
@@ -73,12 +107,8 @@ def _route(
     pools: Records,
     members: Ints,
     rows: Records,
-    deeps: Records,
     profiles: tuple[Profile, ...],
     q: Records,
-    out: Floats,
-    log: Ints,
-    bins: Floats,
     pool: int,
     request: int,
     now_s: float,
@@ -88,12 +118,8 @@ def _route(
     for at in range(pools[pool]["members"]):
         slot = members[pool, at]
         r = rows[slot]
-        if r["state"] != READY:
-            continue
-        if r["next_s"] <= now_s:
-            _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, now_s)
         inside = r["running"] + r["waiting"]
-        if chosen == NOBODY or inside < fewest:
+        if r["state"] == READY and (chosen == NOBODY or inside < fewest):
             chosen, fewest = slot, inside
     if chosen == NOBODY:
         _hold(w, pools[pool], q, request)
@@ -122,32 +148,34 @@ def _let_ready(
     pools: Records,
     members: Ints,
     rows: Records,
-    deeps: Records,
     profiles: tuple[Profile, ...],
-    q: Records,
-    out: Floats,
-    log: Ints,
     bins: Floats,
     now_s: float,
 ) -> None:
-    """Let started replicas serve, and give them what was held for them."""
+    """Let started replicas serve, and begin to give them what was held for them."""
     w["next_ready_s"] = math.inf
     for pool in range(len(pools)):
-        serving = False
         for at in range(pools[pool]["members"]):
             r = rows[members[pool, at]]
-            if r["state"] == STARTING and r["ready_s"] <= now_s:
+            if r["state"] != STARTING:
+                continue
+            if r["ready_s"] <= now_s:
                 r["transition_j"] += joules.rest(r, profiles[r["profile"]], w, bins, now_s)
                 r["state"] = READY
-            if r["state"] == STARTING:
+            else:
                 w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
-            serving = serving or r["state"] == READY
-        while serving and pools[pool]["held"] > 0:
-            request = pools[pool]["head"]
-            pools[pool]["head"] = q[request]["next"]
-            pools[pool]["held"] -= 1
-            w["held"] -= 1
-            _route(w, pools, members, rows, deeps, profiles, q, out, log, bins, pool, request, now_s)
+    w["released_s"] = now_s
+    w["releasing"] = _serving(pools, members, rows, 0)
+
+
+def _serving(pools: Records, members: Ints, rows: Records, first: int) -> int:
+    """Return the first pool from `first` on in which requests are held and a replica is ready."""
+    for pool in range(first, len(pools)):
+        if pools[pool]["held"] > 0:
+            for at in range(pools[pool]["members"]):
+                if rows[members[pool, at]]["state"] == READY:
+                    return pool
+    return EVERY
 
 
 # --- what a watcher sees -----------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def end(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats,
 
 def _finish_decoding(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, log: Ints, now_s: float) -> None:
     request = heap.take(r, d, 0) & ID_MASK
-    _longer(out, request, heap.longest_s(r, d, q[request]["joined"]))
+    _longer(out, request, heap.longest_s(r, d, int(q[request]["joined"])))
     r["kv"] -= q[request]["prompt"] + q[request]["output"] - 1
     _finish(r, w, q, out, log, request, now_s)
 
@@ -191,7 +191,7 @@ def _preempt(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, now_s:
         s["made"] = s["output"] - (finish_step - r["steps"])
         r["kv"] -= s["prompt"] + s["made"] - 1
         if r["steps"] > s["joined"]:
-            _longer(out, request, heap.longest_s(r, d, s["joined"]))
+            _longer(out, request, heap.longest_s(r, d, int(s["joined"])))
         s["ready_s"] = now_s
     _unlink(r, q, request)
     s["next"] = r["head"] if r["waiting"] > 0 else NOBODY
@@ -260,6 +260,7 @@ def _begin_step(r: np.void, p: Profile, now_s: float, pairs: float, prior_contex
     r["mode"] = STEP
     r["x"] = x
     r["origin_s"] = now_s
-    r["step_s"] = latency.mixed_step_s(p, batch, context_tokens, chunk_tokens, prior_tokens, x)
-    r["step_w"] = power.mixed_w(p, batch, context_tokens, chunk_tokens, prior_tokens, prior_context_tokens, x)
-    r["next_s"] = now_s + r["step_s"]
+    step_s = latency.mixed_step_s(p, batch, context_tokens, chunk_tokens, prior_tokens, x)
+    r["step_s"] = step_s
+    r["step_w"] = power.step_w(p, batch + chunk_tokens, context_tokens + prior_context_tokens, step_s, x)
+    r["next_s"] = now_s + step_s

@@ -119,6 +119,7 @@ class World:
         self._world: Records = np.zeros(1, layout.WORLD)
         self._w = self._world[0]
         self._w["bin_s"], self._w["next_ready_s"] = bin_s, math.inf
+        self._w["releasing"] = layout.EVERY
         self._pools: Records = np.zeros(pools, layout.POOL)
         self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
         self._gone: Ints = np.zeros(slots, dtype=np.int64)
