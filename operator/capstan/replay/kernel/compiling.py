@@ -93,5 +93,20 @@ def _clone(
             names[name] = clones[value.__name__]
         if isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
             rebuilt = types.FunctionType(value.__code__, names, name)
-            names[name] = compiler.njit(cache=name in cached)(rebuilt)
+            names[name] = _borrowed() if name == "borrowed" else compiler.njit(cache=name in cached)(rebuilt)
     return clone
+
+
+def _borrowed():
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array
+    @intrinsic
+    def borrowed(typingctx, table):
+        def codegen(context, builder, signature, args):
+            array = make_array(signature.args[0])(context, builder, args[0])
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            array.parent = cgutils.get_null_value(array.parent.type)
+            return array._getvalue()
+        return table(table), codegen
+    return borrowed

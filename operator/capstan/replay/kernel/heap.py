@@ -98,11 +98,11 @@ def _compact(r: np.void, d: np.void, q: Records) -> None:
     steps, durations = d["last_step"], d["duration_s"]
     kept, after = 0, NOBODY
     while True:
-        oldest = NOBODY  # the earliest join not before the entry that was kept last
+        oldest = np.int64(NOBODY)  # the earliest join not before the entry that was kept last
         for at in range(r["decoding"]):
-            joined = int(q[d["heap"][at] & ID_MASK]["joined"])
+            joined = q[d["heap"][at] & ID_MASK]["joined"]
             if joined >= after and (oldest == NOBODY or joined < oldest):
-                oldest = joined
+                oldest = np.int64(joined)
         if oldest == NOBODY:
             break
         found = _first_after(r, d, oldest)

@@ -7,6 +7,7 @@ its own up to the next arrival. Must not know: policies, nodes, why a replica is
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from capstan.replay.kernel import joules, leaps, steps
 from capstan.replay.kernel.layout import (
     DRAINING, EVERY, FREE, IDLE, LEAP, NOBODY, PENDING_CAPS, READY, STARTING, STEP, Floats, Ints, Records,
 )  # fmt: skip
+
+Table = TypeVar("Table")
+
+
+def borrowed(table: Table) -> Table:
+    """Return a table as it is. Compiled, it is one that nobody counts references of (see `compiling`)."""
+    return table
 
 
 def advance(
@@ -34,6 +42,28 @@ def advance(
     to_s: float,
 ) -> None:
     """Play everything up to and including `to_s`, and make what a watcher sees."""
+    _advance(
+        w, borrowed(pools), borrowed(members), borrowed(rows), borrowed(deeps), borrowed(profiles), borrowed(q),
+        borrowed(out), borrowed(log), borrowed(bins), borrowed(gone), borrowed(arrival_s), borrowed(request_pool), to_s,
+    )  # fmt: skip
+
+
+def _advance(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    deeps: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    out: Floats,
+    log: Ints,
+    bins: Floats,
+    gone: Ints,
+    arrival_s: Floats,
+    request_pool: Ints,
+    to_s: float,
+) -> None:
     over = False
     while not over:
         now_s, request, pool = _next(w, pools, members, rows, profiles, q, bins, arrival_s, request_pool, to_s)
@@ -77,7 +107,7 @@ def _next(
                 pools[pool]["held"] -= 1
                 w["held"] -= 1
                 return w["released_s"], int(request), int(pool)
-            w["releasing"] = _serving(pools, members, rows, pool + 1)
+            w["releasing"] = _serving(pools, members, rows, pool)
             continue
         request = w["arrived"]
         due_s = arrival_s[request] if request < len(arrival_s) else math.inf
@@ -165,12 +195,12 @@ def _let_ready(
             else:
                 w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
     w["released_s"] = now_s
-    w["releasing"] = _serving(pools, members, rows, 0)
+    w["releasing"] = _serving(pools, members, rows, w["releasing"])
 
 
-def _serving(pools: Records, members: Ints, rows: Records, first: int) -> int:
-    """Return the first pool from `first` on in which requests are held and a replica is ready."""
-    for pool in range(first, len(pools)):
+def _serving(pools: Records, members: Ints, rows: Records, after: int) -> int:
+    """Return the next pool after one (EVERY: of all) in which requests are held and a replica is ready."""
+    for pool in range(after + 1, len(pools)):
         if pools[pool]["held"] > 0:
             for at in range(pools[pool]["members"]):
                 if rows[members[pool, at]]["state"] == READY:

@@ -2,7 +2,8 @@
 
 Who calls it: `kernel.play`. Compiled. `replay.world.Engine` says the same step by step. Running requests are a linked
 list in order of admission. A prompt takes all the budget that is left, so at a boundary only one can be part-way, and
-nobody behind it runs; everybody before it decodes.
+nobody behind it runs; everybody before it decodes. `np.int64` around a literal or a 32-bit field keeps the compiler
+from making a second version of what is called.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def end(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats,
 
 
 def _finish_decoding(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, log: Ints, now_s: float) -> None:
-    request = heap.take(r, d, 0) & ID_MASK
-    _longer(out, request, heap.longest_s(r, d, int(q[request]["joined"])))
+    request = heap.take(r, d, np.int64(0)) & ID_MASK
+    _longer(out, request, heap.longest_s(r, d, np.int64(q[request]["joined"])))
     r["kv"] -= q[request]["prompt"] + q[request]["output"] - 1
     _finish(r, w, q, out, log, request, now_s)
 
@@ -141,7 +142,7 @@ def begin(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Float
     r["x"] = r["cap_ratio"]
     leaps.begin(r, d, p, now_s)
     if preempted:
-        leaps.shorten(r, 1)  # this step admitted nobody; the next may
+        leaps.shorten(r, np.int64(1))  # this step admitted nobody; the next may
     if r["pending"] > 0:
         leaps.cut(r, r["pending_s"], now_s)
     if r["waiting"] > 0 and q[r["head"]]["ready_s"] > now_s:
@@ -191,7 +192,7 @@ def _preempt(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, now_s:
         s["made"] = s["output"] - (finish_step - r["steps"])
         r["kv"] -= s["prompt"] + s["made"] - 1
         if r["steps"] > s["joined"]:
-            _longer(out, request, heap.longest_s(r, d, int(s["joined"])))
+            _longer(out, request, heap.longest_s(r, d, np.int64(s["joined"])))
         s["ready_s"] = now_s
     _unlink(r, q, request)
     s["next"] = r["head"] if r["waiting"] > 0 else NOBODY

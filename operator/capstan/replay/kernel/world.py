@@ -29,7 +29,7 @@ from capstan.replay.runs import Requests
 from capstan.replay.world import CLOCK_SWITCH_S
 
 MODULES = (latency, power, heap, joules, leaps, steps, play)  # what is compiled, callees before callers
-ENTRIES = ("advance", "create", "drain", "cap")
+ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
 LARGEST = 2**31 - 1  # ids and lengths are 32-bit in the kernel's tables
 
 Functions = Mapping[str, Callable[..., object]]
@@ -154,8 +154,7 @@ class World:
         row = self.replicas[slot]
         row["serial"] = self._serial
         self._serial += 1
-        args = (self._w, self._pools, self._members, row, self._rows[profile], profile, pool, float(ready_s))
-        self._functions["create"](*args)
+        play.create(self._w, self._pools, self._members, row, self.profiles[profile], profile, pool, float(ready_s))
         return slot
 
     def drain(self, slot: int) -> None:
@@ -163,9 +162,8 @@ class World:
         row = self.replicas[slot]
         if row["state"] in {FREE, DRAINING}:
             return
-        self._functions["drain"](
-            self._w, self._pools, self._members, self.replicas, self._rows[row["profile"]], self._bins, self._gone, slot
-        )
+        profile = self.profiles[row["profile"]]
+        play.drain(self._w, self._pools, self._members, self.replicas, profile, self._bins, self._gone, slot)
 
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
         """Cap a replica's clock (as a ratio) and its boards' power (inf: the stock limit), from 50 ms later on."""
