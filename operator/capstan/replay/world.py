@@ -1,16 +1,15 @@
-"""One replica of the world: FIFO queue, chunked prefill, continuous batching, a KV limit, watts and joules.
+"""One replica of the world: FIFO queue, chunked prefill, continuous batching, KV with preemption, watts and joules.
 
-Who calls it: `replay.pool` in virtual time and the rig's serving simulator in real time. Must not know: policies,
-plans, other replicas. Step by step and plain on purpose: it is the reference that a faster kernel is held against.
+Who calls it: the rig's serving simulator in real time, and the tests, which hold `replay.kernel` against it. Must not
+know: policies, plans, other replicas. Step by step and plain on purpose: it is the reference of a faster kernel, and
+its rules are those of the design page (docs/designs/20261121-physics-and-replay.md), one by one.
 
-What it simplifies: KV of prompt and whole output is reserved at admission (no preemption), prefix caching is off,
-and a step's power is constant over the step. A board at its stock limit is not slowed, because the times of a
-profile were measured with that limit in place; its watts are cut there.
+What it simplifies: prefix caching is off, and a step's power is constant over the step. A board at its stock limit is
+not slowed, because the times of a profile were measured with that limit in place; its watts are cut there.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -86,36 +85,50 @@ class _Caps:
 
 @dataclass(slots=True)
 class _Sequence:
-    """A request inside the engine. `ready_s`: the host has tokenised it; `joined` is the step of its first token."""
+    """A request inside the engine.
+
+    Attributes:
+        request: Its lengths.
+        ready_s: When the host has tokenised it.
+        made: Output tokens that exist.
+        computed: Tokens of it in the KV cache.
+        goal: Tokens to compute before it decodes: its prompt, and after a preemption what it had made, too.
+        counted: Prompt tokens already in the engine's total; those computed again are not counted again.
+    """
 
     request: Request
     ready_s: float
-    prefilled: int = 0
-    joined: int = 0
+    goal: int
+    made: int = 0
+    computed: int = 0
+    counted: int = 0
 
     @property
-    def kv_tokens(self) -> int:
-        return self.request.prompt_tokens + self.request.output_tokens
+    def decoding(self) -> bool:
+        return self.computed >= self.goal
 
     @property
-    def last_step(self) -> int:
-        return self.joined + self.request.output_tokens - 1
+    def due(self) -> int:
+        """Tokens that it would compute in the next step if the budget were endless."""
+        return 1 if self.decoding else self.goal - self.computed
+
+
+Work = tuple[tuple[_Sequence, int], ...]  # who computes how many tokens in a step, in order of admission
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Time of constant power: a step, or idle until the next request is ready (`chunks` and `batch` empty)."""
+    """Time of constant power: a step, or idle until the next request is ready (`work` empty)."""
 
     start_s: float
     end_s: float
     gpu_w: float
     x: float
-    batch: int = 0
-    chunks: tuple[tuple[_Sequence, int], ...] = ()
+    work: Work = ()
 
     @property
     def idle(self) -> bool:
-        return not self.batch and not self.chunks
+        return not self.work
 
 
 class Engine:
@@ -127,21 +140,18 @@ class Engine:
         self.profile = profile
         self.prompt_tokens_total = 0
         self.generation_tokens_total = 0
+        self.preemptions_total = 0
         self._chunk_tokens = chunk_tokens
         self._max_num_seqs = max_num_seqs
         self._now_s = now_s
         self._waiting: deque[_Sequence] = deque()
-        self._prefilling: deque[_Sequence] = deque()
-        self._decoding: dict[int, _Sequence] = {}
-        self._finishing: list[tuple[int, int, int]] = []  # heap of (last step, join order, request id)
+        self._running: dict[int, _Sequence] = {}  # in order of admission
         self._inside: set[int] = set()
-        self._steps = 0
-        self._joins = 0
-        self._context_tokens = 0
-        self._reserved_tokens = 0
+        self._kv_tokens = 0
         self._caps = _Caps()
         self._pending: deque[tuple[float, _Caps]] = deque()
-        self._closed_j = 0.0
+        self._idle_j = 0.0
+        self._serving_j = 0.0
         self._stretch = self._idle_until(now_s)
 
     # --- what the outside does ---------------------------------------------------------------------
@@ -164,7 +174,7 @@ class Engine:
         ready_s = max(now_s, self._now_s) + self.profile.timing.queue_host_s
         if self._waiting:  # FIFO: nobody is ready before who came first
             ready_s = max(ready_s, self._waiting[-1].ready_s)
-        self._waiting.append(_Sequence(request, ready_s))
+        self._waiting.append(_Sequence(request, ready_s, request.prompt_tokens))
         if self._stretch.idle and ready_s < self._stretch.end_s:
             self._stretch = self._idle_until(self._stretch.start_s)
 
@@ -186,7 +196,7 @@ class Engine:
             raise ValueError("time runs backwards")
         emissions: list[Emission] = []
         while self._stretch.end_s <= to_s:
-            emissions += self._close(tokens=tokens)
+            emissions += [e for e in self._close() if tokens or e.first or e.finished]
         self._now_s = to_s
         return emissions
 
@@ -200,17 +210,22 @@ class Engine:
     @property
     def running(self) -> int:
         """Sequences admitted and not finished."""
-        return len(self._prefilling) + len(self._decoding)
+        return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Requests in the queue."""
+        """Requests in the queue, preempted ones included."""
         return len(self._waiting)
 
     @property
+    def kv_tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self._kv_tokens
+
+    @property
     def kv_usage(self) -> float:
-        """Share of the KV cache that is reserved, 0 to 1."""
-        return self._reserved_tokens / self.profile.kv_tokens
+        """Share of the KV cache that is used, 0 to 1."""
+        return self._kv_tokens / self.profile.kv_tokens
 
     @property
     def idle(self) -> bool:
@@ -232,126 +247,131 @@ class Engine:
         return self.profile.clocks.ratio(cap_mhz) * self.profile.clocks.max_mhz
 
     @property
+    def serving_j(self) -> float:
+        """Joules of all GPUs in steps, up to the last `advance`."""
+        return self._serving_j + (0.0 if self._stretch.idle else self._open_j)
+
+    @property
+    def idle_j(self) -> float:
+        """Joules of all GPUs between steps, up to the last `advance`."""
+        return self._idle_j + (self._open_j if self._stretch.idle else 0.0)
+
+    @property
     def energy_j(self) -> float:
         """Joules of all GPUs from the start to the last `advance`."""
-        open_j = (self._now_s - self._stretch.start_s) * self._stretch.gpu_w * self.profile.tp
-        return self._closed_j + open_j
+        return self.serving_j + self.idle_j
+
+    @property
+    def _open_j(self) -> float:
+        return (self._now_s - self._stretch.start_s) * self._stretch.gpu_w * self.profile.tp
 
     # --- steps -------------------------------------------------------------------------------------
 
-    def _close(self, *, tokens: bool) -> list[Emission]:
+    def _close(self) -> list[Emission]:
         """End the stretch in progress, book it and start the next one."""
         done = self._stretch
-        self._closed_j += (done.end_s - done.start_s) * done.gpu_w * self.profile.tp
-        emissions = [] if done.idle else self._finish_step(done, tokens=tokens)
+        joules = (done.end_s - done.start_s) * done.gpu_w * self.profile.tp
+        if done.idle:
+            self._idle_j += joules
+        else:
+            self._serving_j += joules
+        emissions = self._tokens(done)
         self._open(done.end_s)
         return emissions
 
     def _open(self, now_s: float) -> None:
         while self._pending and self._pending[0][0] <= now_s:
             self._caps = self._pending.popleft()[1]
-        chunks = self._schedule(now_s)
-        self._stretch = self._step(now_s, chunks) if chunks or self._decoding else self._idle_until(now_s)
+        work = self._schedule(now_s)
+        self._stretch = self._step(now_s, work) if work else self._idle_until(now_s)
 
     def _idle_until(self, start_s: float) -> _Stretch:
         """Return an idle stretch that lasts until the queue's head is ready."""
         end_s = self._waiting[0].ready_s if self._waiting else math.inf
         return _Stretch(start_s, max(end_s, start_s), power.idle_w(self.profile), 1.0)
 
-    def _schedule(self, now_s: float) -> tuple[tuple[_Sequence, int], ...]:
-        """Share the step's token budget: decodes first, then prompts under way, then the queue while it fits."""
-        budget = self._chunk_tokens - len(self._decoding)
-        chunks = []
-        for sequence in self._prefilling:
-            if budget <= 0:
+    def _schedule(self, now_s: float) -> Work:
+        """Share the step's token budget: running requests first, then the queue while it fits."""
+        budget, taken, work = self._chunk_tokens, 0, []
+        preempted = False
+        for sequence in tuple(self._running.values()):
+            take = min(sequence.due, budget)
+            while sequence.request.request_id in self._running and not self._holds(taken + take):
+                self._preempt()
+                preempted = True
+            if take == 0 or sequence.request.request_id not in self._running:
                 break
-            take = min(budget, sequence.request.prompt_tokens - sequence.prefilled)
-            chunks.append((sequence, take))
-            budget -= take
-        while budget > 0 and self._admits(now_s):
+            work.append((sequence, take))
+            budget, taken = budget - take, taken + take
+        while not preempted and budget > 0 and self._may_start(now_s):
+            take = min(budget, self._waiting[0].due)
+            if not self._holds(taken + take):
+                break
             sequence = self._waiting.popleft()
-            self._reserved_tokens += sequence.kv_tokens
-            self._prefilling.append(sequence)
-            take = min(budget, sequence.request.prompt_tokens)
-            chunks.append((sequence, take))
-            budget -= take
-        return tuple(chunks)
+            self._running[sequence.request.request_id] = sequence
+            work.append((sequence, take))
+            budget, taken = budget - take, taken + take
+        return tuple(work)
 
-    def _admits(self, now_s: float) -> bool:
-        """Return whether the queue's head may start; where it may not, it blocks those behind it."""
+    def _holds(self, more_tokens: int) -> bool:
+        return self._kv_tokens + more_tokens <= self.profile.kv_tokens
+
+    def _may_start(self, now_s: float) -> bool:
+        """Return whether the queue's head may start if its KV fits; where it may not, it blocks those behind it."""
         if not self._waiting or self.running >= self._max_num_seqs:
             return False
-        head = self._waiting[0]
-        return head.ready_s <= now_s and self._reserved_tokens + head.kv_tokens <= self.profile.kv_tokens
+        return self._waiting[0].ready_s <= now_s
 
-    def _step(self, start_s: float, chunks: tuple[tuple[_Sequence, int], ...]) -> _Stretch:
+    def _preempt(self) -> None:
+        """Send the request that was admitted last back to the head of the queue, without its KV."""
+        _, sequence = self._running.popitem()
+        self._kv_tokens -= sequence.computed
+        sequence.computed = 0
+        sequence.goal = sequence.request.prompt_tokens + sequence.made
+        self._waiting.appendleft(sequence)
+        self.preemptions_total += 1
+
+    def _step(self, start_s: float, work: Work) -> _Stretch:
         """Return the step that starts now, at the clock that cap and limit leave."""
         profile = self.profile
+        decoding = [sequence for sequence, _ in work if sequence.decoding]
+        chunks = [(sequence, take) for sequence, take in work if not sequence.decoding]
         new_tokens = sum(take for _, take in chunks)
-        pairs = sum(take * sequence.prefilled for sequence, take in chunks)
+        pairs = sum(take * sequence.computed for sequence, take in chunks)
         load = StepLoad(
-            batch=len(self._decoding),
-            context_tokens=self._context_tokens,
+            batch=len(decoding),
+            context_tokens=sum(sequence.computed + 1 for sequence in decoding),
             chunk_tokens=new_tokens,
             prior_tokens=pairs / new_tokens if new_tokens else 0.0,
-            prior_context_tokens=sum(sequence.prefilled for sequence, _ in chunks),
+            prior_context_tokens=sum(sequence.computed for sequence, _ in chunks),
         )
         cap_ratio = profile.clocks.ratio(self._caps.clock_cap_mhz)
         limit_w = math.inf if self._caps.power_limit_w is None else self._caps.power_limit_w
         x = load.limited_ratio(profile, cap_ratio, limit_w)
         end_s = start_s + load.duration_s(profile, x)
-        return _Stretch(start_s, end_s, load.gpu_w(profile, x), x, load.batch, chunks)
+        return _Stretch(start_s, end_s, load.gpu_w(profile, x), x, work)
 
-    def _finish_step(self, done: _Stretch, *, tokens: bool) -> list[Emission]:
-        """Book the tokens of a finished step: one per decoding sequence, and the first of each finished prompt."""
-        self._steps += 1
-        self.generation_tokens_total += done.batch
-        self._context_tokens += done.batch
-        emissions = self._every_token(done.end_s) if tokens else []
-        finished = self._finished(done.end_s)
-        if not tokens:
-            emissions = finished
-        for sequence, take in done.chunks:
-            sequence.prefilled += take
-            self.prompt_tokens_total += take
-            if sequence.prefilled == sequence.request.prompt_tokens:
-                emissions.append(self._first_token(sequence, done.end_s))
-        return emissions
-
-    def _every_token(self, t_s: float) -> list[Emission]:
-        """Return one emission per decoding sequence, finished ones included, in the order in which they joined."""
-        return [
-            Emission(key, t_s, self._steps - seq.joined + 1, first=False, finished=seq.last_step == self._steps)
-            for key, seq in self._decoding.items()
-        ]
-
-    def _finished(self, t_s: float) -> list[Emission]:
-        """Release the sequences whose last token this step made, and return their last emissions."""
+    def _tokens(self, done: _Stretch) -> list[Emission]:
+        """Book the tokens of a finished step: one per decoding sequence, and one of each finished prompt."""
         emissions = []
-        while self._finishing and self._finishing[0][0] == self._steps:
-            sequence = self._decoding.pop(heapq.heappop(self._finishing)[2])
-            self._context_tokens -= sequence.kv_tokens
-            self._leave(sequence)
-            request = sequence.request
-            emissions.append(Emission(request.request_id, t_s, request.output_tokens, first=False, finished=True))
+        for sequence, take in done.work:
+            sequence.computed += take
+            self._kv_tokens += take
+            prompt_tokens = min(sequence.computed, sequence.request.prompt_tokens)
+            self.prompt_tokens_total += max(prompt_tokens - sequence.counted, 0)
+            sequence.counted = max(sequence.counted, prompt_tokens)
+            if sequence.decoding:
+                emissions.append(self._token(sequence, done.end_s))
         return emissions
 
-    def _first_token(self, sequence: _Sequence, t_s: float) -> Emission:
-        """Move a sequence from prefill to decode; one of a single output token is done with it."""
+    def _token(self, sequence: _Sequence, t_s: float) -> Emission:
+        """Add a token to a sequence; its last one gives seat and KV back."""
         request = sequence.request
-        self._prefilling.remove(sequence)
+        sequence.made += 1
         self.generation_tokens_total += 1
-        finished = request.output_tokens == 1
+        finished = sequence.made == request.output_tokens
         if finished:
-            self._leave(sequence)
-        else:
-            sequence.joined = self._steps
-            self._joins += 1
-            self._decoding[request.request_id] = sequence
-            self._context_tokens += request.prompt_tokens + 1
-            heapq.heappush(self._finishing, (sequence.last_step, self._joins, request.request_id))
-        return Emission(request.request_id, t_s, 1, first=True, finished=finished)
-
-    def _leave(self, sequence: _Sequence) -> None:
-        self._reserved_tokens -= sequence.kv_tokens
-        self._inside.remove(sequence.request.request_id)
+            del self._running[request.request_id]
+            self._inside.remove(request.request_id)
+            self._kv_tokens -= sequence.computed
+        return Emission(request.request_id, t_s, sequence.made, first=sequence.made == 1, finished=finished)

@@ -1,0 +1,338 @@
+"""The world's events in order of time: arrivals, routing, start-up, drain, caps (rules 5, 7 and 8 of the design page).
+
+Who calls it: `kernel.world`, compiled or as it stands. Replicas meet only where a request is routed, so each runs on
+its own up to the next arrival. Must not know: policies, nodes, why a replica is made.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import numpy as np
+
+from capstan.model.profile import Profile
+from capstan.replay.kernel import joules, leaps, steps
+from capstan.replay.kernel.layout import (
+    DRAINING, EVERY, FREE, IDLE, LEAP, NOBODY, PENDING_CAPS, READY, STARTING, STEP, Floats, Ints, Records,
+)  # fmt: skip
+
+Table = TypeVar("Table")
+
+
+def borrowed(table: Table) -> Table:
+    """Return a table as it is. Compiled, it is one that nobody counts references of (see `compiling`)."""
+    return table
+
+
+def advance(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    deeps: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    out: Floats,
+    log: Ints,
+    bins: Floats,
+    gone: Ints,
+    arrival_s: Floats,
+    request_pool: Ints,
+    to_s: float,
+) -> None:
+    """Play everything up to and including `to_s`, and make what a watcher sees."""
+    _advance(
+        w, borrowed(pools), borrowed(members), borrowed(rows), borrowed(deeps), borrowed(profiles), borrowed(q),
+        borrowed(out), borrowed(log), borrowed(bins), borrowed(gone), borrowed(arrival_s), borrowed(request_pool), to_s,
+    )  # fmt: skip
+
+
+def _advance(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    deeps: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    out: Floats,
+    log: Ints,
+    bins: Floats,
+    gone: Ints,
+    arrival_s: Floats,
+    request_pool: Ints,
+    to_s: float,
+) -> None:
+    over = False
+    while not over:
+        now_s, request, pool = _next(w, pools, members, rows, profiles, q, bins, arrival_s, request_pool, to_s)
+        over = pool == EVERY
+        for one in range(0 if over else pool, len(pools) if over else pool + 1):
+            for at in range(pools[one]["members"]):
+                slot = members[one, at]
+                r = rows[slot]
+                if r["next_s"] <= now_s and (over or r["state"] == READY):
+                    _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, now_s)
+        if request != NOBODY:
+            _route(w, pools, members, rows, profiles, q, pool, request, now_s)
+    for one in range(len(pools)):
+        for at in range(pools[one]["members"]):
+            r = rows[members[one, at]]
+            _watch(r, profiles[r["profile"]], w, bins, to_s)
+        _let_go(w, pools, members, rows, gone, one)
+    w["now_s"] = to_s
+    _total(w, rows, profiles)
+
+
+def _next(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    bins: Floats,
+    arrival_s: Floats,
+    request_pool: Ints,
+    to_s: float,
+) -> tuple[float, int, int]:
+    """Return the next request to route, when, and its pool; at the end nobody and every pool."""
+    while True:
+        if w["releasing"] != EVERY:  # replicas of this pool are ready since `released_s`: what was held goes to them
+            pool = w["releasing"]
+            if pools[pool]["held"] > 0:
+                request = pools[pool]["head"]
+                pools[pool]["head"] = q[request]["next"]
+                pools[pool]["held"] -= 1
+                w["held"] -= 1
+                return w["released_s"], int(request), int(pool)
+            w["releasing"] = _serving(pools, members, rows, pool)
+            continue
+        request = w["arrived"]
+        due_s = arrival_s[request] if request < len(arrival_s) else math.inf
+        ready_s = w["next_ready_s"]
+        if min(due_s, ready_s) > to_s:
+            return to_s, NOBODY, EVERY
+        if ready_s <= due_s:
+            _let_ready(w, pools, members, rows, profiles, bins, ready_s)
+        else:
+            w["arrived"] += 1
+            return due_s, int(request), int(request_pool[request]) if len(request_pool) > 0 else 0
+
+
+def _run(
+    r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, log: Ints, bins: Floats, to_s: float
+) -> None:
+    """Play one replica up to `to_s`; a draining one is gone with its last request."""
+    while r["next_s"] <= to_s:
+        steps.end(r, d, p, w, q, out, log, bins)
+        steps.begin(r, d, p, w, q, out)
+        if r["state"] == DRAINING and r["running"] + r["waiting"] == 0:
+            _leave(r)
+
+
+def _route(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    pool: int,
+    request: int,
+    now_s: float,
+) -> None:
+    """Give a request to the ready replica with the fewest inside, the lowest slot on a tie; hold it while none is."""
+    chosen, fewest = NOBODY, 0
+    for at in range(pools[pool]["members"]):
+        slot = members[pool, at]
+        r = rows[slot]
+        inside = r["running"] + r["waiting"]
+        if r["state"] == READY and (chosen == NOBODY or inside < fewest):
+            chosen, fewest = slot, inside
+    if chosen == NOBODY:
+        _hold(w, pools[pool], q, request)
+        return
+    p = profiles[rows[chosen]["profile"]]
+    if q[request]["prompt"] + q[request]["output"] > p.kv_tokens:
+        w["refused"] += 1
+    else:
+        steps.enqueue(rows[chosen], p, q, request, now_s)
+
+
+def _hold(w: np.void, pool: np.void, q: Records, request: int) -> None:
+    """Keep a request before its pool, in order of arrival."""
+    q[request]["next"] = NOBODY
+    if pool["held"] > 0:
+        q[pool["tail"]]["next"] = request
+    else:
+        pool["head"] = request
+    pool["tail"] = request
+    pool["held"] += 1
+    w["held"] += 1
+
+
+def _let_ready(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    profiles: tuple[Profile, ...],
+    bins: Floats,
+    now_s: float,
+) -> None:
+    """Let started replicas serve, and begin to give them what was held for them."""
+    w["next_ready_s"] = math.inf
+    for pool in range(len(pools)):
+        for at in range(pools[pool]["members"]):
+            r = rows[members[pool, at]]
+            if r["state"] != STARTING:
+                continue
+            if r["ready_s"] <= now_s:
+                r["transition_j"] += joules.rest(r, profiles[r["profile"]], w, bins, now_s)
+                r["state"] = READY
+            else:
+                w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
+    w["released_s"] = now_s
+    w["releasing"] = _serving(pools, members, rows, w["releasing"])
+
+
+def _serving(pools: Records, members: Ints, rows: Records, after: int) -> int:
+    """Return the next pool after one (EVERY: of all) in which requests are held and a replica is ready."""
+    for pool in range(after + 1, len(pools)):
+        if pools[pool]["held"] > 0:
+            for at in range(pools[pool]["members"]):
+                if rows[members[pool, at]]["state"] == READY:
+                    return pool
+    return EVERY
+
+
+# --- what a watcher sees -----------------------------------------------------------------------------
+
+
+def _watch(r: np.void, p: Profile, w: np.void, bins: Floats, now_s: float) -> None:
+    """Bring joules and KV up to now. The step in progress stays open: its part is shown, not booked."""
+    r["open_j"] = 0.0
+    r["kv_tokens"] = r["kv"]
+    if r["state"] == FREE:
+        return
+    if r["state"] == STARTING:
+        r["transition_j"] += joules.rest(r, p, w, bins, now_s)
+    elif r["mode"] == IDLE:
+        r["idle_j"] += joules.rest(r, p, w, bins, now_s)
+    elif r["mode"] == STEP:
+        r["open_j"] = r["step_w"] * r["tp"] * (now_s - r["origin_s"])
+    else:
+        over = leaps.done(r, now_s)
+        joules.leap(r, p, w, bins, over)
+        r["open_j"] = joules.leap_w(r, p, float(over)) * (now_s - joules.leap_end_s(r, float(over)))
+        r["kv_tokens"] = r["kv"] + over * r["decoding"]
+
+
+def _total(w: np.void, rows: Records, profiles: tuple[Profile, ...]) -> None:
+    """Sum over the replicas, in order of slot."""
+    running, waiting, usage = 0, w["held"], 0.0
+    serving_j = idle_j = transition_j = 0.0
+    for slot in range(len(rows)):
+        r = rows[slot]
+        serving_j += r["serving_j"] + r["open_j"]
+        idle_j += r["idle_j"]
+        transition_j += r["transition_j"]
+        if r["state"] != FREE:
+            running += r["running"]
+            waiting += r["waiting"]
+            usage = max(usage, r["kv_tokens"] / profiles[r["profile"]].kv_tokens)
+    w["running"] = running
+    w["waiting"] = waiting
+    w["kv_usage"] = usage
+    w["serving_j"] = serving_j
+    w["idle_j"] = idle_j
+    w["transition_j"] = transition_j
+
+
+# --- replicas come and go ----------------------------------------------------------------------------
+
+
+def create(
+    w: np.void, pools: Records, members: Ints, r: np.void, p: Profile, profile: int, pool: int, ready_s: float
+) -> None:
+    """Make a replica in a free slot."""
+    now_s = w["now_s"]
+    r["state"] = READY if ready_s <= now_s else STARTING
+    r["profile"] = profile
+    r["pool"] = pool
+    r["tp"] = p.tp
+    r["created_s"] = r["booked_s"] = now_s
+    r["ready_s"] = max(ready_s, now_s)
+    r["mode"] = IDLE
+    r["next_s"] = r["pending_s"] = math.inf
+    r["cap_ratio"] = r["asked_ratio"] = 1.0
+    r["limit_w"] = r["asked_limit_w"] = math.inf
+    r["newest"] = r["prefilling"] = r["head"] = r["tail"] = NOBODY
+    r["prefilled_tokens"] = r["pending"] = r["steps"] = r["longest"] = r["kv"] = r["kv_tokens"] = 0
+    if r["state"] == STARTING or pools[pool]["held"] > 0:
+        w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
+    at = pools[pool]["members"]
+    while at > 0 and members[pool, at - 1] > r["slot"]:
+        members[pool, at] = members[pool, at - 1]
+        at -= 1
+    members[pool, at] = r["slot"]
+    pools[pool]["members"] += 1
+
+
+def drain(
+    w: np.void, pools: Records, members: Ints, rows: Records, p: Profile, bins: Floats, gone: Ints, slot: int
+) -> None:
+    """Give a replica nothing more; an empty one is gone at once."""
+    r = rows[slot]
+    if r["state"] == STARTING:
+        r["transition_j"] += joules.rest(r, p, w, bins, w["now_s"])
+        _leave(r)
+    elif r["running"] + r["waiting"] == 0:
+        r["idle_j"] += joules.rest(r, p, w, bins, w["now_s"])
+        _leave(r)
+    else:
+        r["state"] = DRAINING
+    _let_go(w, pools, members, rows, gone, r["pool"])
+
+
+def _leave(r: np.void) -> None:
+    r["state"] = FREE
+    r["next_s"] = math.inf
+    r["kv_tokens"] = 0
+
+
+def _let_go(w: np.void, pools: Records, members: Ints, rows: Records, gone: Ints, pool: int) -> None:
+    """Take replicas that have left out of their pool, and note their slots."""
+    kept = 0
+    for at in range(pools[pool]["members"]):
+        slot = members[pool, at]
+        if rows[slot]["state"] == FREE:
+            gone[w["gone"]] = slot
+            w["gone"] += 1
+        else:
+            members[pool, kept] = slot
+            kept += 1
+    pools[pool]["members"] = kept
+
+
+def cap(r: np.void, d: np.void, cap_ratio: float, limit_w: float, now_s: float, effective_s: float) -> bool:
+    """Ask for a clock cap and a board limit from a time on; False: too many are pending."""
+    if r["asked_ratio"] == cap_ratio and r["asked_limit_w"] == limit_w:
+        return True
+    at = r["pending"]
+    if at > 0 and d["effective_s"][at - 1] == effective_s:
+        at -= 1
+    if at == PENDING_CAPS:
+        return False
+    d["effective_s"][at] = effective_s
+    d["ratio"][at] = cap_ratio
+    d["watts"][at] = limit_w
+    r["asked_ratio"] = cap_ratio
+    r["asked_limit_w"] = limit_w
+    r["pending"] = at + 1
+    r["pending_s"] = d["effective_s"][0]
+    if r["mode"] == LEAP and r["state"] != STARTING:
+        leaps.cut(r, effective_s, now_s)
+    return True

@@ -1,0 +1,312 @@
+"""The replicas of one service in virtual time, request by request, as fast as one core goes.
+
+Who calls it: `replay.engine`, once per tick, and the searches. Must not know: policies, nodes, why a replica is made.
+
+The rules are the eight of the design page; `replay.world.Engine` says them step by step and is the oracle. What is
+played between two calls does not depend on how often there is a call: times are equal to the last bit, joules to the
+rounding of an integral. A request that is larger than the KV cache of the replica that it is routed to is refused.
+
+Room is left for prefill and decode on different replicas: a request that ends its prompt would be routed a second
+time, as one more event; nothing of it is here.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from capstan.model import latency, power
+from capstan.model.profile import Profile
+from capstan.replay.kernel import compiling, heap, joules, layout, leaps, play, steps
+from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Floats, Ints, Records
+from capstan.replay.runs import Requests
+from capstan.replay.world import CLOCK_SWITCH_S
+
+MODULES = (latency, power, heap, joules, leaps, steps, play)  # what is compiled, callees before callers
+ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
+LARGEST = 2**31 - 1  # ids and lengths are 32-bit in the kernel's tables
+
+Functions = Mapping[str, Callable[..., object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All replicas of a service together, up to the last `advance`. `kv_usage` is the fullest cache's, 0 to 1."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+    serving_j: float
+    idle_j: float
+    transition_j: float
+
+    @property
+    def energy_j(self) -> float:
+        """Joules of all GPUs that the service had."""
+        return self.serving_j + self.idle_j + self.transition_j
+
+
+@functools.cache
+def functions(*, compile_them: bool) -> Functions:
+    """Return the kernel's entries, compiled or as plain Python: the same source, the same bits."""
+    if compile_them:
+        return compiling.compiled(MODULES, ENTRIES)
+    return {name: getattr(play, name) for name in ENTRIES}
+
+
+def warm_up(profile: Profile) -> None:
+    """Compile everything, or read it from the cache; a world does it by itself with its first calls."""
+    one = Requests(np.array([0.0]), np.array([1]), np.array([1]))
+    world = World(one, (profile,), slots=1, end_s=1.0)
+    slot = world.create(0, now_s=0.0, ready_s=0.0)
+    world.cap(slot, 0.0, 1.0, math.inf)
+    world.drain(slot)
+    world.advance(0.0)
+
+
+class World:
+    """Requests, replicas and what became of both. Ids are rows of the trace, slots are rows of `replicas`.
+
+    Attributes:
+        profiles: The physics; a replica's `profile` is an index into them.
+        replicas: One record per slot (see `layout.REPLICA`), as of the last `advance`.
+        first_s, finish_s, max_tbt_s: Per request; NaN: never.
+        finished: Ids in the order in which they were booked, as far as `finished_count`. Those added by one
+            `advance` finished up to its time and after the one before.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        profiles: tuple[Profile, ...],
+        *,
+        slots: int,
+        end_s: float,
+        bin_s: float = 1.0,
+        pools: int = 1,
+        request_pool: Ints | None = None,
+        compile_it: bool | None = None,
+    ) -> None:
+        """Lay out the tables.
+
+        Args:
+            requests: The trace, ascending in time.
+            profiles: What replicas can be made of.
+            slots: Replicas that may exist at a time, those that drain included.
+            end_s: Until when joules are binned; what is later goes into the last bin.
+            bin_s: Length of a bin.
+            pools: Requests and replicas are routed within a pool.
+            request_pool: The pool of each request; None: all are of pool 0.
+            compile_it: False runs the same source uncompiled, the kernel's oracle. None: as NUMBA_DISABLE_JIT says.
+        """
+        _check(requests, pools, request_pool)
+        if compile_it is None:
+            compile_it = os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
+        count = len(requests)
+        self.profiles = profiles
+        self.replicas: Records = np.zeros(slots, layout.REPLICA)
+        self.replicas["slot"] = np.arange(slots)
+        self.finished: Ints = np.zeros(count, dtype=np.int64)
+        self._functions = functions(compile_them=compile_it)
+        self._rows = layout.parameters(*profiles) if compile_it else profiles
+        self._deeps: Records = np.zeros(slots, layout.deep(layout.seats_size(profiles)))
+        self._world: Records = np.zeros(1, layout.WORLD)
+        self._w = self._world[0]
+        self._w["bin_s"], self._w["next_ready_s"] = bin_s, math.inf
+        self._w["releasing"] = layout.EVERY
+        self._pools: Records = np.zeros(pools, layout.POOL)
+        self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
+        self._gone: Ints = np.zeros(slots, dtype=np.int64)
+        self._free = list(range(slots))
+        self._serial = 0
+        self._out: Floats = np.full((3, count), math.nan)
+        self._bins: Floats = np.zeros(max(math.ceil(end_s / bin_s), 1))
+        self._requests: Records = np.zeros(count, layout.REQUEST)
+        self._requests["prompt"], self._requests["output"] = requests.prompt_tokens, requests.output_tokens
+        self._arrival_s: Floats = np.ascontiguousarray(requests.arrival_s, dtype=np.float64)
+        none = np.zeros(0, dtype=np.int64)
+        self._request_pool: Ints = none if request_pool is None else np.ascontiguousarray(request_pool, dtype=np.int64)
+        self.first_s, self.finish_s, self.max_tbt_s = self._out
+        self._advance = self._functions["advance"]
+        self._tables = (
+            self._w, self._pools, self._members, self.replicas, self._deeps, self._rows, self._requests, self._out,
+            self.finished, self._bins, self._gone, self._arrival_s, self._request_pool,
+        )  # fmt: skip
+
+    # --- what the outside does ---------------------------------------------------------------------
+
+    def create(self, profile: int, *, now_s: float, ready_s: float, pool: int = 0) -> int:
+        """Make a replica of `profiles[profile]` and return its slot. Its watts count from now, requests from `ready_s`.
+
+        Raises:
+            RuntimeError: No slot is free; those that are gone are free once `take_gone` has told of them.
+        """
+        self._move_to(now_s)
+        if not self._free:
+            raise RuntimeError(f"all {len(self.replicas)} slots of the world hold a replica: give it more `slots`")
+        slot = heapq.heappop(self._free)
+        row = self.replicas[slot]
+        row["serial"] = self._serial
+        self._serial += 1
+        play.create(self._w, self._pools, self._members, row, self.profiles[profile], profile, pool, float(ready_s))
+        return slot
+
+    def drain(self, slot: int) -> None:
+        """Give a replica no new request; it is gone when it is empty, a starting one at once."""
+        row = self.replicas[slot]
+        if row["state"] in {FREE, DRAINING}:
+            return
+        profile = self.profiles[row["profile"]]
+        play.drain(self._w, self._pools, self._members, self.replicas, profile, self._bins, self._gone, slot)
+
+    def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
+        """Cap a replica's clock (as a ratio) and its boards' power (inf: the stock limit), from 50 ms later on."""
+        self._move_to(now_s)
+        row, deep = self.replicas[slot], self._deeps[slot]
+        if row["state"] == FREE:
+            raise ValueError(f"slot {slot} holds no replica to cap")
+        took = self._functions["cap"](row, deep, float(cap_ratio), float(limit_w), self.now_s, now_s + CLOCK_SWITCH_S)
+        if not took:
+            raise ValueError(f"more than {layout.PENDING_CAPS} caps of slot {slot} within {CLOCK_SWITCH_S} s")
+
+    def advance(self, to_s: float) -> None:
+        """Play everything up to and including `to_s`."""
+        if to_s < self._w["now_s"]:
+            raise ValueError(f"time runs backwards: at {self.now_s} s, asked for {to_s} s")
+        self._advance(*self._tables, float(to_s))
+
+    def take_gone(self) -> list[int]:
+        """Return the slots whose replicas are gone since the last call; from here on they are used again."""
+        if not self._w["gone"]:
+            return []
+        slots: list[int] = self._gone[: self._w["gone"]].tolist()
+        self._w["gone"] = 0
+        for slot in slots:
+            heapq.heappush(self._free, slot)
+        return slots
+
+    # --- what the outside sees ---------------------------------------------------------------------
+
+    @property
+    def now_s(self) -> float:
+        """The time of the last `advance`."""
+        return float(self._w["now_s"])
+
+    @property
+    def finished_count(self) -> int:
+        """Requests that are done."""
+        return int(self._w["finished"])
+
+    @property
+    def refused(self) -> int:
+        """Requests that fit in no cache."""
+        return int(self._w["refused"])
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that have still to end, those to come included."""
+        return len(self._arrival_s) - self.finished_count - self.refused
+
+    @property
+    def unrouted(self) -> int:
+        """Requests that wait before their pool because no replica is ready."""
+        return int(self._w["held"])
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of prompts that were finished; what a preempted one computes again does not count again."""
+        return int(self._w["prompt_tokens"])
+
+    @property
+    def generation_tokens(self) -> int:
+        """Output tokens made."""
+        return int(self._w["generation_tokens"])
+
+    @property
+    def preemptions(self) -> int:
+        """How often a request lost its KV cache to older ones."""
+        return int(self._w["preemptions"])
+
+    @property
+    def next_event_s(self) -> float:
+        """When the state next changes by itself: a step or leap ends, a replica is ready, a request arrives."""
+        arrived = int(self._w["arrived"])
+        arrival_s = float(self._arrival_s[arrived]) if arrived < len(self._arrival_s) else math.inf
+        live = self.replicas["state"] > STARTING
+        return min(arrival_s, float(self._w["next_ready_s"]), float(self.replicas["next_s"].min(where=live, initial=math.inf)))
+
+    def energy_j(self) -> Floats:
+        """Return joules per slot, of every replica that it has held, up to the last `advance`."""
+        rows = self.replicas
+        joined: Floats = rows["serving_j"] + rows["open_j"] + rows["idle_j"] + rows["transition_j"]
+        return joined
+
+    def totals(self) -> Totals:
+        """Return the sums over all replicas as of the last `advance`."""
+        w = self._w
+        return Totals(
+            int(w["running"]), int(w["waiting"]), float(w["kv_usage"]),
+            float(w["serving_j"]), float(w["idle_j"]), float(w["transition_j"]),
+        )  # fmt: skip
+
+    def bins_j(self) -> Floats:
+        """Return joules per bin of all the service's GPUs, up to the last `advance`."""
+        bins = self._bins.copy()
+        for row in self.replicas[self.replicas["open_j"] > 0]:
+            leaping = row["mode"] == LEAP
+            start_s = joules.leap_end_s(row, float(row["booked_steps"])) if leaping else float(row["origin_s"])
+            open_w = float(row["open_j"]) / (self.now_s - start_s)
+            joules.spread(bins, float(self._w["bin_s"]), start_s, self.now_s, open_w, 0.0)
+        return bins
+
+    def check(self) -> None:
+        """Hold the tables against each other; for tests and for who doubts a result.
+
+        Raises:
+            AssertionError: Something that can never be is.
+        """
+        energy_j = float(self.energy_j().sum())
+        binned_j = float(self.bins_j().sum())
+        if not math.isclose(energy_j, binned_j, rel_tol=1e-9, abs_tol=1e-6):
+            raise AssertionError(f"{energy_j} J of replicas, {binned_j} J in bins")
+        if self._w["kv_overruns"]:
+            raise AssertionError(f"{self._w['kv_overruns']} steps began without room in the KV cache")
+        for row in self.replicas[self.replicas["state"] != FREE]:
+            profile = self.profiles[row["profile"]]
+            if not 0 <= row["kv_tokens"] <= profile.kv_tokens or not 0 <= row["running"] <= profile.max_num_seqs:
+                raise AssertionError(f"slot {row['slot']}: {row['kv_tokens']} tokens, {row['running']} requests")
+        inside = int(self.replicas["running"].sum() + self.replicas["waiting"].sum()) + self.unrouted
+        ended = self.finished_count + self.refused
+        if inside + ended != self._w["arrived"]:
+            raise AssertionError(f"{self._w['arrived']} requests arrived, {ended} ended, {inside} are inside")
+
+    def _move_to(self, now_s: float) -> None:
+        if now_s != self._w["now_s"]:
+            self.advance(now_s)
+
+
+def _check(requests: Requests, pools: int, request_pool: Ints | None) -> None:
+    """Refuse columns that the kernel cannot play."""
+    columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
+    count = len(requests)
+    if any(len(column) != count for column in columns) or (request_pool is not None and len(request_pool) != count):
+        raise ValueError("the columns of a trace have one row per request each")
+    if count == 0:
+        return
+    if count > LARGEST:
+        raise ValueError(f"{count} requests: the kernel counts to {LARGEST}; split the trace")
+    if not np.isfinite(requests.arrival_s[[0, -1]]).all() or requests.arrival_s[0] < 0:
+        raise ValueError("arrival_s must be finite and not negative")
+    if not (np.diff(requests.arrival_s) >= 0).all():
+        raise ValueError("arrival_s must not run backwards: sort the trace")
+    for name, column in (("prompt_tokens", requests.prompt_tokens), ("output_tokens", requests.output_tokens)):
+        if column.min() < 1 or column.max() > LARGEST:
+            raise ValueError(f"{name} must lie between 1 and {LARGEST}")
+    if request_pool is not None and not (0 <= request_pool.min() and request_pool.max() < pools):
+        raise ValueError(f"request_pool must lie between 0 and {pools - 1}")
