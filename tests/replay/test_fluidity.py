@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,16 +17,16 @@ TTFT_S, TPOT_S = 2.0, 0.1
 
 def index(ttft_s: float, gaps_s: list[float]) -> float:
     """Metron's algorithm 1: slack is carried on; a late token misses every deadline passed, and then none is left."""
-    met, missed, slack_s = 0, 0, 0.0
+    met, missed, slack_s, tpot_s = 0, 0, Fraction(0), Fraction(TPOT_S)  # exact: a deadline met by a hair is met
     if ttft_s <= TTFT_S:
-        met, slack_s = 1, TTFT_S - ttft_s
+        met, slack_s = 1, Fraction(TTFT_S) - Fraction(ttft_s)
     else:
         missed = 1 + math.floor((ttft_s - TTFT_S) / TPOT_S)
-    for gap_s in gaps_s:
-        if gap_s <= TPOT_S + slack_s:
-            met, slack_s = met + 1, slack_s + TPOT_S - gap_s
+    for gap_s in map(Fraction, gaps_s):
+        if gap_s <= tpot_s + slack_s:
+            met, slack_s = met + 1, slack_s + tpot_s - gap_s
         else:
-            missed, slack_s = missed + math.floor((gap_s - slack_s) / TPOT_S), 0.0
+            missed, slack_s = missed + math.floor((gap_s - slack_s) / tpot_s), Fraction(0)
     return met / (met + missed)
 
 

@@ -210,7 +210,11 @@ def test_the_saving_is_set_beside_the_best_fixed_fleet_and_the_possible() -> Non
     """4 against 8 (single-pool), 5 (best-static), 3 (oracle): 20 % less than 5; (8 - 4) / (8 - 3) = 80 %."""
     systems = [("capstan", 4.0), ("single-pool", 8.0), ("best-static", 5.0), ("oracle", 3.0)]
     told = summary.saving(compared(*(made.run(name, scale=scale) for name, scale in systems)))
-    assert told.endswith("That is 20 % less than the best fixed fleet in hindsight and 80 % of what the oracle saves.")
+    # fleet: 4 x 1,570 + 108 = 6,388 kJ against 5 x 1,570 + 108 = 7,958 kJ: 19.7 %
+    assert told.endswith(
+        "That is 20 % less than the best fixed fleet in hindsight (20 % less with free GPUs idling) "
+        "and 80 % of what the oracle saves."
+    )
 
 
 def test_a_share_is_never_rounded_up_to_a_promise() -> None:
@@ -236,6 +240,16 @@ def test_many_systems_are_a_row_each_in_the_terminal(many: Comparison) -> None:
     assert lines[lines.index("bound") + 1] == "capstan"
     assert out.getvalue().count("SLO missed") == 2
     assert "…" not in out.getvalue(), "no name is cut"
+    assert "over-provisioned" in out.getvalue()
+    # capstan 1,570 kJ, single-pool 1,727 kJ; with 108 kJ idling 1,678 and 1,835: 9.1 and 8.6 %
+    assert "9 / 9 %" in out.getvalue()
+
+
+def test_a_fleet_that_a_rule_sized_is_not_called_over_provisioned() -> None:
+    out = io.StringIO()
+    sized = compared(made.run(), conditions=Conditions(provisioning="auto:12"))
+    summary.print_table(sized, Console(file=out, width=80))
+    assert "over-provisioned" not in out.getvalue()
 
 
 def test_square_brackets_in_a_name_are_not_markup() -> None:

@@ -24,6 +24,8 @@ from capstan.replay.tariff import Tariff
 
 SINGLE_POOL, BEST_STATIC, ORACLE, BOUND = "single-pool", "best-static", "oracle", "bound"
 MISSED = "SLO missed"
+AS_GIVEN = "as given"
+OVER_PROVISIONED = "The fleet is as given, so over-provisioned: no rule sized it (--scale-rate auto:N does)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,14 @@ class Conditions:
     scenario: str = ""
     slo: SloSet = SloSet.SCENARIO
     rate_multiple: float = 1.0
-    provisioning: str = "as given"
+    provisioning: str = AS_GIVEN
     clock_response: str = "nominal"
     settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What DESIGN 7.1 asks to be said of a fleet whose size nobody searched for; empty of others."""
+        return OVER_PROVISIONED if self.provisioning == AS_GIVEN else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ import numpy as np
 from capstan.replay.runs import Floats, Ints
 
 ROUNDING = 1e-9
-"""Times are sums of step times: a share of a deadline that only rounding can make."""
+"""Times are sums of step times: a share of a deadline that only rounding can make. It always widens the bounds."""
 
 
 def bounds(
@@ -55,7 +55,7 @@ def bounds(
     most = _most_missed(decode_s, max_tbt_s, slack_s, tpot_limit_s)
     late_s = decode_s - gaps * tpot_limit_s - slack_s
     late = (late_s > ROUNDING * tpot_limit_s) & (gaps > 0)
-    least = np.where(late, np.floor(late_s / tpot_limit_s) + 1.0, 0.0)
+    least = np.where(late, np.floor(late_s / tpot_limit_s - ROUNDING) + 1.0, 0.0)
     return (
         _share(first + np.maximum(gaps - most, 0.0), missed_first + most),
         _share(first + np.maximum(gaps - late, 0.0), missed_first + least),
@@ -65,9 +65,9 @@ def bounds(
 def _most_missed(decode_s: Floats, max_tbt_s: Floats, slack_s: Floats, tpot_limit_s: float) -> Floats:
     """Return how many deadlines after the first token may have been missed at most."""
     longest_s = np.where(np.isnan(max_tbt_s), decode_s, np.minimum(max_tbt_s, decode_s))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         peak_s = decode_s * (1.0 - tpot_limit_s / longest_s)
-    fluent = (longest_s <= tpot_limit_s) | (peak_s <= slack_s)
+    fluent = (longest_s <= tpot_limit_s) | (peak_s <= slack_s - ROUNDING * tpot_limit_s)
     return np.where(fluent, 0.0, np.floor(decode_s / tpot_limit_s + ROUNDING))
 
 

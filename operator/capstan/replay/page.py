@@ -54,7 +54,9 @@ def _notes(comparison: Comparison) -> list[str]:
         compare.ORACLE: "oracle: knows every arrival and changes plans at once and for nothing; found by search.",
         compare.BOUND: "bound: cheapest joules that any schedule needs; serves nothing, so it has no latency.",
     }
-    notes = [line for name, line in told.items() if name in systems]
+    notes = [comparison.conditions.label] if comparison.conditions.label else []
+    notes += [summary.RANKING_NOTE] if len(systems) > summary.SIDE_BY_SIDE else []
+    notes += [line for name, line in told.items() if name in systems]
     if len({column.run.source for column in comparison.columns} - {"fluid relaxation"}) > 1:
         notes.append("The columns come from different worlds: the rig runs in real time, the baseline in virtual time.")
     notes += [
@@ -75,7 +77,7 @@ Headed = tuple[str, tuple[str, ...], tuple[Row, ...]]
 def _tables(comparison: Comparison, *, many: bool) -> tuple[Headed, ...]:
     names = tuple(f"{c.run.system} ({c.run.source})" for c in comparison.columns)
     figures: Headed = (
-        ("Figures", summary.RANKING, summary.ranking(comparison))
+        ("Figures", summary.ranking_heads(comparison), summary.ranking(comparison))
         if many
         else ("Figures", names, summary.rows(comparison.columns))
     )

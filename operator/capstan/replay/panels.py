@@ -27,7 +27,6 @@ TAIL_SYSTEMS = 4  # as many colours as can be told apart
 NAME_SHOWN = 16  # characters of a policy's name beside a bar: more would leave the drawing
 MISS_SHOWN = 3.0  # points of attainment below the SLO that the bars show; the words say the rest
 
-_KWH_FROM_J = 1e8
 _PARTS = (
     ("serving", svg.Ink.SERIES_1),
     ("loaded, idle", svg.Ink.SERIES_2),
@@ -54,10 +53,10 @@ def of(comparison: Comparison) -> tuple[Plot, ...]:
 def overview(comparison: Comparison, ordered: Sequence[Column]) -> Plot:
     """Draw where the joules of each system went, and how far its attainment lies from what the SLO asks."""
     figure, ((left, right),) = svg.table(1, 2, height_in=0.95 + 0.3 * len(ordered))
-    unit_j, unit = (words.J_PER_KWH, "kWh") if max(c.score.fleet_j for c in ordered) >= _KWH_FROM_J else (1e3, "kJ")
+    unit_j, unit = words.energy_unit(column.score.fleet_j for column in ordered)
     for row, column in enumerate(ordered):
         _joules(left, row, column, unit_j)
-        told = f"{column.score.energy_j / unit_j:,.{0 if unit == 'kJ' else 1}f}{_saved(comparison, column)}"
+        told = f"{column.score.energy_j / unit_j:,.{1 if unit == words.KWH else 0}f}{_saved(comparison, column)}"
         _beside(left, column.score.fleet_j / unit_j, row, told)
         _attained(right, row, column.score)
     _rows(left, [column.run.system for column in ordered])
@@ -71,18 +70,20 @@ def overview(comparison: Comparison, ordered: Sequence[Column]) -> Plot:
     right.axvline(0, color=svg.Ink.TEXT, lw=0.8)
     right.set_xlabel("attainment beyond what the SLO asks, points", color=svg.Ink.MUTED)
     caption = (
-        "Number: joules of assigned GPUs, and the saving over single-pool where both meet the SLO. Right: good "
-        "requests less the SLO's share, of the service that is worst off."
+        "Number: joules of assigned GPUs, and the change from single-pool where both meet the SLO (GPUs without a pod "
+        "off / idling). Right: good requests less the SLO's share, of the service that is worst off."
     )
     return Plot("Energy and SLO attainment", caption, svg.text_of(figure, label="Energy and attainment by system"))
 
 
 def _saved(comparison: Comparison, column: Column) -> str:
-    """Return the change against single-pool, as `  −31 %`; empty where there is none to quote."""
-    saving = comparison.relative(column.run.system).saving
-    if saving is None or column.run.system == compare.SINGLE_POOL:
+    """Return the change against single-pool at both boundaries, as ` −31 / −28 %`; empty where there is none."""
+    relative = comparison.relative(column.run.system)
+    both = [estimate.mean for estimate in (relative.saving, relative.saving_fleet) if estimate is not None]
+    if not both or column.run.system == compare.SINGLE_POOL:
         return ""
-    return f"  {'−' if saving.mean > 0 else '+'}{words.share(abs(saving.mean))}"
+    signed = [f"{'−' if saved > 0 else '+'}{words.share(abs(saved))}" for saved in both]
+    return "  " + " / ".join((*(one.removesuffix(" %") for one in signed[:-1]), signed[-1]))
 
 
 def _joules(axis: Axes, row: int, column: Column, unit_j: float) -> None:

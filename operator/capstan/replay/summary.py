@@ -88,8 +88,10 @@ def saving(comparison: Comparison) -> str:
 def _beyond(comparison: Comparison) -> str:
     """Return how the system on trial stands to the best fixed fleet and to what is possible."""
     relative, told = comparison.relatives[0], []
-    if relative.saving_over_best_static is not None:
-        told.append(f"{_change(relative.saving_over_best_static.mean)} than the best fixed fleet in hindsight")
+    static, idling = relative.saving_over_best_static, relative.saving_over_best_static_fleet
+    if static is not None and idling is not None:
+        words_of = (_change(static.mean), _change(idling.mean))
+        told.append(f"{words_of[0]} than the best fixed fleet in hindsight ({words_of[1]} with free GPUs idling)")
     if relative.captured is not None:
         told.append(f"{words.share(relative.captured.mean)} of what the oracle saves")
     if relative.captured_of_bound is not None:
@@ -196,12 +198,17 @@ def mean_replicas(run: Run, policy: str) -> float | None:
 
 # --- one below the other -----------------------------------------------------------------------------
 
-RANKING = ("GPU energy", "saving", "over static", "captured", "within SLO", "TTFT p99", "TPOT p99", "J/token")
-"""`saving`: over single-pool; `over static`: over best-static; `captured`: of what the oracle saves."""
+RANKING_NOTE = "Savings: GPUs without a pod off / idling, over single-pool and over best-static."
+
+
+def ranking_heads(comparison: Comparison) -> tuple[str, ...]:
+    """Return the names of the ranking's columns; units stand here, so that a row fits a terminal."""
+    _, unit = words.energy_unit(c.score.energy_j for c in comparison.columns)
+    return (f"GPU {unit}", "saving", "over static", "captured", "within SLO", "TTFT p99 ms", "TPOT p99 ms", "J/token")
 
 
 def ranking(comparison: Comparison) -> tuple[Row, ...]:
-    """Return one row per system, least energy first; columns are `RANKING`."""
+    """Return one row per system, least energy first; columns are `ranking_heads`."""
     ordered = sorted(comparison.columns, key=lambda column: column.score.energy_j)
     return tuple(Row(column.run.system, _ranked(comparison, column)) for column in ordered)
 
@@ -209,14 +216,15 @@ def ranking(comparison: Comparison) -> tuple[Row, ...]:
 def _ranked(comparison: Comparison, column: Column) -> tuple[Cell, ...]:
     score, relative = column.score, comparison.relative(column.run.system)
     missed = Cell(relative.note, Tone.BAD) if relative.note else None
+    unit_j, unit = words.energy_unit(c.score.energy_j for c in comparison.columns)
     return (
-        Cell(words.energy(score.energy_j)),
-        missed or Cell(_share(relative.saving)),
-        Cell(_share(relative.saving_over_best_static)),
+        Cell(words.number(score.energy_j / unit_j, "", 1 if unit == words.KWH else 0)),
+        missed or Cell(_both(relative.saving, relative.saving_fleet)),
+        Cell(_both(relative.saving_over_best_static, relative.saving_over_best_static_fleet)),
         Cell(_share(relative.captured)),
         Cell(words.percent(score.overall.attainment_ratio), Tone.GOOD if score.slo_met else Tone.BAD),
-        Cell(words.ms(score.overall.ttft_s.p99)),
-        Cell(words.ms(score.overall.tpot_s.p99)),
+        Cell(words.ms(score.overall.ttft_s.p99).removesuffix(" ms")),
+        Cell(words.ms(score.overall.tpot_s.p99).removesuffix(" ms")),
         Cell(words.number(score.j_per_output_token, "", 2)),
     )
 
@@ -226,7 +234,14 @@ def _share(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
     half = "" if estimate.half_width is None else f" ± {100 * estimate.half_width:.1f}"
-    return f"{100 * estimate.mean + 0.0:.0f}{half} %" if not half else f"{100 * estimate.mean:.1f}{half} %"
+    return f"{100 * estimate.mean:.1f}{half} %" if half else words.share(estimate.mean)
+
+
+def _both(released: Estimate | None, fleet: Estimate | None) -> str:
+    """Return a saving at both boundaries, as `50 / 48 %`."""
+    if released is None and fleet is None:
+        return "-"
+    return f"{_share(released)} / -" if fleet is None else f"{_share(released).removesuffix(' %')} / {_share(fleet)}"
 
 
 # --- the terminal ------------------------------------------------------------------------------------
@@ -240,8 +255,8 @@ def print_table(comparison: Comparison, console: Console) -> None:
     if many:
         table.padding = (0, 0, 0, 1)
     table.add_column("modelled", no_wrap=many)
-    for name in RANKING if many else [f"{c.run.system}\n{c.run.source}" for c in comparison.columns]:
-        table.add_column(Text(name.replace(" ", "\n", 1) if many else name), justify="right", no_wrap=True)
+    for name in ranking_heads(comparison) if many else [f"{c.run.system}\n{c.run.source}" for c in comparison.columns]:
+        table.add_column(Text(name.replace(" ", "\n", 1) if many else name), justify="right", no_wrap=not many)
     styles = {Tone.PLAIN: "", Tone.GOOD: "green", Tone.BAD: "bold red"}
     for row in ranking(comparison) if many else rows(comparison.columns):
         if row.cells:
@@ -251,3 +266,7 @@ def print_table(comparison: Comparison, console: Console) -> None:
             table.add_section()
             table.add_row(Text(row.label, style="bold"))
     console.print(table)
+    if many:
+        console.print(RANKING_NOTE, markup=False, highlight=False)
+    if told := comparison.conditions.label:
+        console.print(told, markup=False, highlight=False)

@@ -6,12 +6,14 @@ Who calls it: `replay.summary`, `replay.page`, `replay.plots`; whoever fills `Se
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from capstan.model.profile import Profile
 
 NONE = "n/a"
 J_PER_KWH = 3.6e6
+KJ, KWH = "kJ", "kWh"
+_KWH_FROM_J = 1e8  # 28 kWh: below, kJ have at most five digits
 
 
 def profile(one: Profile) -> str:
@@ -53,7 +55,13 @@ def energy(joules: float | None) -> str:
     """Return joules as kJ below 100 MJ, as kWh from there on."""
     if joules is None:
         return NONE
-    return f"{joules / 1e3:,.0f} kJ" if joules < 1e8 else f"{joules / J_PER_KWH:,.1f} kWh"
+    unit_j, unit = energy_unit([joules])
+    return number(joules / unit_j, unit, 1 if unit == KWH else 0)
+
+
+def energy_unit(joules: Iterable[float]) -> tuple[float, str]:
+    """Return the joules of the unit that suits the largest of some energies, and its name."""
+    return (J_PER_KWH, KWH) if max(joules, default=0.0) >= _KWH_FROM_J else (1e3, KJ)
 
 
 def number(value: float | None, unit: str, digits: int) -> str:
