@@ -98,7 +98,7 @@ def predict_command(
             p, max_num_seqs=max_num_seqs, prompt_tokens=prompt_tokens, output_tokens=output_tokens, x=x
         )
     else:
-        _require_room(p, batch * context)
+        _warn_of_room(p, batch * context)
         found = predict.point(p, batch=batch, context_tokens=context, prompt_tokens=prompt_tokens, x=x)
     if as_json:
         click.echo(json.dumps(asdict(found)))
@@ -116,11 +116,10 @@ def _clock_ratio(p: Profile, clock_mhz: float | None) -> float:
     return p.clocks.ratio(clock_mhz)
 
 
-def _require_room(p: Profile, context_tokens: float) -> None:
+def _warn_of_room(p: Profile, context_tokens: float) -> None:
     if context_tokens > p.kv_tokens:
-        raise click.UsageError(
-            f"--batch x --context: {context_tokens:.0f} tokens do not fit in the KV cache of {p.kv_tokens}; lower one"
-        )
+        held = f"more than the {p.kv_tokens} that this replica's KV cache holds"
+        click.echo(f"warning: --batch x --context are {context_tokens:.0f} tokens, {held}", err=True)
 
 
 def _observations(data: Path | None) -> tuple[measurements.Observation, ...]:

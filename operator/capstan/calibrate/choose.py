@@ -16,6 +16,7 @@ from capstan.calibrate.fitted import Fitted, LevelKey
 from capstan.calibrate.form import Level
 from capstan.calibrate.geometry import Geometry
 from capstan.calibrate.gpus import Gpu
+from capstan.calibrate.measurements import Quantity
 
 RANK = (parameters.MODERN, parameters.APEX, parameters.LIB, parameters.SAGE, parameters.SPLITWISE)
 """Newest first; TensorRT-LLM is fitted for the silicon's sake only, a ServingProfile of ours is vLLM's."""
@@ -76,7 +77,7 @@ def _measured(fit: Fitted, llm: Geometry, gpu: Gpu) -> list[LevelKey]:
 
 
 def _preference(fit: Fitted, key: LevelKey, tp: int) -> tuple[bool, bool, int]:
-    at_tp = (key.engine, key.llm, key.gpu, tp) in fit.spans
+    at_tp = (key.engine, key.llm, key.gpu, tp, Quantity.DECODE.value) in fit.errors
     return key.engine in HOST_BOUND, not at_tp, RANK.index(key.engine)
 
 
@@ -95,4 +96,5 @@ def _family_level(fit: Fitted, llm: Geometry, engine: str) -> tuple[Level, str]:
 def _mean(levels: Sequence[Level]) -> Level:
     names = [field.name for field in fields(Level)]
     logs = {name: [math.log(getattr(one, name)) for one in levels] for name in names}
-    return Level(**{name: math.exp(sum(found) / len(found)) for name, found in logs.items()})
+    mean = Level(**{name: math.exp(sum(found) / len(found)) for name, found in logs.items()})
+    return replace(mean, power=1.0)  # a board's draw is the GPU type's; left-out LLMs came out worse with their family's

@@ -122,7 +122,7 @@ def protocols(seen: Sequence[Observation]) -> dict[str, list[list[Observation]]]
         "tp left out": [group for key, group in sorted(tps.items()) if key[:3] in several],
         "batch left out": [group for octave, group in sorted(batches.items()) if octave in INNER_OCTAVES],
         "LLM left out": [
-            [one for one in group if one.source == "ml-energy"]
+            group
             for _, group in sorted(llms.items())
             if any(one.source == "ml-energy" for one in group)
         ],

@@ -40,7 +40,6 @@ class Silicon:
         bandwidth_ratio, flops_ratio: Attained by the matrix products.
         attention_flops_ratio: Attained by attention over a prompt.
         shard_loss: Exponent: FLOP/s attained fall as tp ** -shard_loss, since the matrices get narrower.
-        bend: Exponent of the soft maximum of streaming and multiplying.
         layer_s: Launches and gaps of one decoder layer beyond its matrices; norm_s: of each further normalisation.
         reduce_s: Latency of one all-reduce; link_ratio: attained share of the link.
     """
@@ -49,7 +48,6 @@ class Silicon:
     flops_ratio: float
     attention_flops_ratio: float
     shard_loss: float
-    bend: float
     layer_s: float
     norm_s: float
     reduce_s: float
@@ -68,6 +66,7 @@ class Engine:
         flops_level: Attained FLOP/s over the silicon's. link_level: the same for links (hosts without NVLink).
         long_level: Further all-reduce time beyond 2,048 tokens in a step, over that below.
         queue_s: Host time from arrival to the first step at no load, of one GPU; as much more at every doubling.
+        bend: Exponent of the soft maximum of streaming and multiplying; kernels alone bend harder than whole engines.
     """
 
     step_s: float
@@ -81,6 +80,7 @@ class Engine:
     link_level: float
     long_level: float
     queue_s: float
+    bend: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def timing(llm: Geometry, gpu: Gpu, layout: Layout, silicon: Silicon, engine: En
         decode_clock_ratio=DECODE_CLOCK_RATIO,
         prefill_clock_ratio=PREFILL_CLOCK_RATIO,
         queue_host_s=engine.queue_s * (1 + math.log2(tp)),
-        bend=silicon.bend,
+        bend=engine.bend,
         expert_weights_s=stages * per_gpu.expert_bytes / bytes_per_s,
     )
 

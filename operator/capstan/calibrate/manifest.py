@@ -203,7 +203,7 @@ def _sources(found: Estimate) -> list[Mapping[str, object]]:
         _source(sheet, "DataSheet", gpu.stands_for + "; clock grid and lowest limit as the driver lists them."),
         _source(["draw.unloadedWatts"], "Assumed", "Round figure of an idle board (H100: splitwise-sim's constant)."),
         _source(["draw.loadedIdleWatts", "draw.staticWatts"], "Assumed",
-                "No public figure for a loaded, idle GPU; static and dynamic watts cannot be told apart without a clock sweep."),
+                "Loaded, idle: 20 % of an A100's limit (POLCA), assumed elsewhere; static and dynamic watts cannot be told apart without a clock sweep."),
         _source(["startupSeconds"], "Assumed", "Pod start to Ready, as in every scenario of ours until it is measured."),
         _source(["maxNumSeqs", "chunkTokens"], "Assumed", "What our scenarios run vLLM with."),
     ]  # fmt: skip

@@ -30,7 +30,6 @@ PER_FAMILY = {
 SHARED = {
     "attention_flops_ratio": Prior(0.4, 0.5),  # FlashAttention 2's published range is 0.3 to 0.7
     "shard_loss": Prior(0.06, 0.5),
-    "bend": Prior(4.0, 0.5),
     "layer_s": Prior(40e-6, 0.7),  # about ten kernels of a few microseconds
     "norm_s": Prior(8e-6, 0.7),  # two kernels
     "reduce_s": Prior(10e-6, 0.7),  # Vidur's smallest NCCL all-reduces take 7 to 38 us; engines have faster ones
@@ -48,6 +47,7 @@ _ENGINE = {
     "link_level": Prior(1.0, 0.0),
     "long_level": Prior(0.02, 0.0),
     "queue_s": Prior(1e-3, 0.0),
+    "bend": Prior(2.0, 0.6),
 }
 MODERN, APEX, LIB, TRT, SAGE, SPLITWISE = (
     "vllm-2025",
@@ -82,7 +82,7 @@ ENGINES: dict[str, dict[str, Prior]] = {
         "long_level": Prior(4.0, 1.0),  # all-reduces of more than 64 MB, visible at tp 8 alone
     },
 }
-LEVEL = {"host": 0.15, "sequence": 0.3, "context": 0.2, "multiply": 0.15, "first": 0.7}
+LEVEL = {"host": 0.15, "sequence": 0.5, "context": 0.2, "multiply": 0.15, "first": 0.7}
 """Spread of each factor of a measured (LLM, GPU, engine) around 1."""
 
 POWER_LEVEL_SPREAD = 0.1
@@ -99,6 +99,7 @@ def priors() -> dict[str, Prior]:
     for group in (A100, H100_FAMILY):
         found |= {f"silicon.{name}@{group}": prior for name, prior in PER_FAMILY.items()}
         found[f"{OPERATORS}.layer_s@{group}"] = Prior(40e-6, 0.7)
+    found[f"{OPERATORS}.bend"] = Prior(4.0, 0.5)
     for engine, own in ENGINES.items():
         found |= {f"{engine}.{name}": prior for name, prior in own.items()}
     return found
@@ -145,8 +146,9 @@ POWER_PRIORS = {
 STATIC_W = {A100: 60.0, H100_FAMILY: 100.0}
 """Static and dynamic watts cannot be told apart without a clock sweep: assumed."""
 
-LOADED_IDLE_OVER_UNLOADED_W = 35.0
-"""A loaded, idle GPU over an unloaded one; no public figure, assumed."""
+LOADED_IDLE_W = {A100: 80.0, H100_FAMILY: 110.0}
+"""A loaded, idle GPU. A100: 20 % of its 400 W (POLCA's figure for an idle A100). H100: 35 W over an unloaded one,
+assumed; no public figure."""
 
 
 def draw(power: Power, gpu: Gpu, tp: int) -> Draw:
@@ -155,7 +157,7 @@ def draw(power: Power, gpu: Gpu, tp: int) -> Draw:
     scale = gpu.limit_w / LIMITS_W[family(gpu)]
     return Draw(
         unloaded_w=gpu.idle_w,
-        loaded_idle_w=gpu.idle_w + LOADED_IDLE_OVER_UNLOADED_W * scale,
+        loaded_idle_w=LOADED_IDLE_W[family(gpu)] * scale,
         static_w=STATIC_W[family(gpu)] * scale,
         memory_w=power.memory_w * scale,
         dynamic_w=power.dynamic_w * busy * scale,

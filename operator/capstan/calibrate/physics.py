@@ -27,7 +27,7 @@ LONG_PREFILL_TOKENS = 2048.0
 
 STOCK_RATIO_STEP = 0.001
 
-NO_ENGINE = form.Engine(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0)
+NO_ENGINE = form.Engine(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0)
 NO_DRAW = Draw(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 REDUCE_CALL_S = 25e-6
 """A mid-range NCCL call in Vidur's table, beside transfers of 0.05 ms and more."""
@@ -56,9 +56,10 @@ def step_times(values: dict[str, float], llm: Geometry, gpu: Gpu, tp: int, engin
 def _kernels_alone(values: dict[str, float], llm: Geometry, gpu: Gpu, tp: int, silicon: form.Silicon) -> Timing:
     """Return the matrix products of Vidur's tables: no output embedding, no all-reduce, no engine."""
     group = parameters.family(gpu)
+    engine = replace(NO_ENGINE, bend=values[f"{parameters.OPERATORS}.bend"])
     layers = replace(llm, dense_count=llm.dense_count - llm.embedding_count)
     bare = replace(silicon, layer_s=values[f"{parameters.OPERATORS}.layer_s@{group}"], norm_s=0.0, reduce_s=0.0)
-    return form.timing(layers, gpu, form.Layout(tp), replace(bare, link_ratio=1e9), NO_ENGINE)
+    return form.timing(layers, gpu, form.Layout(tp), replace(bare, link_ratio=1e9), engine)
 
 
 def all_reduce(values: dict[str, float], gpu: Gpu, tp: int) -> Timing:

@@ -48,8 +48,9 @@ def weights_s(p: Profile, tokens: float) -> float:
 
 def soft_max(a: float, b: float, bend: float) -> float:
     """Return (a^bend + b^bend)^(1/bend): the longer of two times that overlap, rounded where they are close."""
-    longer, shorter = max(a, b), min(a, b)
-    return longer * math.pow(1 + math.pow(shorter / longer, bend), 1 / bend)
+    if a > b:
+        return a * math.pow(1 + math.pow(b / a, bend), 1 / bend)
+    return b * math.pow(1 + math.pow(a / b, bend), 1 / bend)
 
 
 def linear_s(p: Profile, tokens: float, x: float) -> float:

@@ -7,7 +7,8 @@ silence: `covers` says whether a question lies inside what the parameters were f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +167,25 @@ class Profile:
         """Return whether this profile speaks for `llm` at `tp` on a GPU; None means any GPU it knows."""
         gpu_fits = gpu_product is None or gpu_product in self.gpu_products
         return llm in self.models and gpu_fits and tp == self.tp
+
+
+class ClockResponse(StrEnum):
+    """How far the core voltage of a GPU falls with its clock, where nobody measured it."""
+
+    LOW = "low"
+    NOMINAL = "nominal"
+    HIGH = "high"
+
+
+V_MIN_RATIOS = {ClockResponse.LOW: 0.60, ClockResponse.NOMINAL: 0.72, ClockResponse.HIGH: 0.85}
+"""The band of DESIGN 5: 0.72 is A100's in Emerald's power-cap sweep; a lower voltage makes a lower clock save more."""
+
+
+def with_clock_response(profile: Profile, level: ClockResponse) -> Profile:
+    """Return the profile with the voltage of one end, or the middle, of the assumed band.
+
+    A profile whose clock response was measured is returned as it is.
+    """
+    if not profile.clocks.assumed:
+        return profile
+    return replace(profile, clocks=replace(profile.clocks, v_min_ratio=V_MIN_RATIOS[level]))

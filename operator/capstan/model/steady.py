@@ -27,8 +27,8 @@ MAX_SHARE = 0.97
 """Above this share of busy time the formulas say nothing useful: the queue is longer than any SLO."""
 
 NEWTON_STEPS = 12
-NEWTON_PRECISION = 1e-6
-"""The batch's relative error; from its start, always too low, four steps reach it short of saturation."""
+NEWTON_PRECISION = 1e-4
+"""Relative size of the last correction; the batch is then right to about its square."""
 
 
 _Z = {ratio: NormalDist().inv_cdf(ratio) for ratio in (0.9, 0.95, 0.99)}
@@ -46,26 +46,26 @@ class OperatingPoint:
     kv_usage: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every point, and a frozen one takes three times as long to make
 class _Engine:
     """One replica's steps under one load and clock: what the fixed point evaluates, worked out once.
 
     Attributes:
         base_s: A step's constant part. stream_s, token_s: of its matrix products. sequence_s: growth per sequence,
             its context included.
-        chunk_tokens, chunks: Prompt tokens in a step, and such steps of one prompt. chunk_base_s: what each takes
+        chunk_tokens, chunks_ratio: Prompt tokens in a step; a prompt's tokens over them. chunk_base_s: what each takes
             more; attention_s: of the whole prompt.
     """
 
     profile: Profile
-    x: float
+    x_ratio: float
     base_s: float
     stream_s: float
     token_s: float
     bend: float
     sequence_s: float
     chunk_tokens: float
-    chunks: float
+    chunks_ratio: float
     chunk_base_s: float
     attention_s: float
     plain: bool
@@ -74,7 +74,7 @@ class _Engine:
         """Return `latency.linear_s` of these many tokens."""
         if self.plain and tokens <= latency.PREFILL_KINK_TOKENS:
             return latency.soft_max(self.stream_s, self.token_s * tokens, self.bend)
-        return latency.linear_s(self.profile, tokens, self.x)
+        return latency.linear_s(self.profile, tokens, self.x_ratio)
 
     def growth_s(self, tokens: float, linear_s: float) -> float:
         """Return the slope of `linear_s` over tokens there."""
@@ -87,14 +87,14 @@ def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
     chunk = min(load.prompt_tokens, profile.chunk_tokens)
     return _Engine(
         profile=profile,
-        x=x,
+        x_ratio=x,
         base_s=t.host_s - t.per_sequence_s * slowdown,
         stream_s=t.weights_s * slowdown,
         token_s=t.prefill_per_token_s * compute,
         bend=t.bend,
         sequence_s=(t.per_sequence_s + t.per_context_token_s * _context_tokens(load)) * slowdown,
         chunk_tokens=chunk,
-        chunks=load.prompt_tokens / chunk,
+        chunks_ratio=load.prompt_tokens / chunk,
         chunk_base_s=t.prefill_base_s,
         attention_s=t.attention_per_token2_s * load.prompt_tokens**2 / 2 * compute,
         plain=t.expert_weights_s <= 0,
@@ -115,7 +115,7 @@ def _step_s(engine: _Engine, batch: float) -> float:
 def _prompt_s(engine: _Engine, batch: float) -> float:
     """Return what one prompt adds to the steps that it shares with `batch` decoding sequences."""
     added = engine.linear_s(batch + engine.chunk_tokens) - engine.linear_s(batch)
-    return engine.chunks * (engine.chunk_base_s + added) + engine.attention_s
+    return engine.chunks_ratio * (engine.chunk_base_s + added) + engine.attention_s
 
 
 def _batch(engine: _Engine, load: Workload) -> float | None:
@@ -128,10 +128,10 @@ def _batch(engine: _Engine, load: Workload) -> float | None:
     batch = tokens_rps * _step_s(engine, 0.0)
     for _ in range(NEWTON_STEPS):
         linear, mixed = engine.linear_s(batch), engine.linear_s(batch + engine.chunk_tokens)
-        prompt_s = engine.chunks * (engine.chunk_base_s + mixed - linear) + engine.attention_s
+        prompt_s = engine.chunks_ratio * (engine.chunk_base_s + mixed - linear) + engine.attention_s
         free = 1 - rps * prompt_s
         slope = engine.growth_s(batch, linear)
-        prompt_slope = engine.chunks * (engine.growth_s(batch + engine.chunk_tokens, mixed) - slope)
+        prompt_slope = engine.chunks_ratio * (engine.growth_s(batch + engine.chunk_tokens, mixed) - slope)
         if batch >= 1:
             made = batch * free - tokens_rps * (engine.base_s + linear + engine.sequence_s * batch)
             rise = free - batch * rps * prompt_slope - tokens_rps * (slope + engine.sequence_s)
@@ -146,12 +146,10 @@ def _batch(engine: _Engine, load: Workload) -> float | None:
     return None
 
 
-def _ttft_s(engine: _Engine, load: Workload, *, batch: float, step_s: float, tail: float) -> float | None:
+def _ttft_s(engine: _Engine, load: Workload, *, prompt_s: float, step_s: float, tail: float) -> float | None:
     """Return the TTFT quantile of an M/G/1 queue for the chunk budget; None where the queue grows for ever."""
     profile = engine.profile
-    added_s = engine.linear_s(batch + engine.chunk_tokens) - engine.linear_s(batch)
-    chunk_step_s = step_s + engine.chunk_base_s + added_s
-    service_s = engine.chunks * chunk_step_s + engine.attention_s
+    service_s = engine.chunks_ratio * step_s + prompt_s
     share = load.arrival_rps * service_s
     if share >= MAX_SHARE:
         return None
@@ -159,15 +157,15 @@ def _ttft_s(engine: _Engine, load: Workload, *, batch: float, step_s: float, tai
     wait_s = mean_wait_s / share * max(math.log(share / tail), 0.0) if share > 0 else 0.0
     longest = load.prompt_tokens * PROMPT_TAIL_RATIO
     steps = math.ceil(longest / profile.chunk_tokens)
-    linear_s = longest / engine.chunk_tokens * added_s + steps * (step_s + engine.chunk_base_s)
+    linear_s = (prompt_s - engine.attention_s) * PROMPT_TAIL_RATIO + steps * step_s
     return profile.timing.queue_host_s + wait_s + linear_s + engine.attention_s * PROMPT_TAIL_RATIO**2
 
 
-def _gpu_w(engine: _Engine, load: Workload, *, batch: float, step_s: float) -> float:
+def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float) -> float:
     """Return mean watts of one GPU: decoding, prefilling and idle by their shares of time."""
-    profile, x, chunk = engine.profile, engine.x, engine.chunk_tokens
-    chunk_step_s = step_s + _prompt_s(engine, batch) / engine.chunks
-    prefilling = load.arrival_rps * engine.chunks * chunk_step_s
+    profile, x, chunk = engine.profile, engine.x_ratio, engine.chunk_tokens
+    chunk_step_s = step_s + prompt_s / engine.chunks_ratio
+    prefilling = load.arrival_rps * engine.chunks_ratio * chunk_step_s
     idle_share = math.exp(-(batch + prefilling))
     busy_batch = max(batch / max(1 - idle_share, 1e-9), 1.0)
     context = busy_batch * _context_tokens(load)
@@ -204,13 +202,14 @@ def operating_point(
     if high_share >= MAX_SHARE or usage >= 1 or high_batch >= profile.max_num_seqs:
         return None
     step_s = _step_s(engine, batch)
-    ttft_s = _ttft_s(engine, load, batch=batch, step_s=step_s, tail=1 - percentile_ratio)
+    prompt_s = _prompt_s(engine, batch)
+    ttft_s = _ttft_s(engine, load, prompt_s=prompt_s, step_s=step_s, tail=1 - percentile_ratio)
     if ttft_s is None:
         return None
     return OperatingPoint(
         batch=batch,
         ttft_s=ttft_s,
         tpot_s=high_step_s / (1 - high_share),
-        gpu_w=_gpu_w(engine, load, batch=batch, step_s=step_s),
+        gpu_w=_gpu_w(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s),
         kv_usage=usage,
     )
