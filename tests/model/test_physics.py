@@ -33,7 +33,7 @@ def test_a_decode_step_by_hand() -> None:
 
 
 def test_prefill_bends_at_2048_tokens() -> None:
-    """4 + 2 ms, 184.32 ms of matrices (weights hardly count), 1 ns x 2,048^2 / 2 of attention; then 0.095 ms a token."""
+    """4 + 2 ms, 184.32 ms of matrices (weights hardly count), 1 ns x 2,048^2 / 2; then 0.095 ms a token."""
     at_kink_s = latency.prefill_step_s(P, 2048, 1.0)
     assert at_kink_s == pytest.approx(0.006 + 0.18432 + 2048**2 / 2 * 1e-9, rel=1e-5)
     added_s = 0.095 + (3048**2 - 2048**2) / 2 * 1e-9
@@ -68,7 +68,9 @@ def test_a_soft_maximum_lies_between_the_longer_and_the_sum(a: float, b: float, 
 def test_experts_are_read_as_tokens_meet_them() -> None:
     """8 experts, 2 per token: one token reads a quarter, two 1 - (3/4)^2 = 7/16; a large batch reads all."""
     experts = replace(
-        P, timing=replace(P.timing, expert_weights_s=0.016), work=replace(P.work, expert_bytes=8e9, expert_share_ratio=0.25)
+        P,
+        timing=replace(P.timing, expert_weights_s=0.016),
+        work=replace(P.work, expert_bytes=8e9, expert_share_ratio=0.25),
     )
     assert latency.weights_s(experts, 1) == pytest.approx(0.012 + 0.004)
     assert latency.weights_s(experts, 2) == pytest.approx(0.012 + 0.007)

@@ -1,4 +1,4 @@
-"""`capstan profile fit | estimate | predict`: physics from published measurements, from a config.json, and what they say.
+"""`capstan profile fit | estimate | predict`: physics from measurements, from a config.json, and what they say.
 
 Bad input is one sentence and exit code 2.
 """
@@ -6,8 +6,10 @@ Bad input is one sentence and exit code 2.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 import yaml
@@ -22,7 +24,33 @@ from capstan.model.profile import Profile
 from capstan.replay import trace
 
 PACKAGE_FILE = Path(fitted.__file__).with_name(fitted.FILE)
-ESTIMATE_HEADER = "# Written by `capstan profile estimate`. Estimated, not measured here; every parameter names its source below.\n"
+ESTIMATE_HEADER = (
+    "# Written by `capstan profile estimate`. Estimated, not measured here; every parameter names its source below.\n"
+)
+
+
+class Flags(TypedDict):
+    """What `predict` is asked: single steps, or (closed_loop) the steady state of a saturated engine."""
+
+    batch: float
+    context: float
+    prompt_tokens: float
+    clock_mhz: float | None
+    closed_loop: bool
+    max_num_seqs: float
+    output_tokens: float
+    as_json: bool
+
+
+class Finite(click.FloatRange):
+    """A number in a range; "nan" and "inf" are none."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return found
 
 
 @click.group("profile", help="Fit, estimate and question the physics of an LLM on a GPU.")
@@ -35,7 +63,7 @@ def command() -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("policies/profiles"), show_default=True)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where a file differs from what the fit gives.")
 @click.option("--leave-out/--no-leave-out", default=False, help="Also refit without each tp, batch and LLM (minutes).")
-def fit_command(data: Path | None, out: Path, check: bool, leave_out: bool) -> None:  # noqa: FBT001 - click's flags
+def fit_command(data: Path | None, out: Path, check: bool, leave_out: bool) -> None:
     """Fit the global model to every published set, write the shipped profiles, print the errors."""
     seen = _observations(data)
     found = errors.with_errors(solve.fit(seen), seen)
@@ -70,41 +98,37 @@ def estimate_command(config_file: Path, gpu: str, tp: int, output: Path, model: 
 
 @command.command("predict")
 @click.argument("profile_file", type=click.Path(path_type=Path))
-@click.option("--batch", type=click.FloatRange(min=1), default=1, show_default=True, help="Decoding sequences.")
-@click.option("--context", type=click.FloatRange(min=0), default=1024, show_default=True, help="Tokens per sequence.")
-@click.option("--prompt-tokens", type=click.FloatRange(min=1), default=512, show_default=True)
-@click.option("--clock-mhz", type=click.FloatRange(min=1), help="SM clock cap; default: the maximum.")
+@click.option("--batch", type=Finite(min=1), default=1, show_default=True, help="Decoding sequences.")
+@click.option("--context", type=Finite(min=0), default=1024, show_default=True, help="Tokens per sequence.")
+@click.option("--prompt-tokens", type=Finite(min=1), default=512, show_default=True)
+@click.option("--clock-mhz", type=Finite(min=1), help="SM clock cap; default: the maximum.")
 @click.option("--closed-loop", is_flag=True, help="The steady state of a saturated engine instead of single steps.")
-@click.option("--max-num-seqs", type=click.FloatRange(min=1), default=64, show_default=True)
-@click.option("--output-tokens", type=click.FloatRange(min=1), default=500, show_default=True)
+@click.option("--max-num-seqs", type=Finite(min=1), default=64, show_default=True)
+@click.option("--output-tokens", type=Finite(min=1), default=500, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def predict_command(
     profile_file: Path,
-    batch: float,
-    context: float,
-    prompt_tokens: float,
-    clock_mhz: float | None,
-    closed_loop: bool,  # noqa: FBT001 - click's flags
-    max_num_seqs: float,
-    output_tokens: float,
-    as_json: bool,  # noqa: FBT001
+    **flags: Unpack[Flags],
 ) -> None:
     """Print step times, watts and joules of a profile at one operating point."""
-    p = _profile(profile_file)
-    x = _clock_ratio(p, clock_mhz)
-    found: predict.Point | predict.ClosedLoop
-    if closed_loop:
-        found = predict.closed_loop(
-            p, max_num_seqs=max_num_seqs, prompt_tokens=prompt_tokens, output_tokens=output_tokens, x=x
-        )
-    else:
-        _warn_of_room(p, batch * context)
-        found = predict.point(p, batch=batch, context_tokens=context, prompt_tokens=prompt_tokens, x=x)
-    if as_json:
+    found = _predicted(_profile(profile_file), flags)
+    if flags["as_json"]:
         click.echo(json.dumps(asdict(found)))
         return
     for name, value in asdict(found).items():
         click.echo(f"{name:28} {value:.6g}")
+
+
+def _predicted(p: Profile, flags: Flags) -> predict.Point | predict.ClosedLoop:
+    x = _clock_ratio(p, flags["clock_mhz"])
+    prompt_tokens, context = flags["prompt_tokens"], flags["context"]
+    if not flags["closed_loop"]:
+        _warn_of_room(p, flags["batch"] * context)
+        return predict.point(p, batch=flags["batch"], context_tokens=context, prompt_tokens=prompt_tokens, x=x)
+    output_tokens = flags["output_tokens"]
+    return predict.closed_loop(
+        p, max_num_seqs=flags["max_num_seqs"], prompt_tokens=prompt_tokens, output_tokens=output_tokens, x=x
+    )
 
 
 def _clock_ratio(p: Profile, clock_mhz: float | None) -> float:
@@ -167,7 +191,9 @@ def _write(files: dict[Path, str]) -> None:
 
 
 def _check(files: dict[Path, str]) -> None:
-    stale = [str(path) for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    stale = [
+        str(path) for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     if stale:
         raise click.ClickException(f"these differ from the fit, run `capstan profile fit`: {', '.join(stale)}")
 
@@ -191,5 +217,5 @@ def _print_errors(found: list[errors.Line]) -> None:
             if mean is not None:
                 console.print(
                     f"{protocol}: {quantity.value} {100 * mean.mape_ratio:.1f} % mean over groups, "
-                    f"bias {100 * mean.bias_ratio:+.1f} %, worst group {100 * mean.worst_ratio:.1f} % ({mean.rows} rows)"
+                    f"bias {100 * mean.bias_ratio:+.1f} %, worst group {100 * mean.worst_ratio:.1f} %, {mean.rows} rows"
                 )

@@ -63,7 +63,7 @@ def level(fit: Fitted, llm: Geometry, gpu: Gpu, engine: str) -> Level:
 
 
 def _measured(fit: Fitted, llm: Geometry, gpu: Gpu) -> list[LevelKey]:
-    """Return levels of this LLM on this GPU, by rank; the same shape with another context counts where none is equal."""
+    """Return levels of this LLM on this GPU by rank; of the same shape with another context where none is equal."""
     keys = [key for key in fit.levels if key.gpu == gpu.name and key.engine in (*RANK, parameters.TRT)]
     dtype = llm.weight_dtype_bytes
     equal = [key for key in keys if measurements.shape(key.llm) == llm]
@@ -97,4 +97,6 @@ def _mean(levels: Sequence[Level]) -> Level:
     names = [field.name for field in fields(Level)]
     logs = {name: [math.log(getattr(one, name)) for one in levels] for name in names}
     mean = Level(**{name: math.exp(sum(found) / len(found)) for name, found in logs.items()})
-    return replace(mean, power=1.0)  # a board's draw is the GPU type's; left-out LLMs came out worse with their family's
+    return replace(
+        mean, power=1.0
+    )  # a board's draw is the GPU type's; left-out LLMs came out worse with their family's

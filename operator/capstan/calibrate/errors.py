@@ -121,11 +121,7 @@ def protocols(seen: Sequence[Observation]) -> dict[str, list[list[Observation]]]
     return {
         "tp left out": [group for key, group in sorted(tps.items()) if key[:3] in several],
         "batch left out": [group for octave, group in sorted(batches.items()) if octave in INNER_OCTAVES],
-        "LLM left out": [
-            group
-            for _, group in sorted(llms.items())
-            if any(one.source == "ml-energy" for one in group)
-        ],
+        "LLM left out": [group for _, group in sorted(llms.items()) if any(one.source == "ml-energy" for one in group)],
     }
 
 

@@ -41,7 +41,9 @@ def estimate(
     if tp not in memory.TENSOR_PARALLELS:
         raise ValueError(f"--tp: {tp} is no power of two up to 64; use one of 1, 2, 4, 8")
     if llm.heads % tp:
-        raise ValueError(f"--tp: {llm.heads} attention heads cannot be split over {tp} GPUs; use a smaller power of two")
+        raise ValueError(
+            f"--tp: {llm.heads} attention heads cannot be split over {tp} GPUs; use a smaller power of two"
+        )
     _require_fit(llm, gpu, tp)
     chosen = choose.choice(fit, llm, gpu, tp)
     draw = form.levelled_draw(parameters.draw(fit.power[_power_of(gpu)], gpu, tp), chosen.level)

@@ -89,7 +89,14 @@ def dumps(fitted: Fitted) -> str:
             for key, level in sorted(fitted.levels.items(), key=lambda item: astuple_key(item[0]))
         ],
         "errors": [
-            {"engine": key[0], "llm": key[1], "gpu": key[2], "tp": key[3], "quantity": key[4], **_numbers(asdict(error))}
+            {
+                "engine": key[0],
+                "llm": key[1],
+                "gpu": key[2],
+                "tp": key[3],
+                "quantity": key[4],
+                **_numbers(asdict(error)),
+            }
             for key, error in sorted(fitted.errors.items())
         ],
         "spans": [

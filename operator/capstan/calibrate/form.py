@@ -62,7 +62,7 @@ class Engine:
         step_s: Host time per step. group_s: more of it at every doubling of the GPUs.
         sequence_s: Host time per decoding sequence and step; sequence_layer_s: the GPU's, per layer.
         kv_ratio: Attained share of bandwidth when attention reads the cache.
-        prefill_base_layer_s: What a step with prompt tokens takes more, per layer; prefill_layer_s: its floor, per layer.
+        prefill_base_layer_s: What a step with prompt tokens takes more, per layer; prefill_layer_s: its floor.
         flops_level: Attained FLOP/s over the silicon's. link_level: the same for links (hosts without NVLink).
         long_level: Further all-reduce time beyond 2,048 tokens in a step, over that below.
         queue_s: Host time from arrival to the first step at no load, of one GPU; as much more at every doubling.
@@ -144,7 +144,7 @@ def work(llm: Geometry, gpu: Gpu, layout: Layout) -> Work:
     """Return bytes and FLOPs per GPU; keys and values are copied where there are fewer heads than shards."""
     shards = layout.tp * layout.stages
     kv_shards = min(layout.tp, llm.kv_shards_max) * layout.stages
-    fp8 = llm.weight_dtype_bytes < 2  # noqa: PLR2004 - bytes of a 16-bit weight
+    fp8 = llm.weight_dtype_bytes < 2  # bytes of a 16-bit weight
     return Work(
         weight_bytes=llm.dense_count * llm.weight_dtype_bytes / shards,
         kv_bytes_per_token=llm.kv_count_per_token * KV_DTYPE_BYTES / kv_shards,
@@ -199,7 +199,7 @@ def _all_reduce(llm: Geometry, gpu: Gpu, layout: Layout, silicon: Silicon, engin
     if layout.tp == 1:
         return latency_s, token_s
     inside = min(layout.tp, GPUS_PER_NODE)
-    level = engine.link_level if inside > 2 else 1.0  # noqa: PLR2004 - pairs are bridged where switches are missing
+    level = engine.link_level if inside > 2 else 1.0  # pairs are bridged where switches are missing
     link_bytes_per_s = gpu.link_bytes_per_s * silicon.link_ratio * level
     token_s += reduces * token_bytes * 2 * (inside - 1) / inside / link_bytes_per_s
     latency_s += reduces * silicon.reduce_s

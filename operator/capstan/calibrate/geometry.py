@@ -213,6 +213,7 @@ def _dtype_bytes(config: Config, text: Config, dtype: str | None) -> float:
 
 def _quantised_bytes(quantised: Config) -> float:
     method = str(quantised.get("quant_method", ""))
-    if method == "fp8" or "float8" in str(quantised) or "'num_bits': 8" in str(quantised) and "float" in str(quantised):
+    text = str(quantised)
+    if method == "fp8" or "float8" in text or ("'num_bits': 8" in text and "'float'" in text):
         return BYTES["fp8"]
     raise ValueError(f"--config: quantization {method!r} is not supported; bfloat16 and fp8 are (pass --dtype)")

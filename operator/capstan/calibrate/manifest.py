@@ -16,7 +16,7 @@ DIGITS = 5
 
 SETS = {
     "vllm-2025": "ML.ENERGY benchmark v3 (github.com/ml-energy/leaderboard 0cd52da, H100), vLLM of 2025",
-    "vllm-2024-apex": "APEX+ validation runs (github.com/microsoft/apex_plus 8769096), older vLLM, custom all-reduce off",
+    "vllm-2024-apex": "APEX+ validation runs (github.com/microsoft/apex_plus 8769096), custom all-reduce off",
     "vllm-2024": "LLM-Inference-Bench (github.com/argonne-lcf/LLM-Inference-Bench 4211f5d), vLLM of 2024",
     "vllm-sageserve": "SageServe (github.com/shashwatj07/SageServe 0b95ca2), vLLM on A100-80GB without NVLink",
     "splitwise-2023": "Splitwise (github.com/Mutinifni/splitwise-sim 8f99e7d), an engine of 2023 bound by its host",
@@ -24,8 +24,12 @@ SETS = {
 SHAPE = "shape shared by all sets and Vidur's operator tables (github.com/microsoft/vidur 7d47513)"
 NO_SWEEP = (
     "No public sweep varies the clock of this GPU: A100's shape, read off the power-cap sweep of Emerald AI's Phoenix "
-    "demonstration (speed taken as clock, 60 W static): voltage flat up to about 0.75 of the maximum clock. An assumption: "
+    "demonstration (speed taken as clock, 60 W static): voltage flat up to about 0.75 of the maximum. An assumption: "
     "read results for 0.60, 0.72 and 0.85."
+)
+IDLE = (
+    "Loaded, idle: 20 % of an A100's limit (POLCA), assumed elsewhere. Static and dynamic watts cannot be told apart "
+    "without a clock sweep."
 )
 A100_SWEEP = (
     "From power caps, not from locked clocks: Emerald AI's Phoenix demonstration (speed taken as clock, 60 W static): "
@@ -45,7 +49,10 @@ def build(found: Estimate, fit: Fitted, *, models: tuple[str, ...] = ()) -> Mani
         "models": list(dict.fromkeys((*p.models, *models))),
         "gpuProducts": list(p.gpu_products),
         "tensorParallel": p.tp,
-        "engine": {"name": "vLLM", "version": "not stated (2025)" if "2025" in found.choice.engine else "older (2023-24)"},
+        "engine": {
+            "name": "vLLM",
+            "version": "not stated (2025)" if "2025" in found.choice.engine else "older (2023-24)",
+        },
         "dtype": found.dtype,
         "role": "Mixed",
         "clockResponse": "Assumed",
@@ -151,19 +158,23 @@ def _valid_range(found: Estimate, fit: Fitted) -> Manifest:
 def provenance(found: Estimate) -> str:
     """Return how the profile came about, for people."""
     gpu, p = found.gpu, found.profile
-    words = ["One global model of (LLM, GPU, tp, engine), fitted to all published sets at once by `capstan profile fit`."]
+    words = [
+        "One global model of (LLM, GPU, tp, engine), fitted to all published sets at once by `capstan profile fit`."
+    ]
     key = found.choice.measured
     words.append(found.choice.reason)
     if key is None:
         words.append("Estimated: nobody measured this LLM on this GPU.")
     words.append(f"Clock response of {gpu.name}: assumed, {'from power caps' if _is_a100(found) else 'not measured'}.")
     if not gpu.measured:
-        words.append(f"Unvalidated: no data of {gpu.name}; attained shares and draw are those of {gpu.borrows}, by data sheet.")
+        words.append(
+            f"Unvalidated: no data of {gpu.name}; attained shares and draw are those of {gpu.borrows}, by data sheet."
+        )
     if found.dtype == "fp8":
         words.append("FP8 weights: unvalidated, attained shares are those of bfloat16.")
     if p.work.expert_bytes > 0:
         words.append("Mixture of experts: expert bytes touched per step are part of the form; no data fits them yet.")
-    if p.tp > 8:  # noqa: PLR2004 - GPUs of a node
+    if p.tp > 8:  # GPUs of a node
         words.append("More than one node: the link between nodes is assumed (400 Gbit/s per GPU); no data fits it yet.")
     return " ".join(words)
 
@@ -179,14 +190,25 @@ def _sources(found: Estimate) -> list[Mapping[str, object]]:
     origin = "Fitted" if measured else "Derived"
     decode = SETS[choice.engine] + (f"; {SHAPE}." if measured else f"; {choice.reason}")
     first = SETS[choice.prefill_engine] + f"; {SHAPE}."
-    timing = ("hostSeconds", "weightsSeconds", "perSequenceSeconds", "perContextTokenSeconds", "bend", "expertWeightsSeconds")
+    timing = (
+        "hostSeconds",
+        "weightsSeconds",
+        "perSequenceSeconds",
+        "perContextTokenSeconds",
+        "bend",
+        "expertWeightsSeconds",
+    )
     prefill = ("prefillBaseSeconds", "prefillPerTokenSeconds", "prefillPerTokenLongSeconds", "prefillMinSeconds",
                "attentionPerTokenSquaredSeconds", "queueHostSeconds")  # fmt: skip
     draw = ("memoryWatts", "dynamicWatts", "computeWatts", "gamma", "contextWatts")
     shape = ("weightBytes", "kvBytesPerToken", "flopsPerToken", "expertBytes", "expertShareRatio")
     sheet = ["clocks.minMegahertz", "clocks.maxMegahertz", "clocks.stepMegahertz", "draw.limitWatts",
              "draw.minLimitWatts", "work.peakBytesPerSecond", "work.peakFlopsPerSecond"]  # fmt: skip
-    watts = "ML.ENERGY and LLM-Inference-Bench (H100)" if gpu.borrows.startswith("H100") else "LLM-Inference-Bench (A100-40GB)"
+    watts = (
+        "ML.ENERGY and LLM-Inference-Bench (H100)"
+        if gpu.borrows.startswith("H100")
+        else "LLM-Inference-Bench (A100-40GB)"
+    )
     watts = "Splitwise" if gpu.borrows == "A100-80GB" else watts
     return [
         _source([f"timing.{name}" for name in timing], origin, decode),
@@ -199,12 +221,12 @@ def _sources(found: Estimate) -> list[Mapping[str, object]]:
         _source(["timing.decodeClockRatio", "timing.prefillClockRatio"], "Assumed",
                 "Decode is bound by memory, prefill by compute; round figures until a clock sweep exists."),
         _source(["timing.stockClockRatio"], "Derived",
-                "Highest clock at which the fitted draw of a long prefill stays under the board's limit; its times hold it."),
+                "Highest clock that keeps the fitted draw of a long prefill under the board's limit."),
         _source(sheet, "DataSheet", gpu.stands_for + "; clock grid and lowest limit as the driver lists them."),
         _source(["draw.unloadedWatts"], "Assumed", "Round figure of an idle board (H100: splitwise-sim's constant)."),
         _source(["draw.loadedIdleWatts", "draw.staticWatts"], "Assumed",
-                "Loaded, idle: 20 % of an A100's limit (POLCA), assumed elsewhere; static and dynamic watts cannot be told apart without a clock sweep."),
-        _source(["startupSeconds"], "Assumed", "Pod start to Ready, as in every scenario of ours until it is measured."),
+                IDLE),
+        _source(["startupSeconds"], "Assumed", "Pod start to Ready, as in our scenarios until it is measured."),
         _source(["maxNumSeqs", "chunkTokens"], "Assumed", "What our scenarios run vLLM with."),
     ]  # fmt: skip
 

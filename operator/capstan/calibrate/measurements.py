@@ -71,7 +71,7 @@ class Observation:
 
 H100, A100_40, A100_80 = "H100-SXM5-80GB", "A100-40GB", "A100-80GB"
 CHAT_PROMPT_TOKENS = 200.0
-"""ML.ENERGY gives no prompt lengths; mean over median step of its chat rows implies about 200 (docs/explanation/physics.md)."""
+"""ML.ENERGY gives no prompt lengths; mean over median step of its chat rows implies about 200."""
 
 GPQA_PROMPT_TOKENS = 250.0
 """Length of a GPQA question with its four answers, assumed; beside 7,000 output tokens it hardly counts."""
@@ -94,7 +94,16 @@ REDUCE_MIN_BYTES = 8e6  # smaller ones are latency, which engines hide or replac
 
 def read(data: Path) -> tuple[Observation, ...]:
     """Return every observation that a parameter may be fitted to."""
-    readers = (_ml_energy, _apex, _inference_bench, _inference_bench_power, _splitwise, _sage_serve, _vidur, _vidur_links)
+    readers = (
+        _ml_energy,
+        _apex,
+        _inference_bench,
+        _inference_bench_power,
+        _splitwise,
+        _sage_serve,
+        _vidur,
+        _vidur_links,
+    )
     return tuple(found for reader in readers for found in reader(data))
 
 
@@ -112,9 +121,7 @@ def _ml_energy(data: Path) -> Iterator[Observation]:
         if batch / output < MEDIAN_PROMPTS_PER_STEP:
             figures[Kind.LOOP_STEP] = float(row["median_itl_ms"]) / 1e3
         for kind, value in figures.items():
-            yield Observation(
-                "ml-energy", "vllm-2025", row["model_id"], H100, tp, kind, value, batch, prompt, output
-            )
+            yield Observation("ml-energy", "vllm-2025", row["model_id"], H100, tp, kind, value, batch, prompt, output)
 
 
 def _apex(data: Path) -> Iterator[Observation]:
@@ -161,16 +168,20 @@ def _static_batch(row: Row, kind: Kind, value: float) -> Observation | None:
     if not memory.holds(shape(llm), gpu, tp, batch * 2 * length):
         return None
     engine = LIB_ENGINES[row["Framework"]]
-    return Observation(
-        "llm-inference-bench", engine, llm, gpu, tp, kind, value, batch, length, length, 1.5 * length
-    )
+    return Observation("llm-inference-bench", engine, llm, gpu, tp, kind, value, batch, length, length, 1.5 * length)
 
 
 def _splitwise(data: Path) -> Iterator[Observation]:
     groups: dict[tuple[str, str, int, int, int], list[Row]] = defaultdict(list)
     for row in _rows(data / "splitwise-sim" / "perf_model.train.csv"):
-        key = (row["model"], row["hardware"], int(row["tensor_parallel"]), int(row["prompt_size"]), int(row["batch_size"]))
-        out_of_memory = key[0] == "llama2-70b" and key[2] == 2 and key[4] == 64  # noqa: PLR2004 - its README
+        key = (
+            row["model"],
+            row["hardware"],
+            int(row["tensor_parallel"]),
+            int(row["prompt_size"]),
+            int(row["batch_size"]),
+        )
+        out_of_memory = key[0] == "llama2-70b" and key[2] == 2 and key[4] == 64  # its README
         if int(row["token_size"]) <= SPLITWISE_OUTPUT_TOKENS and not out_of_memory:
             groups[key].append(row)
     for (model, hardware, tp, prompt, batch), rows in sorted(groups.items()):

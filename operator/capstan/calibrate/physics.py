@@ -103,4 +103,3 @@ def _record(llm: Geometry, gpu: Gpu, tp: int, timing: Timing, draw: Draw) -> Pro
         chunk_tokens=CHUNK_TOKENS,
         startup_s=STARTUP_S,
     )
-

@@ -11,6 +11,7 @@ from capstan.calibrate import modelled
 from capstan.model import latency, power, saturated
 from capstan.model.profile import Profile
 
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One step of each kind. `power_w`: one GPU while decoding; joules: all GPUs of the replica."""
@@ -47,9 +48,7 @@ def point(p: Profile, *, batch: float, context_tokens: float, prompt_tokens: flo
     )
 
 
-def closed_loop(
-    p: Profile, *, max_num_seqs: float, prompt_tokens: float, output_tokens: float, x: float
-) -> ClosedLoop:
+def closed_loop(p: Profile, *, max_num_seqs: float, prompt_tokens: float, output_tokens: float, x: float) -> ClosedLoop:
     """Return the steady state of an engine that always has `max_num_seqs` requests, as far as its KV cache goes."""
     load = saturated.Load(max_num_seqs, prompt_tokens, output_tokens, modelled.BENCHMARK_CHUNK_TOKENS)
     found = saturated.steady(p, load, x, p.tp)

@@ -47,9 +47,7 @@ def fit(seen: Sequence[Observation], start: dict[str, float] | None = None) -> F
     return Fitted(times, power, fit_power_levels(times, levels, power, watts), {}, {})
 
 
-def profiles(
-    times: dict[str, float], levels: dict[LevelKey, form.Level], power: dict[str, Power]
-) -> Profiles:
+def profiles(times: dict[str, float], levels: dict[LevelKey, form.Level], power: dict[str, Power]) -> Profiles:
     """Return a lookup of the physics behind an observation, each made once."""
     made: dict[tuple[str, str, str, int], Profile] = {}
 
@@ -193,4 +191,3 @@ def _robust(found: Vector) -> Vector:
     scaled = found / ROBUST_RATIO
     loss = 2 * (np.sqrt(1 + scaled**2) - 1)
     return np.asarray(np.sign(found) * ROBUST_RATIO * np.sqrt(loss))
-
