@@ -19,6 +19,7 @@ COMMANDS = {
     "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
     "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
     "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
+    "profile": ("capstan.app.profile", "command", "Fit, estimate and question the physics of an LLM on a GPU."),
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
     "setter": ("capstan.app.agent", "setter_command", "Write a node's GPU clocks and limits (root)."),
     "trace": ("capstan.app.trace", "command", "Describe a trace of requests, or draw one like it."),
@@ -57,7 +58,8 @@ class Lazy(click.Group):
 
 
 def _extra(command: str) -> str:
-    return {"agent": "agent", "setter": "agent", "replay": "replay", "trace": "replay"}.get(command, "dev")
+    extras = {"agent": "agent", "setter": "agent", "profile": "replay", "replay": "replay", "trace": "replay"}
+    return extras.get(command, "dev")
 
 
 @click.group(cls=Lazy, context_settings={"auto_envvar_prefix": "CAPSTAN", "help_option_names": ["-h", "--help"]})

@@ -122,7 +122,7 @@ def test_every_parameter_of_the_physics_comes_from_the_manifest() -> None:
         assert len(spec[section]) == len(dataclasses.fields(record))
         moved = set()
         for name, value in spec[section].items():
-            other = value + 1 if isinstance(value, int) else f"{float(value) * 0.9:.6g}"
+            other = value + 1 if isinstance(value, int) else f"{float(value) * 0.9 or 0.1:.6g}"
             after = convert.profile(api.changed(manifest, {f"spec.{section}.{name}": other}))
             now = getattr(after, section)
             changed = [f.name for f in dataclasses.fields(now) if getattr(now, f.name) != getattr(record, f.name)]

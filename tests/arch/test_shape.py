@@ -17,7 +17,7 @@ SUFFIXES = (
     "_s", "_w", "_j", "_mhz", "_rps", "_tokens", "_ratio", "_usage", "_bytes", "_per_s", "_per_token", "_per_flop",
     "_per_token_s", "_per_token2_s", "_per_sequence_s", "_per_output_token", "_long_s",
 )  # fmt: skip
-UNITLESS = {"gamma", "batch"}  # an exponent, a mean count of sequences
+UNITLESS = {"gamma", "bend", "batch", "sequences"}  # two exponents, mean counts of sequences
 
 
 def core_modules() -> Iterator[str]:

@@ -224,13 +224,15 @@ INVALID = (
     Invalid("parameter-not-a-number", "profile", {"spec.draw.gamma": "nan"}, "gamma"),
     Invalid("share-above-one", "profile", {"spec.timing.decodeClockRatio": "1.5"}, "decodeClockRatio"),
     Invalid("weights-in-no-time", "profile", {"spec.timing.weightsSeconds": "0.0"}, "weightsSeconds", "must be above"),
+    Invalid("bend-below-one", "profile", {"spec.timing.bend": "0.5"}, "bend", "must be at least"),
+    Invalid("no-stock-clock", "profile", {"spec.timing.stockClockRatio": "0"}, "stockClockRatio", "must be above"),
     Invalid("clocks-swapped", "profile", {"spec.clocks.minMegahertz": 1980}, "minMegahertz", "below maxMegahertz"),
     Invalid("knee-at-one", "profile", {"spec.clocks.voltageKneeRatio": "1"}, "voltageKneeRatio", "must be below"),
     Invalid(
         "limit-below-its-minimum", "profile", {"spec.draw.minLimitWatts": 701}, "minLimitWatts", "above limitWatts"
     ),
     Invalid("no-voltage", "profile", {"spec.clocks.voltageMinRatio": "0"}, "voltageMinRatio", "must be above"),
-    Invalid("range-backwards", "profile", {"spec.validRange.batch.min": 500}, "min", "must not be above max"),
+    Invalid("range-backwards", "profile", {"spec.validRange.batch.min": 5000}, "min", "must not be above max"),
     Invalid("no-gpu-product", "profile", {"spec.gpuProducts": []}, "gpuProducts"),
     Invalid("tp-six", "profile", {"spec.tensorParallel": 6}, "tensorParallel", "must be a power of two"),
     # --- NodeCap ---------------------------------------------------------------------------------

@@ -179,6 +179,9 @@ def _timing(spec: Timing) -> physics.Timing:
         decode_clock_ratio=float(spec.decode_clock_ratio),
         prefill_clock_ratio=float(spec.prefill_clock_ratio),
         queue_host_s=float(spec.queue_host_seconds),
+        bend=float(spec.bend),
+        stock_clock_ratio=float(spec.stock_clock_ratio),
+        expert_weights_s=float(spec.expert_weights_seconds),
     )
 
 
@@ -193,6 +196,7 @@ def _draw(spec: Draw) -> physics.Draw:
         gamma=float(spec.gamma),
         limit_w=float(spec.limit_watts),
         min_limit_w=float(spec.min_limit_watts),
+        context_w=float(spec.context_watts),
     )
 
 
@@ -203,6 +207,8 @@ def _work(spec: Work) -> physics.Work:
         flops_per_token=float(spec.flops_per_token),
         peak_bytes_per_s=float(spec.peak_bytes_per_second),
         peak_flops_per_s=float(spec.peak_flops_per_second),
+        expert_bytes=float(spec.expert_bytes),
+        expert_share_ratio=float(spec.expert_share_ratio),
     )
 
 

@@ -91,24 +91,47 @@ class Timing(Spec):
     weights_seconds: fields.Parameter
     """Time to stream a GPU's share of the weights once."""
     per_sequence_seconds: fields.Parameter
-    """Growth of a decode step per further sequence."""
+    """Growth of a decode step per further sequence, beyond its matrix products."""
     per_context_token_seconds: fields.Parameter
     """Growth of a decode step per token of context that the batch holds."""
     prefill_base_seconds: fields.Parameter
+    """What a step with prompt tokens takes more."""
     prefill_per_token_seconds: fields.Parameter
-    """Per prompt token, up to 2,048 in one step."""
+    """Matrix products of a token where they bound the step, up to 2,048 tokens in one step."""
     prefill_per_token_long_seconds: fields.Parameter
-    """Per prompt token beyond 2,048 in one step."""
+    """The same beyond 2,048 tokens in one step."""
     prefill_min_seconds: fields.Parameter
-    """No prefill step is shorter."""
+    """No step with prompt tokens is shorter."""
     attention_per_token_squared_seconds: fields.Parameter
-    """Per new token and token already in KV, for chunked prefill."""
+    """Per new prompt token and token before it."""
     decode_clock_ratio: fields.Ratio
     """Share of a decode step's GPU part that scales with the clock."""
     prefill_clock_ratio: fields.Ratio
     """Share of a prefill step that scales with the clock."""
     queue_host_seconds: fields.Parameter
     """Host time from arrival to the first step at no load."""
+    bend: fields.Parameter = "4"
+    """Exponent of the soft maximum of streaming and multiplying the weights."""
+    stock_clock_ratio: fields.Ratio = "1"
+    """Share of the maximum clock that the board held under its own limit when prefill was measured; above 0."""
+    expert_weights_seconds: fields.Parameter = "0"
+    """Time to stream a GPU's share of all routed experts; 0 for a dense LLM."""
+
+    @rule(
+        cel="double(self.bend) >= 1.0",
+        field="bend",
+        fix='must be at least "1"; a soft maximum is never below either part',
+    )
+    def _bends(self) -> bool:
+        return float(self.bend) >= 1
+
+    @rule(
+        cel="double(self.stockClockRatio) > 0.0",
+        field="stockClockRatio",
+        fix='must be above "0"; use "1" where the board did not throttle',
+    )
+    def _runs(self) -> bool:
+        return float(self.stock_clock_ratio) > 0
 
     @rule(
         cel="double(self.weightsSeconds) > 0.0",
@@ -120,7 +143,7 @@ class Timing(Spec):
 
 
 class Draw(Spec):
-    """Board power of one GPU: P_s + P_m u_m + (P_d + P_c u_c^gamma) x v(x)^2 (DESIGN 5)."""
+    """Board power of one GPU: P_s + P_m u_m + (P_d + P_c u_c^gamma + P_k u_k) x v(x)^2."""
 
     unloaded_watts: fields.Parameter
     """No model on the GPU."""
@@ -139,6 +162,8 @@ class Draw(Spec):
     """Board limit at stock settings."""
     min_limit_watts: fields.Watts
     """Lowest board limit that the device accepts."""
+    context_watts: fields.Parameter = "0"
+    """Further, where attention reads keys and values at full memory bandwidth."""
 
     @rule(
         cel="self.minLimitWatts <= self.limitWatts",
@@ -157,6 +182,10 @@ class Work(Spec):
     flops_per_token: fields.Positive
     peak_bytes_per_second: fields.Positive
     peak_flops_per_second: fields.Positive
+    expert_bytes: fields.Count = 0
+    """A GPU's share of all routed experts; 0 for a dense LLM."""
+    expert_share_ratio: fields.Ratio = "1"
+    """Routed experts that one token meets, over all of them."""
 
 
 class Span(Spec):

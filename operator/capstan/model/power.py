@@ -26,10 +26,16 @@ def voltage_ratio(p: Profile, x: float) -> float:
 def utilisation(p: Profile, new_tokens: float, context_tokens: float, duration_s: float) -> tuple[float, float]:
     """Return (u_m, u_c): shares of peak memory bandwidth and of peak FLOP/s that a step uses, each in [0, 1]."""
     work = p.work
-    moved = work.weight_bytes + work.kv_bytes_per_token * (context_tokens + new_tokens)
+    experts = work.expert_bytes * (1 - math.pow(1 - work.expert_share_ratio, new_tokens))
+    moved = work.weight_bytes + experts + work.kv_bytes_per_token * (context_tokens + new_tokens)
     memory = moved / (duration_s * work.peak_bytes_per_s)
     compute = work.flops_per_token * new_tokens / (duration_s * work.peak_flops_per_s)
     return min(memory, 1.0), min(compute, 1.0)
+
+
+def context_share(p: Profile, context_tokens: float, duration_s: float) -> float:
+    """Return u_k in [0, 1]: the share of peak memory bandwidth at which attention reads keys and values."""
+    return min(p.work.kv_bytes_per_token * context_tokens / (duration_s * p.work.peak_bytes_per_s), 1.0)
 
 
 def step_w(p: Profile, new_tokens: float, context_tokens: float, duration_s: float, x: float) -> float:
@@ -45,6 +51,7 @@ def step_w(p: Profile, new_tokens: float, context_tokens: float, duration_s: flo
     draw = p.draw
     memory, compute = utilisation(p, new_tokens, context_tokens, duration_s)
     core = draw.dynamic_w + draw.compute_w * math.pow(compute, draw.gamma)
+    core += draw.context_w * context_share(p, context_tokens, duration_s)
     v = voltage_ratio(p, x)
     return min(draw.limit_w, draw.static_w + draw.memory_w * memory + core * x * v * v)
 
@@ -53,7 +60,8 @@ def worst_case_w(p: Profile, x: float) -> float:
     """Return the most that one GPU sustains at clock ratio `x`: both utilisations at 1, under the stock limit."""
     draw = p.draw
     v = voltage_ratio(p, x)
-    return min(draw.limit_w, draw.static_w + draw.memory_w + (draw.dynamic_w + draw.compute_w) * x * v * v)
+    core = draw.dynamic_w + draw.compute_w + draw.context_w
+    return min(draw.limit_w, draw.static_w + draw.memory_w + core * x * v * v)
 
 
 def idle_w(p: Profile) -> float:

@@ -7,7 +7,8 @@ silence: `covers` says whether a question lies inside what the parameters were f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,24 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Step times at full clock (DESIGN 5). Seconds; tokens; per replica.
+    """Step times at full clock (DESIGN 5; `model.latency` has the form). Seconds; tokens; per replica.
 
     Attributes:
-        host_s: F, host and framework time of a decode step; not on the SM clock.
-        weights_s: Time to stream this GPU's share of the weights once.
-        per_sequence_s: w, growth of a decode step per further sequence.
+        host_s: F, host, framework and link latency of a step; not on the SM clock.
+        weights_s: Time to stream this GPU's share of the weights that every step reads.
+        per_sequence_s: w, growth of a decode step per further sequence, beyond its matrix products.
         per_context_token_s: kv, growth per token of context held by the batch.
-        prefill_base_s, prefill_per_token_s, prefill_per_token_long_s: a, s1 (up to 2,048 tokens), s2 (beyond).
-        prefill_min_s: t_min, no prefill step is shorter.
-        attention_per_token2_s: Growth per (new token x token already in KV), chunked prefill.
-        decode_clock_ratio: c_m, share of a decode step's GPU part that scales with the clock.
-        prefill_clock_ratio: c_p, the same for prefill.
+        prefill_base_s: a, what a step that holds prompt tokens takes more.
+        prefill_per_token_s, prefill_per_token_long_s: s1, s2: matrix products and all-reduce of a token where they
+            bound the step, of the first 2,048 tokens of a step and of those beyond.
+        prefill_min_s: t_min, no step with prompt tokens is shorter (the host launches its kernels one by one).
+        attention_per_token2_s: Growth per (new token x token before it).
+        decode_clock_ratio: c_m, share of a step's memory-bound part that scales with the clock.
+        prefill_clock_ratio: c_p, the same for what FLOP/s bound.
         queue_host_s: Host time from arrival to the first step at no load.
+        bend: Exponent of the soft maximum of streaming and multiplying the weights; 4 fits Vidur's operator tables.
+        stock_clock_ratio: x_eff that the board held at its stock limit when prefill was measured; 1: no throttling.
+        expert_weights_s: Time to stream this GPU's share of all routed experts (mixture of experts); 0: a dense LLM.
     """
 
     host_s: float
@@ -75,16 +81,22 @@ class Timing:
     decode_clock_ratio: float
     prefill_clock_ratio: float
     queue_host_s: float = 0.0
+    bend: float = 4.0
+    stock_clock_ratio: float = 1.0
+    expert_weights_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Board power of one GPU of the replica (DESIGN 5: P = P_s + P_m u_m + [P_d + P_c u_c^gamma] x v(x)^2).
+    """Board power of one GPU: P = P_s + P_m u_m + [P_d + P_c u_c^gamma + P_k u_k] x v(x)^2 (DESIGN 5, and P_k).
+
+    u_m, u_c and u_k are shares: of memory bandwidth, of FLOP/s, of bandwidth at which attention reads the KV cache. A
+    byte of keys and values costs more than a byte of weights: the cores work on it.
 
     Attributes:
         unloaded_w: No model on the GPU.
         loaded_idle_w: Model loaded, no request.
-        static_w, memory_w, dynamic_w, compute_w, gamma: P_s, P_m, P_d, P_c and the exponent.
+        static_w, memory_w, dynamic_w, compute_w, gamma, context_w: P_s, P_m, P_d, P_c, the exponent, P_k.
         limit_w: Board power limit at stock settings; the board never sustains more.
         min_limit_w: Lowest limit that the device accepts.
     """
@@ -98,6 +110,7 @@ class Draw:
     gamma: float
     limit_w: float
     min_limit_w: float
+    context_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +118,12 @@ class Work:
     """Bytes and FLOPs behind utilisation, per GPU of the replica.
 
     Attributes:
-        weight_bytes: This GPU's share of the weights.
+        weight_bytes: This GPU's share of the weights that every step reads.
         kv_bytes_per_token: Its share of one token's keys and values.
         flops_per_token: FLOPs per new token (2 x parameters / tp).
         peak_bytes_per_s, peak_flops_per_s: From the GPU's data sheet, dense at the profile's dtype.
+        expert_bytes: Its share of all routed experts; 0: a dense LLM.
+        expert_share_ratio: Routed experts that one token meets, over all of them.
     """
 
     weight_bytes: float
@@ -116,6 +131,8 @@ class Work:
     flops_per_token: float
     peak_bytes_per_s: float
     peak_flops_per_s: float
+    expert_bytes: float = 0.0
+    expert_share_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +167,25 @@ class Profile:
         """Return whether this profile speaks for `llm` at `tp` on a GPU; None means any GPU it knows."""
         gpu_fits = gpu_product is None or gpu_product in self.gpu_products
         return llm in self.models and gpu_fits and tp == self.tp
+
+
+class ClockResponse(StrEnum):
+    """How far the core voltage of a GPU falls with its clock, where nobody measured it."""
+
+    LOW = "low"
+    NOMINAL = "nominal"
+    HIGH = "high"
+
+
+V_MIN_RATIOS = {ClockResponse.LOW: 0.60, ClockResponse.NOMINAL: 0.72, ClockResponse.HIGH: 0.85}
+"""The band of DESIGN 5: 0.72 is A100's in Emerald's power-cap sweep; a lower voltage makes a lower clock save more."""
+
+
+def with_clock_response(profile: Profile, level: ClockResponse) -> Profile:
+    """Return the profile with the voltage of one end, or the middle, of the assumed band.
+
+    A profile whose clock response was measured is returned as it is.
+    """
+    if not profile.clocks.assumed:
+        return profile
+    return replace(profile, clocks=replace(profile.clocks, v_min_ratio=V_MIN_RATIOS[level]))

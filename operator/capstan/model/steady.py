@@ -24,7 +24,15 @@ PROMPT_CV2 = 1.0
 """Squared coefficient of variation of prompt lengths, same trace: 0.92, rounded up."""
 
 MAX_SHARE = 0.97
-"""Above this share of busy time the closed form says nothing useful: the queue is longer than any SLO."""
+"""Above this share of busy time the formulas say nothing useful: the queue is longer than any SLO."""
+
+NEWTON_STEPS = 12
+NEWTON_PRECISION = 1e-4
+"""Relative size of the last correction; the batch is then right to about its square."""
+
+
+_Z = {ratio: NormalDist().inv_cdf(ratio) for ratio in (0.9, 0.95, 0.99)}
+"""Standard normal quantiles that SLOs ask for; computing one takes longer than all the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,55 +46,132 @@ class OperatingPoint:
     kv_usage: float
 
 
+@dataclass(slots=True)  # not frozen: made for every point, and a frozen one takes three times as long to make
+class _Engine:
+    """One replica's steps under one load and clock: what the fixed point evaluates, worked out once.
+
+    Attributes:
+        base_s: A step's constant part. stream_s, token_s: of its matrix products. sequence_s: growth per sequence,
+            its context included.
+        chunk_tokens, chunks_ratio: Prompt tokens in a step; a prompt's tokens over them. chunk_base_s: what each takes
+            more; attention_s: of the whole prompt.
+    """
+
+    profile: Profile
+    x_ratio: float
+    base_s: float
+    stream_s: float
+    token_s: float
+    bend: float
+    sequence_s: float
+    chunk_tokens: float
+    chunks_ratio: float
+    chunk_base_s: float
+    attention_s: float
+    plain: bool
+
+    def linear_s(self, tokens: float) -> float:
+        """Return `latency.linear_s` of these many tokens."""
+        if self.plain and tokens <= latency.PREFILL_KINK_TOKENS:
+            return latency.soft_max(self.stream_s, self.token_s * tokens, self.bend)
+        return latency.linear_s(self.profile, tokens, self.x_ratio)
+
+    def growth_s(self, tokens: float, linear_s: float) -> float:
+        """Return the slope of `linear_s` over tokens there."""
+        return self.token_s * math.pow(self.token_s * tokens / linear_s, self.bend - 1)
+
+
+def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
+    t = profile.timing
+    slowdown, compute = latency.decode_slowdown(profile, x), latency.prefill_slowdown(profile, x)
+    chunk = min(load.prompt_tokens, profile.chunk_tokens)
+    return _Engine(
+        profile=profile,
+        x_ratio=x,
+        base_s=t.host_s - t.per_sequence_s * slowdown,
+        stream_s=t.weights_s * slowdown,
+        token_s=t.prefill_per_token_s * compute,
+        bend=t.bend,
+        sequence_s=(t.per_sequence_s + t.per_context_token_s * _context_tokens(load)) * slowdown,
+        chunk_tokens=chunk,
+        chunks_ratio=load.prompt_tokens / chunk,
+        chunk_base_s=t.prefill_base_s,
+        attention_s=t.attention_per_token2_s * load.prompt_tokens**2 / 2 * compute,
+        plain=t.expert_weights_s <= 0,
+    )
+
+
 def _context_tokens(load: Workload) -> float:
     """Return the mean context of a decoding sequence: its prompt and half its output."""
     return load.prompt_tokens + load.output_tokens / 2
 
 
-def _batch(profile: Profile, load: Workload, x: float, prefill_share: float) -> float | None:
-    """Return the mean number of decoding sequences, or None where no steady state exists."""
-    t = profile.timing
-    slowdown = latency.decode_slowdown(profile, x)
-    fixed_s = t.host_s + (t.weights_s - t.per_sequence_s) * slowdown
-    slope_s = (t.per_sequence_s + t.per_context_token_s * _context_tokens(load)) * slowdown
-    tokens_rps = load.arrival_rps * load.output_tokens
-    room = 1 - prefill_share - tokens_rps * slope_s
-    return tokens_rps * fixed_s / room if room > 1 - MAX_SHARE else None
-
-
-def _step_s(profile: Profile, load: Workload, batch: float, x: float) -> float:
+def _step_s(engine: _Engine, batch: float) -> float:
     """Return a decode step with `batch` sequences of this load's mean context, at least one."""
     full = max(batch, 1.0)
-    return latency.decode_step_s(profile, full, full * _context_tokens(load), x)
+    return engine.base_s + engine.linear_s(full) + engine.sequence_s * full
 
 
-def _ttft_s(profile: Profile, load: Workload, *, step_s: float, x: float, tail: float) -> float | None:
+def _prompt_s(engine: _Engine, batch: float) -> float:
+    """Return what one prompt adds to the steps that it shares with `batch` decoding sequences."""
+    added = engine.linear_s(batch + engine.chunk_tokens) - engine.linear_s(batch)
+    return engine.chunks_ratio * (engine.chunk_base_s + added) + engine.attention_s
+
+
+def _batch(engine: _Engine, load: Workload) -> float | None:
+    """Return the mean number of decoding sequences, or None where no steady state exists.
+
+    In a steady state as many tokens are made as are asked for: batch x (1 - share of prompts) = tokens/s x step.
+    """
+    rps = load.arrival_rps
+    tokens_rps = rps * load.output_tokens
+    batch = tokens_rps * _step_s(engine, 0.0)
+    for _ in range(NEWTON_STEPS):
+        linear, mixed = engine.linear_s(batch), engine.linear_s(batch + engine.chunk_tokens)
+        prompt_s = engine.chunks_ratio * (engine.chunk_base_s + mixed - linear) + engine.attention_s
+        free = 1 - rps * prompt_s
+        slope = engine.growth_s(batch, linear)
+        prompt_slope = engine.chunks_ratio * (engine.growth_s(batch + engine.chunk_tokens, mixed) - slope)
+        if batch >= 1:
+            made = batch * free - tokens_rps * (engine.base_s + linear + engine.sequence_s * batch)
+            rise = free - batch * rps * prompt_slope - tokens_rps * (slope + engine.sequence_s)
+        else:
+            made, rise = batch * free - tokens_rps * _step_s(engine, 1.0), free - batch * rps * prompt_slope
+        if rise <= 1 - MAX_SHARE:
+            return None
+        change = made / rise
+        batch -= change
+        if abs(change) <= NEWTON_PRECISION * batch:
+            return batch
+    return None
+
+
+def _ttft_s(engine: _Engine, load: Workload, *, prompt_s: float, step_s: float, tail: float) -> float | None:
     """Return the TTFT quantile of an M/G/1 queue for the chunk budget; None where the queue grows for ever."""
-    chunks = load.prompt_tokens / profile.chunk_tokens
-    service_s = chunks * step_s + latency.chunk_s(profile, load.prompt_tokens, load.prompt_tokens / 2, x)
+    profile = engine.profile
+    service_s = engine.chunks_ratio * step_s + prompt_s
     share = load.arrival_rps * service_s
     if share >= MAX_SHARE:
         return None
     mean_wait_s = share * service_s * (1 + PROMPT_CV2) / (2 * (1 - share))
     wait_s = mean_wait_s / share * max(math.log(share / tail), 0.0) if share > 0 else 0.0
     longest = load.prompt_tokens * PROMPT_TAIL_RATIO
-    longest_chunks = math.ceil(longest / profile.chunk_tokens)
-    prompt_s = longest_chunks * step_s + latency.chunk_s(profile, longest, longest / 2, x)
-    return profile.timing.queue_host_s + wait_s + prompt_s
+    steps = math.ceil(longest / profile.chunk_tokens)
+    linear_s = (prompt_s - engine.attention_s) * PROMPT_TAIL_RATIO + steps * step_s
+    return profile.timing.queue_host_s + wait_s + linear_s + engine.attention_s * PROMPT_TAIL_RATIO**2
 
 
-def _gpu_w(profile: Profile, load: Workload, *, batch: float, step_s: float, x: float) -> float:
+def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float) -> float:
     """Return mean watts of one GPU: decoding, prefilling and idle by their shares of time."""
-    chunk = min(load.prompt_tokens, profile.chunk_tokens)
-    chunk_step_s = step_s + latency.chunk_s(profile, chunk, load.prompt_tokens / 2, x)
-    prefill_share = min(load.arrival_rps * load.prompt_tokens / chunk * chunk_step_s, 1.0)
-    in_system = batch + load.arrival_rps * load.prompt_tokens / chunk * chunk_step_s
-    idle_share = math.exp(-in_system)
+    profile, x, chunk = engine.profile, engine.x_ratio, engine.chunk_tokens
+    chunk_step_s = step_s + prompt_s / engine.chunks_ratio
+    prefilling = load.arrival_rps * engine.chunks_ratio * chunk_step_s
+    idle_share = math.exp(-(batch + prefilling))
     busy_batch = max(batch / max(1 - idle_share, 1e-9), 1.0)
     context = busy_batch * _context_tokens(load)
-    decode_w = power.step_w(profile, busy_batch, context, latency.decode_step_s(profile, busy_batch, context, x), x)
+    decode_w = power.step_w(profile, busy_batch, context, _step_s(engine, busy_batch), x)
     prefill_w = power.step_w(profile, busy_batch + chunk, context, chunk_step_s, x)
-    prefill_share = min(prefill_share, 1 - idle_share)
+    prefill_share = min(prefilling, 1 - idle_share)
     decode_share = 1 - idle_share - prefill_share
     mean_w = decode_share * decode_w + prefill_share * prefill_w + idle_share * power.idle_w(profile)
     return min(mean_w, profile.draw.limit_w)
@@ -103,27 +188,28 @@ def operating_point(
         x: Clock ratio in (0, 1].
         percentile_ratio: Quantile of the latencies, as the SLO's.
     """
-    prefill_s = latency.chunk_s(profile, load.prompt_tokens, load.prompt_tokens / 2, x)
-    batch = _batch(profile, load, x, load.arrival_rps * prefill_s)
+    engine = _engine(profile, load, x)
+    batch = _batch(engine, load)
     if batch is None:
         return None
-    z = NormalDist().inv_cdf(percentile_ratio)
+    z = _Z.get(percentile_ratio) or NormalDist().inv_cdf(percentile_ratio)
     high_batch = batch + z * math.sqrt(batch)
-    high_step_s = _step_s(profile, load, high_batch, x)
+    high_step_s = _step_s(engine, high_batch)
     stay_s = load.output_tokens * high_step_s
     arrivals = load.arrival_rps * stay_s
-    high_share = (arrivals + z * math.sqrt(arrivals)) * prefill_s / stay_s
+    high_share = (arrivals + z * math.sqrt(arrivals)) * _prompt_s(engine, high_batch) / stay_s
     usage = high_batch * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
     if high_share >= MAX_SHARE or usage >= 1 or high_batch >= profile.max_num_seqs:
         return None
-    step_s = _step_s(profile, load, batch, x)
-    ttft_s = _ttft_s(profile, load, step_s=step_s, x=x, tail=1 - percentile_ratio)
+    step_s = _step_s(engine, batch)
+    prompt_s = _prompt_s(engine, batch)
+    ttft_s = _ttft_s(engine, load, prompt_s=prompt_s, step_s=step_s, tail=1 - percentile_ratio)
     if ttft_s is None:
         return None
     return OperatingPoint(
         batch=batch,
         ttft_s=ttft_s,
         tpot_s=high_step_s / (1 - high_share),
-        gpu_w=_gpu_w(profile, load, batch=batch, step_s=step_s, x=x),
+        gpu_w=_gpu_w(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s),
         kv_usage=usage,
     )
