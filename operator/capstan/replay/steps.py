@@ -6,13 +6,15 @@ A *composition* is (profile, clock, decoding sequences, new prompt tokens, conte
 and of prompt tokens; the joules of its cheapest corner bound all of it, because (held by tests/replay/test_bound.py)
 - a step's time and joules rise with its sequences, its prompt tokens and its contexts;
 - at fixed sequences and prompt tokens they are concave in the contexts (the time is affine in them, and the power's
-  form is a geometric mean of affine terms), so that the two ends of a range of contexts are its cheapest places.
+  form is a geometric mean of affine terms), so that the two ends of a range of contexts are its cheapest places. A
+  step with a prompt has a floor under its time: there, and beyond it, so that the place between counts as an end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +180,7 @@ class Space:
         self._known: dict[tuple[int, int, int, int], tuple[Row, ...]] = {}
 
     def corners(self, boxes: Boxes) -> Costs:
-        """Return the least corner of each box at both ends of its contexts: up to four compositions a box."""
+        """Return the least corner of each box at the ends of its contexts: four compositions a box, or a few more."""
         rows: list[Row] = []
         owners: list[int] = []
         sides = zip(*(side.tolist() for side in _sides(boxes)), strict=True)
@@ -195,9 +197,40 @@ class Space:
     def _corner(self, setting: int, low: int, high: int, chunk: int) -> Iterator[Row]:
         profile, x = self.pairs[setting]
         most = min(high * self.reach.most_context, profile.kv_tokens)
-        ends = (float(low * self.reach.least_context), float(most)) if low else (0.0,)
+        contexts = (float(low * self.reach.least_context), float(most)) if low else (0.0,)
         priors = (0.0, float(self.reach.most_prior)) if chunk and self.reach.most_prior else (0.0,)
-        for context in ends:
-            for prior in priors:
-                energy_j, duration_s = cost(profile, low, chunk, (context, prior), x)
-                yield (low, chunk, context, chunk * prior, energy_j, duration_s, profile.tp)
+        places = [(context, prior) for context in contexts for prior in priors]
+        if chunk:
+            places += _kinks(places, lambda place: cost(profile, low, chunk, place, x)[1])
+        for context, prior in places:
+            energy_j, duration_s = cost(profile, low, chunk, (context, prior), x)
+            yield (low, chunk, context, chunk * prior, energy_j, duration_s, profile.tp)
+
+
+Place = tuple[float, float]  # contexts of the batch, context before each new prompt token
+
+
+def _kinks(places: list[Place], duration_s: Callable[[Place], float]) -> list[Place]:
+    """Return where the edges between corners leave the floor that a step with a prompt does not go below.
+
+    On the floor and beyond it the joules are concave, across it they are not: these places are corners too.
+    """
+    lowest_s = duration_s(places[0])
+    if duration_s((places[0][0] + 1.0, places[0][1] + 1.0)) > lowest_s:
+        return []
+    found = []
+    for low, high in combinations(places, 2):
+        edge = (low[0] == high[0]) != (low[1] == high[1])
+        if edge and duration_s(low) <= lowest_s < duration_s(high):
+            found.append(_last_on_floor(low, high, lowest_s, duration_s))
+    return found
+
+
+def _last_on_floor(low: Place, high: Place, floor_s: float, duration_s: Callable[[Place], float]) -> Place:
+    """Bisect an edge for the last place on the floor (to 1e-12 of its length)."""
+    inside, outside = 0.0, 1.0
+    for _ in range(40):
+        middle = (inside + outside) / 2
+        place = (low[0] + middle * (high[0] - low[0]), low[1] + middle * (high[1] - low[1]))
+        inside, outside = (middle, outside) if duration_s(place) <= floor_s else (inside, middle)
+    return low[0] + inside * (high[0] - low[0]), low[1] + inside * (high[1] - low[1])
