@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from capstan.replay import trace as traces
+from capstan.replay import traces
 from rig.crosscheck import aiconfigurator as aic
 from rig.crosscheck import dynamo as replayed
 from rig.crosscheck import load, venvs

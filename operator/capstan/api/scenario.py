@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from capstan.api import errors, fields, meta
 from capstan.api.schema import Spec, rule
+from capstan.model.profile import ClockResponse
 
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
 SCALE_RATE_PATTERN = r"^(auto:[1-9][0-9]{0,4}|[0-9]{1,6}([.][0-9]{1,9})?)$"
@@ -75,14 +76,6 @@ class SloSet(StrEnum):
     SCENARIO = "scenario"
     CHAT = "chat"
     CLASS = "class"
-
-
-class Response(StrEnum):
-    """The band of a clock response that nobody has measured: how far voltage falls with the clock."""
-
-    LOW = "low"
-    NOMINAL = "nominal"
-    HIGH = "high"
 
 
 class Start(StrEnum):
@@ -173,7 +166,7 @@ class Run(Spec):
     """Arrival times are multiplied by it."""
     truth: fields.Text | None = None
     slo: SloSet = SloSet.SCENARIO
-    clock_response: Response = Response.NOMINAL
+    clock_response: ClockResponse = ClockResponse.NOMINAL
     seeds: Annotated[tuple[fields.Count, ...], Field(max_length=100)] = ()
     servers: Annotated[tuple[fields.Positive, ...], Field(max_length=100)] = ()
     """Fleet sizes to play, each in a run of its own; the first node group has as many nodes as it says."""

@@ -21,7 +21,7 @@ from capstan.api.errors import Invalid
 from capstan.calibrate import errors, fitted, manifest, measurements, parameters, predict, shipped, solve
 from capstan.calibrate import estimate as estimates
 from capstan.model.profile import Profile
-from capstan.replay import trace
+from capstan.replay import traces
 
 PACKAGE_FILE = Path(fitted.__file__).with_name(fitted.FILE)
 ESTIMATE_HEADER = (
@@ -148,7 +148,7 @@ def _warn_of_room(p: Profile, context_tokens: float) -> None:
 
 def _observations(data: Path | None) -> tuple[measurements.Observation, ...]:
     """Return the rows of shared/data."""
-    folder = data or trace.shared_data(Path(__file__).resolve().parent) or trace.shared_data(Path.cwd())
+    folder = data or traces.shared_data(Path(__file__).resolve().parent) or traces.shared_data(Path.cwd())
     if folder is None or not folder.is_dir():
         where = f"{data} is no folder" if data else "shared/data was not found"
         raise click.UsageError(f"--data: {where}; give the folder that holds ml-energy/, vidur/ and the others")

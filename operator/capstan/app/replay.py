@@ -16,6 +16,7 @@ from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.app import verify
 from capstan.app.progress import Bar
+from capstan.model.profile import ClockResponse
 from capstan.replay import load, play, report, summary, tariff, traces
 from capstan.replay.options import Options
 
@@ -46,8 +47,8 @@ def _slo(_: click.Context, __: click.Parameter, told: str | None) -> files.SloSe
     return None if told is None else files.SloSet(told)
 
 
-def _response(_: click.Context, __: click.Parameter, told: str | None) -> files.Response | None:
-    return None if told is None else files.Response(told)
+def _response(_: click.Context, __: click.Parameter, told: str | None) -> ClockResponse | None:
+    return None if told is None else ClockResponse(told)
 
 
 @click.group(invoke_without_command=True)
@@ -63,7 +64,7 @@ def _response(_: click.Context, __: click.Parameter, told: str | None) -> files.
 @click.option("--truth", type=_FILE, help="Profiles that the world runs on; decisions believe the shipped ones.")
 @click.option("--slo", type=click.Choice([s.value for s in files.SloSet]), callback=_slo, help="Limits to score by.")
 @click.option(
-    "--clock-response", type=click.Choice([r.value for r in files.Response]), callback=_response, help="Assumed (H100)."
+    "--clock-response", type=click.Choice([r.value for r in ClockResponse]), callback=_response, help="Assumed (H100)."
 )
 @click.option("--seeds", callback=_numbers, help="Such as 1,2,3,4,5: paired differences with 95 % intervals.")
 @click.option("--servers", callback=_numbers, help="Fleet sizes, each in runs of its own.")

@@ -13,7 +13,7 @@ from capstan import decide
 from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
 from capstan.model.policy import Policy
-from capstan.model.profile import Profile
+from capstan.model.profile import ClockResponse, Profile, with_clock_response
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 
@@ -33,9 +33,9 @@ def among(documents: Iterable[manifests.Document]) -> tuple[Profile, ...]:
 
 def as_asked(profile: Profile, run: files.Run, options: Options) -> Profile:
     """Return a profile at the scenario's engine settings and clock response."""
-    response = options.clock_response or files.Response.NOMINAL
+    response = options.clock_response or ClockResponse.NOMINAL
     return dataclasses.replace(
-        profile,
+        with_clock_response(profile, response),
         chunk_tokens=run.chunk_tokens or profile.chunk_tokens,
         max_num_seqs=run.max_num_seqs or profile.max_num_seqs,
     )

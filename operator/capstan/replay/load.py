@@ -18,7 +18,7 @@ from capstan.api import scenario as files
 from capstan.api.meta import Resource
 from capstan.api.powerdomain import Mode
 from capstan.model.policy import Policy, Priority
-from capstan.model.profile import Profile
+from capstan.model.profile import ClockResponse, Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
@@ -186,7 +186,7 @@ def _notes(
         ("periods", f"{periods} (shipped: 1800 s and 5 s)"),
         ("start-up", f"{run.startup_seconds} s (measured on hardware: minutes)"),
         ("scrape interval", f"{run.telemetry_seconds} s, rates over {settings.rate_window_s:g} s"),
-        ("clock response", str(options.clock_response or files.Response.NOMINAL)),
+        ("clock response", str(options.clock_response or ClockResponse.NOMINAL)),
         ("not shortened", "engine steps, power timers, the clock"),
     ]
     if options.truth is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from capstan.api import errors
 from capstan.api import scenario as files
+from capstan.model.profile import ClockResponse
 
 _NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,9})?")
 _AUTO = re.compile(r"auto:([1-9][0-9]{0,4})")
@@ -37,7 +38,7 @@ class Options:
     periods: str | None = None
     truth: Path | None = None
     slo: files.SloSet | None = None
-    clock_response: files.Response | None = None
+    clock_response: ClockResponse | None = None
     seeds: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     power_scale: float | None = None

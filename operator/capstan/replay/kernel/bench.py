@@ -79,7 +79,9 @@ def diurnal(lengths: Requests, *, days: float, seed: int = 1) -> Requests:
     return Requests(arrival_s, lengths.prompt_tokens[row], lengths.output_tokens[row])
 
 
-def fixed(requests: Requests, profile: Profile, replicas: int, *, tick_s: float = TICK_S, compiled: bool = True) -> Speed:
+def fixed(
+    requests: Requests, profile: Profile, replicas: int, *, tick_s: float = TICK_S, compiled: bool = True
+) -> Speed:
     """Play a trace on a fixed number of replicas, watched every tick, with no policy."""
     end_s = float(requests.arrival_s[-1]) + DRAIN_S
     world = World(requests, (profile,), slots=replicas, end_s=end_s, compile_it=compiled)

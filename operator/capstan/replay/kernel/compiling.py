@@ -40,7 +40,7 @@ def compiled(modules: Sequence[types.ModuleType], entries: Sequence[str]) -> dic
         modules: What is compiled, callees before callers.
         entries: Names in the last one; these are kept in the cache, with their callees inside.
     """
-    import numba  # noqa: PLC0415 - 200 MB that only a replay needs
+    import numba
 
     compiler = cast("_Numba", numba)
     folder = cache_folder(modules)
@@ -101,6 +101,7 @@ def _borrowed():
     from numba.core import cgutils
     from numba.extending import intrinsic
     from numba.np.arrayobj import make_array
+
     @intrinsic
     def borrowed(typingctx, table):
         def codegen(context, builder, signature, args):
@@ -108,5 +109,7 @@ def _borrowed():
             array.meminfo = cgutils.get_null_value(array.meminfo.type)
             array.parent = cgutils.get_null_value(array.parent.type)
             return array._getvalue()
+
         return table(table), codegen
+
     return borrowed
