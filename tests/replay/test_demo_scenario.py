@@ -101,7 +101,7 @@ def test_a_trace_that_is_not_there_is_one_clear_error(tmp_path: Path, root: Path
     ("old", "new", "says"),
     [
         ("kind: Fleet", "kind: Fleat", "Fleat"),
-        ("tensorParallel: [4]", "tensorParallel: [2]", "profiles exist at tp"),
+        ("tensorParallel: [4]", "tensorParallel: [1]", "profiles exist at tp"),
         ("policy: llm/chat", "policy: llm/chut", "there is no ServingPolicy llm/chut"),
         ("compression: 8", "compression: 0", "compression"),
         ("budgetWatts: 12000", "budgetWatts: -1", "budgetWatts"),

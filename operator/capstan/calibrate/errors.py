@@ -23,7 +23,7 @@ QUANTITIES = {
     Kind.TTFT: Quantity.PREFILL,
     Kind.LOOP_POWER: Quantity.POWER,
     Kind.RUN_POWER: Quantity.POWER,
-    Kind.DECODE_POWER: Quantity.POWER,
+    Kind.LOOP_ENERGY: Quantity.ENERGY,
 }
 ENGINE_KINDS = tuple(QUANTITIES)
 

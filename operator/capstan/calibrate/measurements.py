@@ -33,7 +33,7 @@ class Kind(StrEnum):
     REDUCE = "one all-reduce"
     LOOP_POWER = "watts of a GPU in a closed loop"
     RUN_POWER = "watts of a GPU over a static batch"
-    DECODE_POWER = "watts of a GPU while decoding"
+    LOOP_ENERGY = "joules per output token in a closed loop"
 
 
 class Quantity(StrEnum):
@@ -118,6 +118,7 @@ def _ml_energy(data: Path) -> Iterator[Observation]:
         tokens_per_s = float(row["output_throughput_tokens_per_sec"])
         prompt = CHAT_PROMPT_TOKENS if row["task"] == "lm-arena-chat" else GPQA_PROMPT_TOKENS
         figures = {Kind.LOOP_MEAN: batch / tokens_per_s, Kind.LOOP_POWER: float(row["avg_power_watts"]) / tp}
+        figures[Kind.LOOP_ENERGY] = float(row["energy_per_token_joules"])
         if batch / output < MEDIAN_PROMPTS_PER_STEP:
             figures[Kind.LOOP_STEP] = float(row["median_itl_ms"]) / 1e3
         for kind, value in figures.items():

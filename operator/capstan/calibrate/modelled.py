@@ -13,10 +13,12 @@ from capstan.model.profile import Profile
 BENCHMARK_CHUNK_TOKENS = 8192.0
 """vLLM's default --max-num-batched-tokens on these GPUs since chunked prefill is its default."""
 
+LOOP_KINDS = (Kind.LOOP_STEP, Kind.LOOP_MEAN, Kind.LOOP_POWER, Kind.LOOP_ENERGY)
+
 
 def value(p: Profile, seen: Observation) -> float:
     """Return the modelled counterpart of `seen.value`."""
-    if seen.kind in {Kind.LOOP_STEP, Kind.LOOP_MEAN, Kind.LOOP_POWER}:
+    if seen.kind in LOOP_KINDS:
         return _loop(p, seen)
     if seen.kind in {Kind.RUN, Kind.RUN_POWER}:
         return _static_batch(p, seen)
@@ -39,7 +41,12 @@ def prefill_s(p: Profile, prompt_tokens: float, prompts: float) -> float:
 def _loop(p: Profile, seen: Observation) -> float:
     load = saturated.Load(seen.batch, seen.prompt_tokens, seen.output_tokens, BENCHMARK_CHUNK_TOKENS)
     steady = saturated.steady(p, load, 1.0, seen.tp)
-    figures = {Kind.LOOP_STEP: steady.decode_step_s, Kind.LOOP_MEAN: steady.itl_mean_s, Kind.LOOP_POWER: steady.gpu_w}
+    figures = {
+        Kind.LOOP_STEP: steady.decode_step_s,
+        Kind.LOOP_MEAN: steady.itl_mean_s,
+        Kind.LOOP_POWER: steady.gpu_w,
+        Kind.LOOP_ENERGY: steady.j_per_output_token,
+    }
     return figures[seen.kind]
 
 

@@ -31,7 +31,8 @@ PRIOR_WEIGHT, LEVEL_PRIOR_WEIGHT = 0.03, 0.02
 """One spread away from its start a parameter costs as much as 3 % (2 %) on one group."""
 
 KIND_WEIGHT = {Kind.REDUCE: 0.3, Kind.LAYERS: 0.4}  # kernels alone show the shape; engines set the level
-POWER_KINDS = (Kind.LOOP_POWER, Kind.RUN_POWER, Kind.DECODE_POWER)
+POWER_KINDS = (Kind.LOOP_POWER, Kind.RUN_POWER)
+JUDGED_KINDS = (Kind.LOOP_ENERGY,)  # follows from time and power; errors are printed, nothing is fitted to it
 EVALUATIONS = 25
 
 Profiles = Callable[[Observation], Profile]
@@ -39,7 +40,7 @@ Profiles = Callable[[Observation], Profile]
 
 def fit(seen: Sequence[Observation], start: dict[str, float] | None = None) -> Fitted:
     """Return everything fitted to `seen`; `start`: times to begin at (a leave-out begins at the full fit)."""
-    steps = [one for one in seen if one.kind not in POWER_KINDS]
+    steps = [one for one in seen if one.kind not in (*POWER_KINDS, *JUDGED_KINDS)]
     times = fit_times(steps, start)
     levels = fit_levels(times, steps)
     watts = [one for one in seen if one.kind in POWER_KINDS]
@@ -182,7 +183,7 @@ def _minimise(
         return np.concatenate([weight * _robust(found), prior_weight * (logs - centre) / spread])
 
     first = centre if begin is None else np.log([begin[name] for name in names])
-    result = least_squares(residuals, first, method="trf", max_nfev=EVALUATIONS, xtol=1e-7, ftol=1e-7)
+    result = least_squares(residuals, first, method="trf", max_nfev=EVALUATIONS, xtol=1e-5, ftol=1e-5)
     return dict(zip(names, np.exp(result.x).tolist(), strict=True))
 
 

@@ -26,8 +26,9 @@ def voltage_ratio(p: Profile, x: float) -> float:
 def utilisation(p: Profile, new_tokens: float, context_tokens: float, duration_s: float) -> tuple[float, float]:
     """Return (u_m, u_c): shares of peak memory bandwidth and of peak FLOP/s that a step uses, each in [0, 1]."""
     work = p.work
-    experts = work.expert_bytes * (1 - math.pow(1 - work.expert_share_ratio, new_tokens))
-    moved = work.weight_bytes + experts + work.kv_bytes_per_token * (context_tokens + new_tokens)
+    moved = work.weight_bytes + work.kv_bytes_per_token * (context_tokens + new_tokens)
+    if work.expert_bytes > 0:
+        moved += work.expert_bytes * (1 - math.pow(1 - work.expert_share_ratio, new_tokens))
     memory = moved / (duration_s * work.peak_bytes_per_s)
     compute = work.flops_per_token * new_tokens / (duration_s * work.peak_flops_per_s)
     return min(memory, 1.0), min(compute, 1.0)
