@@ -133,9 +133,7 @@ class Naive:
     def _route(self, request: int, now_s: float) -> None:
         self._play(now_s)
         pool = int(self._pool_of[request])
-        ready = [
-            r for r in self.slots if r is not None and r.pool == pool and not r.draining and r.ready_s <= now_s
-        ]
+        ready = [r for r in self.slots if r is not None and r.pool == pool and not r.draining and r.ready_s <= now_s]
         if not ready:
             self._held[pool].append(request)
             return
@@ -239,9 +237,7 @@ class Script:
 
     def naive(self) -> Naive:
         """Return the oracle's world for it."""
-        return Naive(
-            self.requests, self.profiles, slots=self.slots, pools=self.pools, request_pool=self.request_pool
-        )
+        return Naive(self.requests, self.profiles, slots=self.slots, pools=self.pools, request_pool=self.request_pool)
 
 
 def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bool = False) -> list[int]:

@@ -79,7 +79,9 @@ def diurnal(lengths: Requests, *, days: float, seed: int = 1) -> Requests:
     return Requests(arrival_s, lengths.prompt_tokens[row], lengths.output_tokens[row])
 
 
-def fixed(requests: Requests, profile: Profile, replicas: int, *, tick_s: float = TICK_S, compiled: bool = True) -> Speed:
+def fixed(
+    requests: Requests, profile: Profile, replicas: int, *, tick_s: float = TICK_S, compiled: bool = True
+) -> Speed:
     """Play a trace on a fixed number of replicas, watched every tick, with no policy."""
     end_s = float(requests.arrival_s[-1]) + DRAIN_S
     world = World(requests, (profile,), slots=replicas, end_s=end_s, compile_it=compiled)
@@ -114,8 +116,8 @@ def _scale(world: World, live: list[int], wanted: int) -> None:
     while len(live) > wanted:
         world.drain(live.pop())
     occupied = int((world.replicas["state"] > 0).sum())
-    for _ in range(min(wanted - len(live), DAY_SLOTS - occupied)):
-        live.append(world.create(0, now_s=world.now_s, ready_s=world.now_s + STARTUP_S))
+    missing = min(wanted - len(live), DAY_SLOTS - occupied)
+    live += [world.create(0, now_s=world.now_s, ready_s=world.now_s + STARTUP_S) for _ in range(missing)]
 
 
 def tick_us(profile: Profile, replicas: int, *, calls: int = 20_000) -> float:
@@ -172,4 +174,5 @@ def lines(half: Requests, profile: Profile, *, full: bool = False, repeats: int 
         yield f"tick with nothing to do, {replicas} replicas: {tick_us(profile, replicas):.1f} us"
     for name, days in (("day", 1), ("week", 7))[: 1 + full]:
         speed = scaled(diurnal(half, days=days), profile)
-        yield f"{name}, {speed.requests:,} requests, trivial policy: {speed.cpu_s:.1f} s ({speed.requests_per_s:,.0f}/s)"
+        rate = f"{speed.requests_per_s:,.0f} requests/s"
+        yield f"{name}, {speed.requests:,} requests, trivial policy: {speed.cpu_s:.1f} s, {rate}"

@@ -14,7 +14,19 @@ import numpy as np
 from capstan.model.profile import Profile
 from capstan.replay.kernel import joules, leaps, steps
 from capstan.replay.kernel.layout import (
-    DRAINING, EVERY, FREE, IDLE, LEAP, NOBODY, PENDING_CAPS, READY, STARTING, STEP, Floats, Ints, Records,
+    DRAINING,
+    EVERY,
+    FREE,
+    IDLE,
+    LEAP,
+    NOBODY,
+    PENDING_CAPS,
+    READY,
+    STARTING,
+    STEP,
+    Floats,
+    Ints,
+    Records,
 )  # fmt: skip
 
 Table = TypeVar("Table")

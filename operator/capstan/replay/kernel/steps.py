@@ -59,7 +59,7 @@ def end(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats,
         heap.note(r, d, q, r["steps"], r["step_s"])
     else:
         joules.leap(r, p, w, bins, r["leap_steps"])
-        leaps.close(r, d, p, q)
+        leaps.close(r, d, q)
     while r["decoding"] > 0 and d["heap"][0] >> ID_BITS == r["steps"]:
         _finish_decoding(r, d, w, q, out, log, now_s)
     if r["mode"] == STEP:

@@ -239,7 +239,9 @@ class World:
         arrived = int(self._w["arrived"])
         arrival_s = float(self._arrival_s[arrived]) if arrived < len(self._arrival_s) else math.inf
         live = self.replicas["state"] > STARTING
-        return min(arrival_s, float(self._w["next_ready_s"]), float(self.replicas["next_s"].min(where=live, initial=math.inf)))
+        return min(
+            arrival_s, float(self._w["next_ready_s"]), float(self.replicas["next_s"].min(where=live, initial=math.inf))
+        )
 
     def energy_j(self) -> Floats:
         """Return joules per slot, of every replica that it has held, up to the last `advance`."""
@@ -308,5 +310,5 @@ def _check(requests: Requests, pools: int, request_pool: Ints | None) -> None:
     for name, column in (("prompt_tokens", requests.prompt_tokens), ("output_tokens", requests.output_tokens)):
         if column.min() < 1 or column.max() > LARGEST:
             raise ValueError(f"{name} must lie between 1 and {LARGEST}")
-    if request_pool is not None and not (0 <= request_pool.min() and request_pool.max() < pools):
+    if request_pool is not None and (request_pool.min() < 0 or request_pool.max() >= pools):
         raise ValueError(f"request_pool must lie between 0 and {pools - 1}")
