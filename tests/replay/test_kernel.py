@@ -13,7 +13,7 @@ import pytest
 
 from capstan.model import latency, power
 from capstan.replay import kernel
-from capstan.replay.kernel import layout
+from capstan.replay.kernel import joules, layout
 from capstan.replay.runs import Requests
 from capstan.replay.world import CLOCK_SWITCH_S
 from support import builders
@@ -99,6 +99,20 @@ def test_a_cache_that_runs_out_sends_the_newest_back_and_keeps_its_first_token()
     assert made.max_tbt_s[1] > 100 * made.max_tbt_s[0]
     assert (made.prompt_tokens, made.generation_tokens) == (1200, 600)
     made.check()
+
+
+def test_who_arrives_at_the_very_end_of_a_step_waits_for_the_end_of_the_next() -> None:
+    """The next step has begun by then, as in `replay.world.Engine`; no host time, so that the tie is exact."""
+    instant = dataclasses.replace(PROFILE, timing=dataclasses.replace(PROFILE.timing, queue_host_s=0.0))
+    alone = ready(kernel.World(trace((0.0, 100, 50)), (instant,), slots=1, end_s=50.0, compile_it=False))
+    alone.advance(0.5)
+    leap = alone.replicas[0]
+    boundary_s, next_s = joules.leap_end_s(leap, 20.0), joules.leap_end_s(leap, 21.0)
+    rows = trace((0.0, 100, 50), (boundary_s, 100, 2))
+    made = ready(kernel.World(rows, (instant,), slots=1, end_s=50.0, compile_it=False))
+    made.advance(20.0)
+    step_s = latency.mixed_step_s(PROFILE, 1, 122, 100, 0, 1.0)
+    assert made.first_s[1] == pytest.approx(next_s + step_s, rel=1e-12)
 
 
 # --- routing, start-up, drain ------------------------------------------------------------------------
@@ -193,6 +207,15 @@ def test_asking_again_for_what_is_in_force_changes_nothing() -> None:
     assert once.finish_s.tobytes() == often.finish_s.tobytes()
 
 
+def test_a_cap_of_a_replica_that_is_gone_is_nobodys_business() -> None:
+    made = ready(world(trace((50.0, 10, 1)), slots=1))
+    made.drain(0)
+    made.cap(0, 0.0, 0.5, math.inf)
+    made.take_gone()
+    ready(made)
+    assert made.replicas["asked_ratio"][0] == 1.0
+
+
 def test_a_power_limit_slows_decoding() -> None:
     finish_s = []
     for limit_w in (math.inf, 250.0):
@@ -229,8 +252,6 @@ def test_time_and_caps_that_cannot_be_are_refused() -> None:
     made.advance(5.0)
     with pytest.raises(ValueError, match="time runs backwards"):
         made.advance(4.0)
-    with pytest.raises(ValueError, match="slot 3 holds no replica"):
-        made.cap(3, 5.0, 1.0, math.inf)
     for step in range(layout.PENDING_CAPS):
         made.cap(0, 5.0 + step * 1e-3, 0.5 + step / 100, math.inf)
     with pytest.raises(ValueError, match="caps of slot 0 within"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,7 @@ print(time.process_time() - begin_s)
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One run. `cpu_s` is all of it but laying out the tables; `tick_us` the mean CPU time of a call without work."""
+    """One run. `cpu_s` is all of it but laying out the tables."""
 
     requests: int
     cpu_s: float
@@ -175,4 +176,5 @@ def lines(half: Requests, profile: Profile, *, full: bool = False, repeats: int 
     for name, days in (("day", 1), ("week", 7))[: 1 + full]:
         speed = scaled(diurnal(half, days=days), profile)
         rate = f"{speed.requests_per_s:,.0f} requests/s"
-        yield f"{name}, {speed.requests:,} requests, trivial policy: {speed.cpu_s:.1f} s, {rate}"
+        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in kB
+        yield f"{name}, {speed.requests:,} requests, trivial policy: {speed.cpu_s:.1f} s, {rate}, {peak_gb:.2f} GB"
