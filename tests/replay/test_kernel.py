@@ -207,6 +207,16 @@ def test_asking_again_for_what_is_in_force_changes_nothing() -> None:
     assert once.finish_s.tobytes() == often.finish_s.tobytes()
 
 
+def test_an_idle_replica_may_be_capped_for_hours_and_serves_under_the_last_cap() -> None:
+    made = ready(world(trace((100.0, 100, 20))))
+    for tick in range(1, 20):
+        made.cap(0, tick * 5.0, 1 - tick / 100, math.inf)
+    made.cap(0, 99.0, 0.7, math.inf)
+    made.advance(101.0)
+    assert made.replicas["cap_ratio"][0] == 0.7
+    assert made.replicas["pending"][0] == 0
+
+
 def test_a_cap_of_a_replica_that_is_gone_is_nobodys_business() -> None:
     made = ready(world(trace((50.0, 10, 1)), slots=1))
     made.drain(0)

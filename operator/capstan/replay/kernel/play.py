@@ -333,6 +333,7 @@ def cap(r: np.void, d: np.void, cap_ratio: float, limit_w: float, now_s: float, 
     """Ask for a clock cap and a board limit from a time on; False: too many are pending."""
     if r["asked_ratio"] == cap_ratio and r["asked_limit_w"] == limit_w:
         return True
+    steps.drop_caps(r, d, max(steps.effective(r, d, now_s) - 1, 0))  # no step began under those before
     at = r["pending"]
     if at > 0 and d["effective_s"][at - 1] == effective_s:
         at -= 1
