@@ -316,8 +316,9 @@ def _events(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event,
         profile = int(rng.integers(0, 2))
         startup_s = float(rng.choice([0.0, 0.7, 3.0]))
         events.append(Event(born_s, "create", replica, profile=profile, pool=pool, startup_s=startup_s))
-        for _ in range(int(rng.integers(0, 4))):
-            t_s = float(rng.uniform(born_s, span_s + 1))
+        often_s = float(rng.uniform(born_s, span_s))  # some caps come every 20 ms
+        for at in range(int(rng.choice([0, 1, 3, 15]))):
+            t_s = often_s + at * 0.02 if rng.random() < 0.5 else float(rng.uniform(born_s, span_s + 1))
             cap_mhz = float(rng.choice([345, 800, 1410, 1980]))
             limit_w = float(rng.choice([math.inf, 250, 400, 600]))
             events.append(Event(t_s, "cap", replica, cap_mhz=cap_mhz, limit_w=limit_w))

@@ -6,6 +6,7 @@ batches, so neither the lowest feasible clock nor the highest is the answer: the
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -38,8 +39,12 @@ def grid_mhz(profile: Profile, *, min_clock_mhz: float | None = None) -> tuple[f
     return tuple(clocks.max_mhz - i * stride_mhz for i in range(count + 1))
 
 
+@functools.lru_cache(maxsize=1 << 15)
 def option(profile: Profile, load: Workload, slo: Slo, *, clock_mhz: float, margin: float) -> Option:
-    """Return one clock with its steady state under `load` (of one replica)."""
+    """Return one clock with its steady state under `load` (of one replica).
+
+    Remembered, because loads come back: ask with a `Workload.coarse`.
+    """
     x = profile.clocks.ratio(clock_mhz)
     point = steady.operating_point(profile, load, x=x, percentile_ratio=slo.percentile_ratio)
     return Option(clock_mhz, point, sizing.meets(point, slo, margin=margin))

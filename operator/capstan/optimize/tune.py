@@ -58,7 +58,8 @@ def _replica_load(case: Case, count: int) -> Workload | None:
     if case.blind is not None or serving < 1:
         return None
     rate_rps = peak.guarded_rps(case.memory.rates[-1][1], window_s=case.settings.rate_window_s)
-    return case.load(rate_rps / serving)
+    load = case.load(rate_rps / serving)
+    return None if load is None else load.coarse()
 
 
 def _unseen(case: Case, count: int, reason: Reason) -> Choice:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,7 @@ print(time.process_time() - begin_s)
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One run. `cpu_s` is all of it but laying out the tables; `tick_us` the mean CPU time of a call without work."""
+    """One run. `cpu_s` is all of it but laying out the tables."""
 
     requests: int
     cpu_s: float
@@ -116,8 +117,8 @@ def _scale(world: World, live: list[int], wanted: int) -> None:
     while len(live) > wanted:
         world.drain(live.pop())
     occupied = int((world.replicas["state"] > 0).sum())
-    for _ in range(min(wanted - len(live), DAY_SLOTS - occupied)):
-        live.append(world.create(0, now_s=world.now_s, ready_s=world.now_s + STARTUP_S))
+    missing = min(wanted - len(live), DAY_SLOTS - occupied)
+    live += [world.create(0, now_s=world.now_s, ready_s=world.now_s + STARTUP_S) for _ in range(missing)]
 
 
 def tick_us(profile: Profile, replicas: int, *, calls: int = 20_000) -> float:
@@ -174,4 +175,6 @@ def lines(half: Requests, profile: Profile, *, full: bool = False, repeats: int 
         yield f"tick with nothing to do, {replicas} replicas: {tick_us(profile, replicas):.1f} us"
     for name, days in (("day", 1), ("week", 7))[: 1 + full]:
         speed = scaled(diurnal(half, days=days), profile)
-        yield f"{name}, {speed.requests:,} requests, trivial policy: {speed.cpu_s:.1f} s ({speed.requests_per_s:,.0f}/s)"
+        rate = f"{speed.requests_per_s:,.0f} requests/s"
+        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in kB
+        yield f"{name}, {speed.requests:,} requests, trivial policy: {speed.cpu_s:.1f} s, {rate}, {peak_gb:.2f} GB"

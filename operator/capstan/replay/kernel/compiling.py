@@ -21,10 +21,25 @@ from pathlib import Path
 from typing import Protocol, cast
 
 Function = Callable[..., object]
+BORROWED = "borrowed"  # the one function that has another form where it is compiled
 
 
 class _Config(Protocol):
     CACHE_DIR: str
+
+
+class _Type(Protocol):
+    def __call__(self, *args: object) -> object: ...
+
+
+class _Array(Protocol):
+    """An array's struct in LLVM, as numba builds it; `meminfo` and `parent` are its owners."""
+
+    def _getvalue(self) -> object: ...
+
+
+class _Signature(Protocol):
+    args: Sequence[object]
 
 
 class _Numba(Protocol):
@@ -40,7 +55,7 @@ def compiled(modules: Sequence[types.ModuleType], entries: Sequence[str]) -> dic
         modules: What is compiled, callees before callers.
         entries: Names in the last one; these are kept in the cache, with their callees inside.
     """
-    import numba
+    import numba  # here, not above: 200 MB that only a replay needs
 
     compiler = cast("_Numba", numba)
     folder = cache_folder(modules)
@@ -93,23 +108,30 @@ def _clone(
             names[name] = clones[value.__name__]
         if isinstance(value, types.FunctionType) and value.__module__ == module.__name__:
             rebuilt = types.FunctionType(value.__code__, names, name)
-            names[name] = _borrowed() if name == "borrowed" else compiler.njit(cache=name in cached)(rebuilt)
+            names[name] = _borrowed() if name == BORROWED else compiler.njit(cache=name in cached)(rebuilt)
     return clone
 
 
-def _borrowed():
+def _borrowed() -> Function:
+    """Return the compiled form of `play.borrowed`: the same table without an owner, so nobody counts references.
+
+    Counting costs the kernel a third of its speed (atomic operations, in every helper that is handed a table). The
+    caller of a compiled entry holds the tables for as long as it runs.
+    """
     from numba.core import cgutils
     from numba.extending import intrinsic
-    from numba.np.arrayobj import make_array
+    from numba.np import arrayobj
 
-    @intrinsic
-    def borrowed(typingctx, table):
-        def codegen(context, builder, signature, args):
-            array = make_array(signature.args[0])(context, builder, args[0])
-            array.meminfo = cgutils.get_null_value(array.meminfo.type)
-            array.parent = cgutils.get_null_value(array.parent.type)
+    make_array, null = cast("Function", arrayobj.make_array), cast("Function", cgutils.get_null_value)
+
+    def borrowed(_typing: object, table: _Type) -> object:
+        def code(context: object, builder: object, signature: _Signature, args: Sequence[object]) -> object:
+            make = cast("Callable[..., _Array]", make_array(signature.args[0]))
+            array = make(context, builder, args[0])
+            for name in ("meminfo", "parent"):
+                setattr(array, name, null(getattr(array, name).type))
             return array._getvalue()
 
-        return table(table), codegen
+        return table(table), code
 
-    return borrowed
+    return cast("Function", intrinsic(borrowed))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from capstan.replay.kernel.layout import ID_BITS, ID_MASK, NOBODY, Records
+from capstan.replay.kernel.layout import ID_BITS, ID_MASK, NOBODY, Index, Records
 
 
 def push(r: np.void, d: np.void, key: int) -> None:
@@ -27,7 +27,7 @@ def push(r: np.void, d: np.void, key: int) -> None:
     heap[at] = key
 
 
-def take(r: np.void, d: np.void, at: int) -> int:
+def take(r: np.void, d: np.void, at: Index) -> int:
     """Remove and return the key at a place of the finish heap; the next one to finish is at 0."""
     heap = d["heap"]
     gone = heap[at]
@@ -75,13 +75,13 @@ def note(r: np.void, d: np.void, q: Records, step: int, duration_s: float) -> No
     r["longest"] = count + 1
 
 
-def longest_s(r: np.void, d: np.void, after_step: int) -> float:
+def longest_s(r: np.void, d: np.void, after_step: Index) -> float:
     """Return the longest step after a step; 0 where there is none."""
     at = _first_after(r, d, after_step)
     return float(d["duration_s"][at]) if at < r["longest"] else 0.0
 
 
-def _first_after(r: np.void, d: np.void, step: int) -> int:
+def _first_after(r: np.void, d: np.void, step: Index) -> int:
     steps = d["last_step"]
     low, high = 0, r["longest"]
     while low < high:

@@ -9,12 +9,15 @@ A request is its row in the trace; -1 is nobody. Slots are rows of the replica t
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from capstan.model.profile import Profile
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FREE, STARTING, READY, DRAINING = 0, 1, 2, 3  # states of a replica; who watches sees these
 IDLE, STEP, LEAP = 0, 1, 2  # modes of a replica's engine: no work, one step, many pure decode steps
@@ -26,6 +29,7 @@ SEATS = (256, 1024, 4096)  # a compiled kernel is made for one of these sizes: e
 ID_BITS = 31  # of a key in the finish heap: finish step above, request below
 ID_MASK = (1 << ID_BITS) - 1
 
+Index = int | np.int64
 Records = npt.NDArray[np.void]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -145,11 +149,7 @@ def seats_size(profiles: tuple[Profile, ...]) -> int:
     raise ValueError(f"max_num_seqs {most}: the replay's kernel runs at most {SEATS[-1]} sequences per replica")
 
 
-class _Dataclass(Protocol):
-    __dataclass_fields__: dict[str, dataclasses.Field[object]]
-
-
-def _numbers(value: _Dataclass) -> list[tuple[str, object]]:
+def _numbers(value: DataclassInstance) -> list[tuple[str, object]]:
     """Return the fields of a dataclass that are numbers, or dataclasses of numbers."""
     kinds = (("float", "f8"), ("int", "i8"))
     fields: list[tuple[str, object]] = []

@@ -14,7 +14,7 @@ import numpy as np
 from capstan.model import latency
 from capstan.model.profile import Profile
 from capstan.replay.kernel import heap, joules
-from capstan.replay.kernel.layout import ID_BITS, LEAP, NOBODY, Records
+from capstan.replay.kernel.layout import ID_BITS, LEAP, NOBODY, Index, Records
 
 
 def begin(r: np.void, d: np.void, p: Profile, now_s: float) -> None:
@@ -30,7 +30,7 @@ def begin(r: np.void, d: np.void, p: Profile, now_s: float) -> None:
     shorten(r, min(finishing, (p.kv_tokens - r["kv"]) // batch))
 
 
-def shorten(r: np.void, steps: int) -> None:
+def shorten(r: np.void, steps: Index) -> None:
     """End the leap in progress after so many steps."""
     r["leap_steps"] = steps
     r["next_s"] = joules.leap_end_s(r, float(steps))
@@ -63,7 +63,7 @@ def cut(r: np.void, at_s: float, now_s: float) -> None:
         shorten(r, steps)
 
 
-def close(r: np.void, d: np.void, p: Profile, q: Records) -> None:
+def close(r: np.void, d: np.void, q: Records) -> None:
     """Take the leap's steps into the engine's counts; its joules are booked."""
     steps = r["leap_steps"]
     r["steps"] += steps

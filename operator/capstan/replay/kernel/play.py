@@ -329,26 +329,12 @@ def _let_go(w: np.void, pools: Records, members: Ints, rows: Records, gone: Ints
     pools[pool]["members"] = kept
 
 
-def _without_overtaken(d: np.void, count: int, now_s: float) -> int:
-    """Drop pending caps that a later one has overtaken without a step in between; return how many are left.
-
-    A replica that idles or starts makes no step in which they could take effect.
-    """
-    first = 0
-    while first + 1 < count and d["effective_s"][first + 1] <= now_s:
-        first += 1
-    for i in range(first, count):
-        d["effective_s"][i - first] = d["effective_s"][i]
-        d["ratio"][i - first] = d["ratio"][i]
-        d["watts"][i - first] = d["watts"][i]
-    return count - first
-
-
 def cap(r: np.void, d: np.void, cap_ratio: float, limit_w: float, now_s: float, effective_s: float) -> bool:
     """Ask for a clock cap and a board limit from a time on; False: too many are pending."""
     if r["asked_ratio"] == cap_ratio and r["asked_limit_w"] == limit_w:
         return True
-    at = _without_overtaken(d, r["pending"], now_s)
+    steps.drop_caps(r, d, max(steps.effective(r, d, now_s) - 1, 0))  # no step began under those before
+    at = r["pending"]
     if at > 0 and d["effective_s"][at - 1] == effective_s:
         at -= 1
     if at == PENDING_CAPS:

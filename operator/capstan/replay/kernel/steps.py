@@ -59,7 +59,7 @@ def end(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats,
         heap.note(r, d, q, r["steps"], r["step_s"])
     else:
         joules.leap(r, p, w, bins, r["leap_steps"])
-        leaps.close(r, d, p, q)
+        leaps.close(r, d, q)
     while r["decoding"] > 0 and d["heap"][0] >> ID_BITS == r["steps"]:
         _finish_decoding(r, d, w, q, out, log, now_s)
     if r["mode"] == STEP:
@@ -153,17 +153,29 @@ def _take_caps(r: np.void, d: np.void, now_s: float) -> None:
     """Bring into force what was asked for long enough ago."""
     if r["pending_s"] > now_s:
         return
-    taken, count = 0, r["pending"]
-    while taken < count and d["effective_s"][taken] <= now_s:
-        r["cap_ratio"] = d["ratio"][taken]
-        r["limit_w"] = d["watts"][taken]
-        taken += 1
-    for at in range(taken, count):
-        d["effective_s"][at - taken] = d["effective_s"][at]
-        d["ratio"][at - taken] = d["ratio"][at]
-        d["watts"][at - taken] = d["watts"][at]
-    r["pending"] = count - taken
-    r["pending_s"] = d["effective_s"][0] if r["pending"] > 0 else math.inf
+    taken = effective(r, d, now_s)
+    r["cap_ratio"] = d["ratio"][taken - 1]
+    r["limit_w"] = d["watts"][taken - 1]
+    drop_caps(r, d, taken)
+
+
+def effective(r: np.void, d: np.void, now_s: float) -> int:
+    """Return how many pending caps hold for a step that begins now; the last of them is in force."""
+    count = 0
+    while count < r["pending"] and d["effective_s"][count] <= now_s:
+        count += 1
+    return count
+
+
+def drop_caps(r: np.void, d: np.void, count: int) -> None:
+    """Forget the first pending caps."""
+    left = r["pending"] - count
+    for at in range(left):
+        d["effective_s"][at] = d["effective_s"][at + count]
+        d["ratio"][at] = d["ratio"][at + count]
+        d["watts"][at] = d["watts"][at + count]
+    r["pending"] = left
+    r["pending_s"] = d["effective_s"][0] if left > 0 else math.inf
 
 
 def _make_room(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, now_s: float) -> bool:

@@ -91,7 +91,7 @@ class World:
         bin_s: float = 1.0,
         pools: int = 1,
         request_pool: Ints | None = None,
-        compile_it: bool | None = None,
+        compile_it: bool = True,
     ) -> None:
         """Lay out the tables.
 
@@ -103,11 +103,10 @@ class World:
             bin_s: Length of a bin.
             pools: Requests and replicas are routed within a pool.
             request_pool: The pool of each request; None: all are of pool 0.
-            compile_it: False runs the same source uncompiled, the kernel's oracle. None: as NUMBA_DISABLE_JIT says.
+            compile_it: False runs the same source uncompiled, the kernel's oracle; so does NUMBA_DISABLE_JIT=1.
         """
         _check(requests, pools, request_pool)
-        if compile_it is None:
-            compile_it = os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
+        compile_it = compile_it and os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
         count = len(requests)
         self.profiles = profiles
         self.replicas: Records = np.zeros(slots, layout.REPLICA)
@@ -170,7 +169,7 @@ class World:
         self._move_to(now_s)
         row, deep = self.replicas[slot], self._deeps[slot]
         if row["state"] == FREE:
-            raise ValueError(f"slot {slot} holds no replica to cap")
+            return  # drained in the same breath: its owner is told by `take_gone`
         took = self._functions["cap"](row, deep, float(cap_ratio), float(limit_w), self.now_s, now_s + CLOCK_SWITCH_S)
         if not took:
             raise ValueError(f"more than {layout.PENDING_CAPS} caps of slot {slot} within {CLOCK_SWITCH_S} s")
@@ -310,5 +309,5 @@ def _check(requests: Requests, pools: int, request_pool: Ints | None) -> None:
     for name, column in (("prompt_tokens", requests.prompt_tokens), ("output_tokens", requests.output_tokens)):
         if column.min() < 1 or column.max() > LARGEST:
             raise ValueError(f"{name} must lie between 1 and {LARGEST}")
-    if request_pool is not None and not (request_pool.min() >= 0 and request_pool.max() < pools):
+    if request_pool is not None and (request_pool.min() < 0 or request_pool.max() >= pools):
         raise ValueError(f"request_pool must lie between 0 and {pools - 1}")
