@@ -16,7 +16,6 @@ from capstan.calibrate.fitted import Fitted, LevelKey
 from capstan.calibrate.form import Level
 from capstan.calibrate.geometry import Geometry
 from capstan.calibrate.gpus import Gpu
-from capstan.calibrate.measurements import Quantity
 
 RANK = (parameters.MODERN, parameters.APEX, parameters.LIB, parameters.SAGE, parameters.SPLITWISE)
 """Newest first; TensorRT-LLM is fitted for the silicon's sake only, a ServingProfile of ours is vLLM's."""
@@ -40,13 +39,13 @@ class Choice:
     reason: str
 
 
-def choice(fit: Fitted, llm: Geometry, gpu: Gpu, tp: int) -> Choice:
-    """Return whose level an estimate of (LLM, GPU, tp) carries."""
+def choice(fit: Fitted, llm: Geometry, gpu: Gpu) -> Choice:
+    """Return whose level an estimate of an LLM on a GPU carries."""
     keys = _measured(fit, llm, gpu)
     if not keys:
         level_, reason = _family_level(fit, llm, parameters.MODERN)
         return Choice(parameters.MODERN, level_, parameters.MODERN, level_, None, reason)
-    key = min(keys, key=lambda one: _preference(fit, one, tp))
+    key = min(keys, key=_preference)
     first = key
     if key.engine not in PREFILL_MEASURED and key.engine != parameters.MODERN:
         first = next((one for one in keys if one.engine in PREFILL_MEASURED), key)
@@ -76,9 +75,13 @@ def _measured(fit: Fitted, llm: Geometry, gpu: Gpu) -> list[LevelKey]:
     return sorted((key for key in found if key.engine in RANK), key=lambda key: RANK.index(key.engine))
 
 
-def _preference(fit: Fitted, key: LevelKey, tp: int) -> tuple[bool, bool, int]:
-    at_tp = (key.engine, key.llm, key.gpu, tp, Quantity.DECODE.value) in fit.errors
-    return key.engine in HOST_BOUND, not at_tp, RANK.index(key.engine)
+def _preference(key: LevelKey) -> tuple[bool, int]:
+    """Return what the level is chosen by: not a host of 2023, then the newest; the same for every tp.
+
+    One LLM on one GPU has one engine, whatever its tp: an older one that happens to have rows at tp 8 would make tp 8
+    slower than tp 4, and every comparison of the two wrong. Other engines' rows at a tp shape the form all the same.
+    """
+    return key.engine in HOST_BOUND, RANK.index(key.engine)
 
 
 def _family_level(fit: Fitted, llm: Geometry, engine: str) -> tuple[Level, str]:

@@ -45,7 +45,7 @@ def estimate(
             f"--tp: {llm.heads} attention heads cannot be split over {tp} GPUs; use a smaller power of two"
         )
     _require_fit(llm, gpu, tp)
-    chosen = choose.choice(fit, llm, gpu, tp)
+    chosen = choose.choice(fit, llm, gpu)
     draw = form.levelled_draw(parameters.draw(fit.power[_power_of(gpu)], gpu, tp), chosen.level)
     profile = physics.profile(llm, gpu, tp, _timing(fit, llm, gpu, tp, chosen), draw)
     name = model or (chosen.measured.llm if chosen.measured else str(config.get("_name_or_path") or "")) or llm.family
