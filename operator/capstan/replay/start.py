@@ -19,7 +19,9 @@ from capstan.replay.nodes import Node, room
 from capstan.replay.runs import Requests
 from capstan.replay.seen import Want
 
-FIRST_S = 600.0  # ten minutes: several times the longest start-up, so that no system begins with a debt
+MINUTE_S = 60.0
+FIRST_S = 10 * MINUTE_S  # several times the longest start-up, so that no system begins with a debt
+SPARE = 1  # a replica more than the closed form asks for: bursts inside a minute, and whoever does not know the trace
 
 
 def at_bounds(policy: Policy, profiles: tuple[Profile, ...]) -> Want:
@@ -28,12 +30,13 @@ def at_bounds(policy: Policy, profiles: tuple[Profile, ...]) -> Want:
 
 
 def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nodes: tuple[Node, ...]) -> Want:
-    """Return the tp and count with the least watts that carry the first ten minutes inside the SLO at full clock.
+    """Return the tp and count with the least watts that carry the first ten minutes' peak inside the SLO, full clock.
 
+    One replica more than that stands: it is where an autoscaler is switched on, not what it is judged by.
     Where no count does, as many replicas of the largest tp as the fleet and the bounds leave.
     """
     load = first_load(requests)
-    rate_rps = peak.guarded_rps(load.arrival_rps, window_s=60.0)
+    rate_rps = peak.guarded_rps(load.arrival_rps, window_s=MINUTE_S)
     best: tuple[float, Want] | None = None
     for profile in profiles:
         one_rps = sizing.capacity_rps(profile, load, policy.slo)
@@ -41,7 +44,7 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
         count = math.ceil(rate_rps / one_rps) if one_rps > 0 else most + 1
         if count > most:
             continue
-        count = max(count, policy.bounds.min_replicas, 1)
+        count = min(max(count + SPARE, policy.bounds.min_replicas), most)
         point = steady.operating_point(profile, load.scaled(1 / count), percentile_ratio=policy.slo.percentile_ratio)
         watts = math.inf if point is None else point.gpu_w * profile.tp * count
         if best is None or watts < best[0]:
@@ -53,11 +56,11 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
 
 
 def first_load(requests: Requests) -> Workload:
-    """Return mean rate and lengths of a trace's first ten minutes."""
-    until_s = min(FIRST_S, max(float(requests.arrival_s[-1]), 1.0))
-    first = requests.arrival_s <= until_s
+    """Return the rate of the busiest of a trace's first ten minutes, and their mean lengths."""
+    first = requests.arrival_s < FIRST_S
+    busiest = int(np.bincount((requests.arrival_s[first] / MINUTE_S).astype(np.int64)).max())
     return Workload(
-        arrival_rps=float(np.count_nonzero(first)) / until_s,
+        arrival_rps=busiest / MINUTE_S,
         prompt_tokens=float(requests.prompt_tokens[first].mean()),
         output_tokens=float(requests.output_tokens[first].mean()),
     )
