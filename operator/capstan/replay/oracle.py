@@ -28,11 +28,9 @@ from capstan.replay.runs import Floats, Requests
 from capstan.replay.schedule import Planner
 from capstan.replay.trial import Budget, Evaluate, Spent, Tried
 
-HOUR_RUNS = 60
-HOUR_REQUESTS = 50_000
-LEAST_RUNS = 12
-"""World runs of a search: 60 up to an hour of 50,000 requests (0.1 s each), fewer for longer traces, never under 12:
-half of them for the table, the rest for mixing and polishing."""
+MOST_RUNS, LEAST_RUNS = 160, 12
+SEARCH_REQUESTS = 25_000_000
+"""World runs of a search: about a minute of the kernel's time (400,000 requests/s), within these two."""
 
 TABLE_SHARE = 0.2  # of the runs: plans at set stresses, before any mixing
 AROUND_SHARE = 0.2  # of the runs: the best of those, with other sizes and clocks
@@ -41,6 +39,9 @@ MIX_SHARE = 0.2  # of the runs: mixtures, half by window, half by slot; the rest
 STRESSES = (0.5, 1.0, 0.25, 2.0, 4.0)
 """Shares of the limits that fleets are planned to at full clock, most useful first. The steady state's quantiles are
 those of random arrivals; the trace's are known, so that stresses beyond 1 can hold, and bursts ask for less than 1."""
+
+LEAST_STRESSES = (1.0, 1.4, 0.7, 2.0, 0.5, 3.0)
+"""The same for plans of least watts, where size and clock are chosen together."""
 
 CLOCKS = (0.75, 1.0, 0.6, 0.88, 0.5)
 """Clock caps of the table over the maximum: voltage stops falling at the knee (0.75 in the shipped profiles)."""
@@ -72,7 +73,7 @@ class Found:
 
 def runs_for(requests: int) -> int:
     """Return the world runs that a search of a trace may use."""
-    return max(LEAST_RUNS, min(HOUR_RUNS, HOUR_RUNS * HOUR_REQUESTS // max(requests, 1)))
+    return max(LEAST_RUNS, min(MOST_RUNS, SEARCH_REQUESTS // max(requests, 1)))
 
 
 def search(
@@ -148,6 +149,8 @@ class _Hunt:
             self.budget.run(plan)
 
     def _drawn(self) -> Iterator[Plan]:
+        for stress in LEAST_STRESSES:
+            yield self.planner.least(stress)
         degrees = self.planner.model.degrees()
         order = sorted((i + j, i, j, tp) for i in range(len(STRESSES)) for j in range(len(CLOCKS)) for tp in degrees)
         for _, i, j, tp in order:
