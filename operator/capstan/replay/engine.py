@@ -204,7 +204,15 @@ class _Engine:
             marks=tuple(self._guards.marks),
             settings=scenario.notes,
             energy_unassigned_j=self._unassigned_j - over_s * self._plant.unassigned_w(),
+            energy_node_j=self._node_j(horizon_s),
         )
+
+    def _node_j(self, horizon_s: float) -> float | None:
+        """Return the joules of everything in the servers that is no GPU; None where a node has no domain to say so."""
+        watts = {node: domain.non_gpu_typical_w for domain in self._scenario.domains for node in domain.nodes}
+        if len(watts) < len(self._seats.nodes):
+            return None
+        return sum(watts.values()) * horizon_s
 
     def _service_run(self, served: Served, end_s: float, horizon_s: float) -> ServiceRun:
         pool, world = served.pool, served.pool.world
