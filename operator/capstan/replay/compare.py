@@ -25,7 +25,7 @@ from capstan.replay.tariff import Tariff
 SINGLE_POOL, BEST_STATIC, ORACLE, BOUND = "single-pool", "best-static", "oracle", "bound"
 MISSED = "SLO missed"
 AS_GIVEN = "as given"
-OVER_PROVISIONED = "The fleet is as given, so over-provisioned: no rule sized it (--scale-rate auto:N does)."
+OVER_PROVISIONED = "Fleet as given: over-provisioned, no rule sized it (--scale-rate auto:N does)."
 
 
 @dataclass(frozen=True, slots=True)
