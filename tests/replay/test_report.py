@@ -217,6 +217,13 @@ def test_the_saving_is_set_beside_the_best_fixed_fleet_and_the_possible() -> Non
     )
 
 
+def test_who_spends_more_than_the_baseline_captured_nothing() -> None:
+    systems = (("capstan", 1.2), ("single-pool", 1.0), ("oracle", 0.5))
+    told = summary.saving(compared(*(made.run(name, scale=scale) for name, scale in systems)))
+    assert told.startswith("20 % more GPU energy")
+    assert told.endswith("That is none of what the oracle saves.")
+
+
 def test_a_share_is_never_rounded_up_to_a_promise() -> None:
     column = compared(made.run(late=14)).first  # 10 of the 14 are chat's: 890 of 900 good, 98.888… %
     rows = {row.label: row.cells for row in summary.rows([column])[:8]}
@@ -295,9 +302,10 @@ def test_three_systems_too_wide_to_stand_side_by_side_stand_one_below_the_other(
 
 def test_a_fleet_that_a_rule_sized_is_not_called_over_provisioned() -> None:
     out = io.StringIO()
-    sized = compared(made.run(), conditions=Conditions(provisioning="auto:12"))
+    sized = compared(made.run(), conditions=Conditions(provisioning="auto:12", rate_multiple=3.14159))
     summary.print_table(sized, Console(file=out, width=80))
     assert "over-provisioned" not in out.getvalue()
+    assert "Fleet: auto:12, at 3.142 times the trace's own rates." in out.getvalue()
 
 
 def test_square_brackets_in_a_name_are_not_markup() -> None:

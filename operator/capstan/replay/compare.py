@@ -50,8 +50,10 @@ class Conditions:
 
     @property
     def label(self) -> str:
-        """What DESIGN 7.1 asks to be said of a fleet whose size nobody searched for; empty of others."""
-        return OVER_PROVISIONED if self.provisioning == AS_GIVEN else ""
+        """What DESIGN 7.1 asks to be said of a fleet: that nobody searched for its size, or the rate that was found."""
+        if self.provisioning == AS_GIVEN:
+            return OVER_PROVISIONED
+        return f"Fleet: {self.provisioning}, at {self.rate_multiple:.4g} times the trace's own rates."
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from capstan.api import errors
 from capstan.replay import bound, compare, demand, hindsight, honesty, limits, provision, score, tariff
 from capstan.replay.autoscalers import registry
 from capstan.replay.compare import Column, Comparison, Conditions
@@ -50,13 +49,12 @@ def wanted(names: Sequence[str]) -> tuple[str, ...]:
     """Return the systems asked for, in the order in which they are run.
 
     Raises:
-        Invalid: There is no such system.
+        ValueError: There is no such system.
     """
     asked = DEFAULT if not names else tuple(ALL) if tuple(names) == ("all",) else tuple(names)
     unknown = [name for name in asked if name not in KNOWN]
     if unknown:
-        fix = f"there is no {', '.join(unknown)}; write names of {', '.join(KNOWN)}, with commas; or all"
-        raise errors.Invalid("--systems", fix)
+        raise ValueError(f"{', '.join(unknown)} is none of {', '.join(KNOWN)}; or all")
     return tuple(sorted(dict.fromkeys(asked), key=_rank))
 
 
@@ -158,10 +156,7 @@ def _rate(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Tol
     def meets(multiple: float, replicas: int) -> bool:
         return Stage(loaded.scenario(seed=seed, servers=servers, rate=multiple), slo_set).meets(replicas)
 
-    try:
-        return hindsight.auto_rate(meets, asked.replicas), f"auto:{asked.replicas}"
-    except ValueError as problem:  # there is no such rate
-        raise errors.Invalid("--scale-rate", str(problem)) from problem
+    return hindsight.auto_rate(meets, asked.replicas), f"auto:{asked.replicas}"
 
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -68,10 +68,15 @@ def _beyond(comparison: Comparison) -> str:
         words_of = (_change(static.mean), _change(idling.mean))
         told.append(f"{words_of[0]} than the best fixed fleet in hindsight ({words_of[1]} with free GPUs idling)")
     if relative.captured is not None:
-        told.append(f"{words.share(relative.captured.mean)} of what the oracle saves")
+        told.append(f"{_part(relative.captured.mean)} of what the oracle saves")
     if relative.captured_of_bound is not None:
-        told.append(f"{words.share(relative.captured_of_bound.mean)} of the bound")
+        told.append(f"{_part(relative.captured_of_bound.mean)} of the bound")
     return f" That is {words.listed(told)}." if told else ""
+
+
+def _part(captured_ratio: float) -> str:
+    """Return a captured share; whoever spends more than the baseline captured nothing."""
+    return words.share(captured_ratio) if captured_ratio > 0 else "none"
 
 
 def _change(saved_ratio: float) -> str:
@@ -135,7 +140,7 @@ def _domain_rows(columns: Sequence[Column], domain: str) -> list[Row]:
         Row(f"{domain} (AC)"),
         row("budget, W", lambda _, series: Cell(_budgets(series))),
         row("peak draw, W", lambda d, _: Cell(words.number(d.peak_w, "", 0))),
-        row("peak over budget", lambda _, series: Cell(_peak_share(series))),
+        row("peak as part of budget", lambda _, series: Cell(_peak_share(series))),
         row(
             f"longest above, s (most {MAX_EXCURSION_S:.0f})",
             lambda d, _: Cell(f"{d.longest_over_s:.0f}", Tone.GOOD if d.held else Tone.BAD),
