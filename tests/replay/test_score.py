@@ -197,6 +197,21 @@ def test_a_bad_window_of_five_minutes_breaks_the_slo() -> None:
     assert not made.slo_met
 
 
+def test_a_fault_says_which_gate_was_missed_where_the_total_is_fine() -> None:
+    """The run above: a reader of `99.50 % of 99 %` alone would not believe that it missed."""
+    fates = [fate(arrival_s=10.0 * w + 0.01 * i) for w in range(2) for i in range(2)]
+    made = score.of(run(fates))
+    policy = dataclasses.replace(
+        made.policies[0],
+        slo_met=False,
+        figures=dataclasses.replace(made.policies[0].figures, windows_ratio=0.9, by_class=(("SL", 0.98996),)),
+    )
+    (fault,) = dataclasses.replace(made, policies=(policy,)).verdict.faults
+    assert fault.endswith(
+        "4 of 4 good (100.00 % of 99 %); SL has 98.99 %, 90.00 % of the 5-minute windows keep it, 95 % must"
+    )
+
+
 def test_windows_do_not_depend_on_the_blocks_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = chat(windowed(900, 45))
     monkeypatch.setattr(measure, "BLOCK", 7)
@@ -296,7 +311,7 @@ def test_every_fault_is_named() -> None:
     made = score.of(run([fate(ttft_s=3.0)], draws=draws([110.0] * 20)))
     assert not made.passed
     assert made.verdict.faults == (
-        "llm/chat: SLO missed, 0 of 1 good (0.00% of 99.0%)",
+        "llm/chat: SLO missed, 0 of 1 good (0.00 % of 99 %)",
         "rack-7: above the budget for 20.0 s in a row (at most 10 s)",
     )
 

@@ -27,7 +27,8 @@ def test_a_change_has_whole_percent(ratio: float | None, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("joules", "said"), [(1_150_000.0, "1,150 kJ"), (3.6e8, "100.0 kWh"), (0.0, "0 kJ"), (None, "n/a")]
+    ("joules", "said"),
+    [(1_150_000.0, "1,150 kJ"), (1.876e7, "18.76 MJ"), (3.6e8, "100.0 kWh"), (0.0, "0 kJ"), (None, "n/a")],
 )
 def test_energy_has_the_unit_that_fits(joules: float | None, said: str) -> None:
     assert words.energy(joules) == said

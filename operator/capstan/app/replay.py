@@ -113,9 +113,9 @@ def _told(outcomes: tuple[play.Outcome, ...], out: Path) -> None:
         folder = out if outcome.servers is None else out / f"servers-{outcome.servers}"
         page = report.write(outcome.comparison, folder)
         summary.print_table(outcome.comparison, console)
-        click.echo(summary.verdict(outcome.comparison.first))
-        if words := summary.saving(outcome.comparison):
-            click.echo(words)
+        for words in (summary.verdict(outcome.comparison.first), summary.saving(outcome.comparison)):
+            if words:  # a terminal breaks between words, a file keeps a line whole
+                console.print(words, markup=False, highlight=False, soft_wrap=not console.is_terminal)
         click.echo(f"report: {page}")
         for fault in outcome.faults:
             click.echo(f"capstan replay: honesty check failed: {fault}", err=True)

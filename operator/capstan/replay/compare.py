@@ -25,7 +25,7 @@ from capstan.replay.tariff import Tariff
 SINGLE_POOL, BEST_STATIC, ORACLE, BOUND = "single-pool", "best-static", "oracle", "bound"
 MISSED = "SLO missed"
 AS_GIVEN = "as given"
-OVER_PROVISIONED = "The fleet is as given, so over-provisioned: no rule sized it (--scale-rate auto:N does)."
+OVER_PROVISIONED = "Fleet as given: over-provisioned, no rule sized it (--scale-rate auto:N does)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,10 @@ class Conditions:
 
     @property
     def label(self) -> str:
-        """What DESIGN 7.1 asks to be said of a fleet whose size nobody searched for; empty of others."""
-        return OVER_PROVISIONED if self.provisioning == AS_GIVEN else ""
+        """What DESIGN 7.1 asks to be said of a fleet: that nobody searched for its size, or the rate that was found."""
+        if self.provisioning == AS_GIVEN:
+            return OVER_PROVISIONED
+        return f"Fleet: {self.provisioning}, at {self.rate_multiple:.4g} times the trace's own rates."
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ Who calls it: `replay.report`. Must not know: files.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jinja2
 
-from capstan.replay import compare, limits, panels, plots, summary, words
+from capstan.replay import compare, limits, panels, plots, ranking, summary, words
+from capstan.replay.cells import Cell, Headed, Row, Tone
 from capstan.replay.compare import Column, Comparison
 from capstan.replay.score import Quantiles
-from capstan.replay.summary import Cell, Row, Tone
 from capstan.replay.tariff import Tariff
 
 
@@ -33,7 +35,7 @@ def of(comparison: Comparison) -> str:
         tables=_tables(comparison, many=many),
         trial=plots.of(comparison.columns),
         notes=_notes(comparison),
-        settings=(*_conditions(comparison), *first.run.settings),
+        settings=_settings(comparison),
         figures=[(name, f"{value:,.4g}") for name, value in sorted(first.run.figures.items())],
     )
 
@@ -55,12 +57,10 @@ def _notes(comparison: Comparison) -> list[str]:
         compare.BOUND: "bound: cheapest joules that any schedule needs; serves nothing, so it has no latency.",
     }
     notes = [comparison.conditions.label] if comparison.conditions.label else []
-    notes += [summary.RANKING_NOTE] if len(systems) > summary.SIDE_BY_SIDE else []
     notes += [line for name, line in told.items() if name in systems]
     if len({column.run.source for column in comparison.columns} - {"fluid relaxation"}) > 1:
         notes.append("The columns come from different worlds: the rig runs in real time, the baseline in virtual time.")
     notes += [
-        "Per class: attainment of the classes with at least 1,000 requests.",
         "Fluidity (Metron) is the share of token deadlines that were met. Of each request only the first and the last "
         "token and the longest gap are kept, so the index lies between the two figures.",
         "Pale bands: lowest to highest, where one point of a line stands for many samples.",
@@ -70,24 +70,32 @@ def _notes(comparison: Comparison) -> list[str]:
 
 # --- tables ------------------------------------------------------------------------------------------
 
-Headed = tuple[str, tuple[str, ...], tuple[Row, ...]]
-"""A title, the names of the columns, the rows."""
+
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """A table of the page: its title, itself, and the words under it."""
+
+    title: str
+    table: Headed
+    notes: tuple[str, ...] = ()
 
 
-def _tables(comparison: Comparison, *, many: bool) -> tuple[Headed, ...]:
+def _tables(comparison: Comparison, *, many: bool) -> tuple[Titled, ...]:
+    return _figures(comparison, many=many), _latencies(comparison), _classes(comparison), _spent(comparison)
+
+
+def _figures(comparison: Comparison, *, many: bool) -> Titled:
+    if many:
+        ranked = ranking.of(comparison)
+        return Titled("Figures", ranked, ranking.notes(ranked))
     names = tuple(f"{c.run.system} ({c.run.source})" for c in comparison.columns)
-    figures: Headed = (
-        ("Figures", summary.ranking_heads(comparison), summary.ranking(comparison))
-        if many
-        else ("Figures", names, summary.rows(comparison.columns))
-    )
-    return figures, _latencies(comparison), _classes(comparison), _spent(comparison)
+    return Titled("Figures", Headed(names, summary.rows(comparison.columns)))
 
 
-def _latencies(comparison: Comparison) -> Headed:
+def _latencies(comparison: Comparison) -> Titled:
     heads = ("TTFT p50", "p90", "p99", "TPOT p50", "p90", "p99", "longest gap p50", "p90", "p99", "fluidity")
     rows = [Row(c.run.system, tuple(map(Cell, _latency_cells(c)))) for c in comparison.columns]
-    return "Latencies and fluidity", heads, tuple(rows)
+    return Titled("Latencies and fluidity", Headed(heads, tuple(rows)))
 
 
 def _latency_cells(column: Column) -> list[str]:
@@ -100,14 +108,18 @@ def _latency_cells(column: Column) -> list[str]:
     return [*three(overall.ttft_s), *three(overall.tpot_s), *three(overall.tbt_s), fluid]
 
 
-def _classes(comparison: Comparison) -> Headed:
+def _classes(comparison: Comparison) -> Titled:
     """Return the mix of the requests and, per system, the attainment of each class that has a say."""
     mix = dict(comparison.first.score.overall.class_mix)
     there = tuple(name for name in limits.CLASSES if name in mix)
     rows = [Row("share of requests", tuple(Cell(words.share(mix[name])) for name in there))]
     held = [(column, dict(column.score.overall.by_class)) for column in comparison.columns]
     rows += [Row(c.run.system, tuple(_class_cell(c, found.get(n)) for n in there)) for c, found in held if found]
-    return "Classes: prompt, then answer (short, medium, long)", there, tuple(rows)
+    note = (
+        "First letter: the prompt (S below 256 tokens, M below 1,024, L from there on). Second: the answer (S below "
+        "100, M below 350, L from there on). Attainment of classes with at least 1,000 requests."
+    )
+    return Titled("Classes of requests", Headed(there, tuple(rows)), (note,))
 
 
 def _class_cell(column: Column, ratio: float | None) -> Cell:
@@ -116,28 +128,36 @@ def _class_cell(column: Column, ratio: float | None) -> Cell:
     return Cell("-") if ratio is None else Cell(words.percent(ratio), Tone.BAD if ratio < asked else Tone.PLAIN)
 
 
-def _spent(comparison: Comparison) -> Headed:
+def _spent(comparison: Comparison) -> Titled:
     """Return where the joules went, what they cost, and what was changed on the way."""
-    heads = ["serving", "loaded, idle", "start-up, drain", "without a pod", "rest of the servers", "GPU hours", "peak",
-             "replica changes", "clock changes"]  # fmt: skip
+    unit = words.energy_unit(column.score.fleet_j for column in comparison.columns)
+    heads = [f"serving, {unit.name}", "loaded, idle", "start-up, drain", "without a pod", "rest of the servers",
+             "GPU hours", "peak kW", "replica changes", "clock changes"]  # fmt: skip
     heads += ["cost"] if comparison.price else []
-    heads += ["carbon"] if comparison.carbon else []
-    rows = [Row(c.run.system, tuple(map(Cell, _spent_cells(comparison, c)))) for c in comparison.columns]
-    return "Where the joules went", tuple(heads), tuple(rows)
+    heads += ["carbon, kg"] if comparison.carbon else []
+    rows = [(c.run.system, _spent_cells(comparison, c, unit)) for c in comparison.columns]
+    known = [place for place in range(len(heads)) if any(cells[place] != words.NONE for _, cells in rows)]
+    return Titled(
+        "Where the joules went",
+        Headed(
+            tuple(heads[place] for place in known),
+            tuple(Row(name, tuple(Cell(cells[place]) for place in known)) for name, cells in rows),
+        ),
+    )
 
 
-def _spent_cells(comparison: Comparison, column: Column) -> list[str]:
+def _spent_cells(comparison: Comparison, column: Column, unit: words.EnergyUnit) -> list[str]:
     score, energy = column.score, column.score.energy
     hours = None if score.gpu_seconds is None else score.gpu_seconds / 3600
     peak_kw = None if score.peak_power_w is None else score.peak_power_w / 1e3
     unassigned = None if column.run.system == compare.BOUND else score.energy_unassigned_j
-    cells = [words.energy(j) for j in (energy.serving_j, energy.idle_j, energy.transition_j)]
-    cells += [words.energy(unassigned), words.energy(score.energy_node_j), words.number(hours, "", 1)]
-    cells += [words.number(peak_kw, "kW", 1), _count(score.reconfigurations), _count(score.clock_changes)]
+    joules = (energy.serving_j, energy.idle_j, energy.transition_j, unassigned, score.energy_node_j)
+    cells = [*map(unit.number, joules), words.number(hours, "", 1)]
+    cells += [words.number(peak_kw, "", 1), _count(score.reconfigurations), _count(score.clock_changes)]
     cells += [words.number(_over(comparison.price, column), "", 2)] if comparison.price else []
     if comparison.carbon:
         grams = _over(comparison.carbon, column)
-        cells.append(words.number(None if grams is None else grams / 1e3, "kg", 2))
+        cells.append(words.number(None if grams is None else grams / 1e3, "", 2))
     return cells
 
 
@@ -149,14 +169,15 @@ def _count(changes: int | None) -> str:
     return words.NONE if changes is None else f"{changes:,}"
 
 
-def _conditions(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+def _settings(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Return what was chosen, each name once; a system's own setting wins over everybody's."""
     held = comparison.conditions
     scored = f"{held.slo}: {'; '.join(f'{p.policy} {p.limits.words}' for p in comparison.first.score.policies)}"
-    return (
-        *((("scenario", held.scenario),) if held.scenario else ()),
-        ("SLO", scored),
-        ("rate", f"{held.rate_multiple:g} times the trace's own"),
-        ("fleet", held.provisioning),
-        ("clock response", held.clock_response),
-        *held.settings,
-    )
+    told = {"scenario": held.scenario} if held.scenario else {}
+    told |= {
+        "SLO": scored,
+        "rates": f"{held.rate_multiple:g} times the trace's own",
+        "fleet": held.provisioning,
+        "clock response": held.clock_response,
+    }
+    return tuple((told | dict(held.settings) | dict(comparison.first.run.settings)).items())

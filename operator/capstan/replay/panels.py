@@ -53,25 +53,27 @@ def of(comparison: Comparison) -> tuple[Plot, ...]:
 def overview(comparison: Comparison, ordered: Sequence[Column]) -> Plot:
     """Draw where the joules of each system went, and how far its attainment lies from what the SLO asks."""
     figure, ((left, right),) = svg.table(1, 2, height_in=0.95 + 0.3 * len(ordered))
-    unit_j, unit = words.energy_unit(column.score.fleet_j for column in ordered)
+    unit = words.energy_unit(column.score.fleet_j for column in ordered)
     for row, column in enumerate(ordered):
-        _joules(left, row, column, unit_j)
-        told = f"{column.score.energy_j / unit_j:,.{1 if unit == words.KWH else 0}f}{_saved(comparison, column)}"
-        _beside(left, column.score.fleet_j / unit_j, row, told)
+        _joules(left, row, column, unit.size_j)
+        told = f"{unit.number(column.score.energy_j)}{_saved(comparison, column)}"
+        _beside(left, column.score.fleet_j / unit.size_j, row, told)
         _attained(right, row, column.score)
     _rows(left, [column.run.system for column in ordered])
     _rows(right, [""] * len(ordered))
     left.margins(x=0.3)
     left.set_xlim(left=0)
     left.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    left.set_xlabel(f"{unit} of GPU energy", color=svg.Ink.MUTED)
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    left.set_xlabel(f"{unit.name} of GPU energy", color=svg.Ink.MUTED)
     svg.legend(left, "lower left", (0, 1))
     right.set_xlim(-MISS_SHOWN, MISS_SHOWN)
     right.axvline(0, color=svg.Ink.TEXT, lw=0.8)
     right.set_xlabel("attainment beyond what the SLO asks, points", color=svg.Ink.MUTED)
     caption = (
         "Number: joules of assigned GPUs, and the change from single-pool where both meet the SLO (GPUs without a pod "
-        "off / idling). Right: good requests less the SLO's share, of the service that is worst off."
+        "off / idling). Right: good requests less the SLO's share, of the service that is worst off; a red bar above 0 "
+        "missed it in a class of requests or in the 5-minute windows."
     )
     return Plot("Energy and SLO attainment", caption, svg.text_of(figure, label="Energy and attainment by system"))
 
@@ -82,8 +84,13 @@ def _saved(comparison: Comparison, column: Column) -> str:
     both = [estimate.mean for estimate in (relative.saving, relative.saving_fleet) if estimate is not None]
     if not both or column.run.system == compare.SINGLE_POOL:
         return ""
-    signed = [f"{'−' if saved > 0 else '+'}{words.share(abs(saved))}" for saved in both]
-    return "  " + " / ".join((*(one.removesuffix(" %") for one in signed[:-1]), signed[-1]))
+    return f"  {' / '.join(map(_signed, both))} %"
+
+
+def _signed(saved_ratio: float) -> str:
+    """Return the change in whole percent; nothing is called plus or minus nothing."""
+    percent = round(100 * saved_ratio)
+    return f"{'−' if percent > 0 else '+'}{abs(percent)}" if percent else "0"
 
 
 def _joules(axis: Axes, row: int, column: Column, unit_j: float) -> None:
@@ -133,8 +140,8 @@ def quantiles(ordered: Sequence[Column]) -> Plot:
 
 def _range(axis: Axes, row: int, found: Quantiles, *, met: bool) -> None:
     if found.p50 is None or found.p90 is None or found.p99 is None:
-        axis.annotate("none", (0.02, row), xycoords=("axes fraction", "data"), va="center", color=svg.Ink.MUTED,
-                      fontsize=8.5)  # fmt: skip
+        axis.annotate("serves nothing", (0.02, row), xycoords=("axes fraction", "data"), va="center",
+                      color=svg.Ink.MUTED, fontsize=8.5)  # fmt: skip
         return
     colour = svg.Ink.SERIES_1 if met else svg.Ink.LIMIT
     low, middle, high = (max(1e3 * value_s, 1e-3) for value_s in (found.p50, found.p90, found.p99))

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from capstan.replay import measure, svg, thin
 from capstan.replay.compare import Column
@@ -22,6 +22,7 @@ from capstan.replay.runs import DomainSeries, Floats, Ints, Run, ServiceRun
 MAX_POINTS = 1200  # per line: more than a page has pixels
 BAND_ALPHA = 0.25  # of the band between lowest and highest: two bands still show where they overlap
 MAX_DOTS = 6000  # per drawing: about 150 kB of SVG; bad requests are kept before good ones
+FEW_DECADES = 30.0  # a logarithmic axis that spans less shows 2 and 5 between its decades; more would overlap
 _UNCAPPED_LEVELS = frozenset({"Normal", "Disarmed"})
 _SHADES = {"LowBase": 0.10, "LowDeep": 0.17, "HighCap": 0.26, "Brake": 0.38, "FailSafe": 0.38}
 _UNKNOWN_SHADE = 0.10
@@ -137,7 +138,8 @@ def clock_axis(axis: Axes, caps_mhz: Floats) -> float:
     uncapped_mhz = high_mhz + max(150.0, 0.15 * (high_mhz - low_mhz))
     axis.set_ylim(low_mhz - 0.1 * (uncapped_mhz - low_mhz), uncapped_mhz + 0.1 * (uncapped_mhz - low_mhz))
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda mhz, _: "" if mhz > uncapped_mhz - 60 else f"{mhz:.0f}"))
+    near_mhz = uncapped_mhz - 0.1 * (uncapped_mhz - low_mhz)  # a number there would run into the words
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda mhz, _: "" if mhz > near_mhz else f"{mhz:,.0f}"))
     axis.annotate("no cap", (0, uncapped_mhz), xycoords=("axes fraction", "data"), xytext=(-6, 0),
                   textcoords="offset points", ha="right", va="center", color=svg.Ink.MUTED, fontsize=9)  # fmt: skip
     return uncapped_mhz
@@ -174,7 +176,7 @@ def latency(column: Column) -> Plot:
             svg.dots(axis, list(zip(scale.of(at_s).tolist(), (1e3 * value_s).tolist(), strict=True)), colour)
             for limit_s in dict.fromkeys(limits_s):
                 dash = (0, (4, 2 + 2 * index))  # limits often coincide: unequal dashes let both be seen
-                label = f"{service.policy}, limit {1e3 * limit_s:g} ms"
+                label = f"{service.policy}, limit {1e3 * limit_s:,g} ms"
                 axis.axhline(1e3 * limit_s, color=colour, ls=dash, lw=1.1, label=label)
     for axis, word in ((top, "TTFT, ms"), (bottom, "TPOT, ms")):
         milliseconds(axis, "y")
@@ -221,9 +223,15 @@ def coloured(run: Run) -> list[tuple[svg.Ink, ServiceRun]]:
 
 
 def milliseconds(axis: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, with plain numbers at the decades only."""
+    """Make an axis logarithmic, with plain numbers at the decades, and between them where there are few decades.
+
+    Call it after the drawing: how many decades there are is read off the data.
+    """
     (axis.set_xscale if which == "x" else axis.set_yscale)("log")
     ticks = axis.xaxis if which == "x" else axis.yaxis
+    low, high = axis.dataLim.intervalx if which == "x" else axis.dataLim.intervaly
+    few = 0 < low < high < low * FEW_DECADES
+    ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=12))
     ticks.set_major_formatter(FuncFormatter(lambda ms, _: f"{ms:,g}"))
     ticks.set_minor_formatter(FuncFormatter(lambda _ms, _: ""))
 

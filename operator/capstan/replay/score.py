@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capstan.model.slo import Slo
-from capstan.replay import budget, limits, measure, watts
+from capstan.replay import budget, limits, measure, watts, words
 from capstan.replay.budget import DomainScore
 from capstan.replay.limits import Limits, SloSet
 from capstan.replay.measure import Quantiles, Tally
@@ -293,10 +293,14 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def _slo_fault(score: PolicyScore) -> str:
-    figures, wanted = score.figures, f"{score.limits.percentile_ratio:.1%}"
+    """Return in words what was missed: where the total is fine, the class or the windows that are not."""
+    figures, asked_ratio = score.figures, score.limits.percentile_ratio
     if figures.attainment_ratio is None:
         return f"{score.policy}: no request arrived, so no SLO was shown to be met"
-    return (
-        f"{score.policy}: SLO missed, {figures.good} of {figures.arrived} good "
-        f"({figures.attainment_ratio:.2%} of {wanted})"
-    )
+    total = f"{words.percent(figures.attainment_ratio)} of {100 * asked_ratio:g} %"
+    short = [f"{name} has {words.percent(ratio)}" for name, ratio in figures.by_class if ratio < asked_ratio]
+    if figures.windows_ratio is not None and figures.windows_ratio < WINDOWS_RATIO:
+        share = words.percent(figures.windows_ratio)
+        short.append(f"{share} of the 5-minute windows keep it, {100 * WINDOWS_RATIO:g} % must")
+    told = f"{score.policy}: SLO missed, {figures.good:,} of {figures.arrived:,} good ({total})"
+    return f"{told}; {', '.join(short)}" if short else told

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from capstan.model.profile import Profile
 
 NONE = "n/a"
 J_PER_KWH = 3.6e6
-KJ, KWH = "kJ", "kWh"
-_KWH_FROM_J = 1e8  # 28 kWh: below, kJ have at most five digits
 
 
 def profile(one: Profile) -> str:
@@ -40,8 +39,13 @@ def share(ratio: float | None) -> str:
 
 
 def pair(median_s: float | None, tail_s: float | None) -> str:
-    """Return two times, as `120 ms / 1,300 ms`."""
-    return NONE if median_s is None or tail_s is None else f"{ms(median_s)} / {ms(tail_s)}"
+    """Return two times in milliseconds without their unit, as `120 / 1,300`."""
+    return NONE if median_s is None or tail_s is None else f"{bare_ms(median_s)} / {bare_ms(tail_s)}"
+
+
+def bare_ms(seconds: float | None) -> str:
+    """Return what `ms` does, for where the unit stands in a head."""
+    return ms(seconds).removesuffix(" ms")
 
 
 def ms(seconds: float | None) -> str:
@@ -51,17 +55,31 @@ def ms(seconds: float | None) -> str:
     return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.1f} ms"
 
 
+@dataclass(frozen=True, slots=True)
+class EnergyUnit:
+    """What energies of a table are counted in: joules of one, its name, and the digits that are shown."""
+
+    size_j: float
+    name: str
+    digits: int
+
+    def number(self, joules: float | None) -> str:
+        """Return joules in this unit, without its name."""
+        return NONE if joules is None else f"{joules / self.size_j:,.{self.digits}f}"
+
+
+def energy_unit(joules: Iterable[float]) -> EnergyUnit:
+    """Return the unit that suits the largest of some energies: four to five digits in all."""
+    largest_j = max(joules, default=0.0)
+    return next((unit for least_j, unit in _ENERGY_UNITS if largest_j >= least_j), EnergyUnit(1e3, "kJ", 0))
+
+
 def energy(joules: float | None) -> str:
-    """Return joules as kJ below 100 MJ, as kWh from there on."""
+    """Return joules with the unit that suits them."""
     if joules is None:
         return NONE
-    unit_j, unit = energy_unit([joules])
-    return number(joules / unit_j, unit, 1 if unit == KWH else 0)
-
-
-def energy_unit(joules: Iterable[float]) -> tuple[float, str]:
-    """Return the joules of the unit that suits the largest of some energies, and its name."""
-    return (J_PER_KWH, KWH) if max(joules, default=0.0) >= _KWH_FROM_J else (1e3, KJ)
+    unit = energy_unit([joules])
+    return f"{unit.number(joules)} {unit.name}"
 
 
 def number(value: float | None, unit: str, digits: int) -> str:
@@ -72,3 +90,9 @@ def number(value: float | None, unit: str, digits: int) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return `a`, `a and b` or `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+_ENERGY_UNITS = (
+    (1e8, EnergyUnit(J_PER_KWH, "kWh", 1)),  # from 28 kWh on
+    (1e7, EnergyUnit(1e6, "MJ", 2)),
+)
