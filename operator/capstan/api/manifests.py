@@ -107,7 +107,11 @@ def _place(path: Path, number: int) -> str:
     return f"{path}, document {number}: "
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml's parser where PyYAML was built with it: a folder of profiles in a tenth of the time.
+_Parser: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Parser):
     """YAML's safe loader that refuses a key written twice, as `kubectl apply` does."""
 
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -133,7 +134,8 @@ def text_of(figure: Figure, *, label: str) -> str:
     """Return the figure as an `<svg>` element with `label` as its accessible name."""
     figure.patch.set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    # Not `savefig`: it draws everything twice, once for the layout alone, which `draw` does by itself.
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     raw = buffer.getvalue()
     return _themed(_slim(raw[raw.index("<svg") :], label))
 
