@@ -67,7 +67,7 @@ class Compared:
         if self.ours_cpu_s:
             lines += [
                 f"capstan's kernel, the same load: {_rates(self.requests, self.ours_cpu_s)} of CPU",
-                f"ratio on the same load (not the same work): {_spread(self.ratios, '.0f')} times, "
+                f"ratio on the same load (not the same work): {_spread(self.ratios, '.0f')} times (goal 50), "
                 f"{len(self.ratios)} interleaved pairs",
             ]
         return lines
