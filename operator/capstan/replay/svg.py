@@ -135,7 +135,7 @@ def text_of(figure: Figure, *, label: str) -> str:
     figure.patch.set_visible(False)
     buffer = io.StringIO()
     # Not `savefig`: it draws everything twice, once for the layout alone, which `draw` does by itself.
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]  # theirs
     raw = buffer.getvalue()
     return _themed(_slim(raw[raw.index("<svg") :], label))
 
