@@ -32,6 +32,7 @@ _STYLE: dict[str, object] = {
     "text.parse_math": False,  # a name with two dollar signs is a name, not a formula
     "font.size": 9.0,
     "axes.linewidth": 0.6,
+    "axes.titley": 1.0,  # no tick stands above a panel: looking for one lays out every axis once more
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 1.4,
@@ -125,7 +126,7 @@ def dots(axis: Axes, points: Sequence[tuple[float, float]], colour: str) -> None
     vertices = [point for point in points for _ in range(2)]
     path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(points))
     patch = PathPatch(path, fill=False, edgecolor=colour, capstyle="round", linewidth=2.2, alpha=0.45)
-    axis.add_patch(patch)
+    axis.add_artist(patch)  # `add_patch` would look for the ends of each segment, as if it were curved
     axis.update_datalim(points)
     axis.autoscale_view()
 
