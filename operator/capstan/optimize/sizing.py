@@ -64,8 +64,8 @@ class _Bracket:
     the cell that bisection finds, in half of its looks.
     """
 
-    at_low: float
-    at_high: float = NO_STEADY_STATE
+    low_slack_ratio: float
+    high_slack_ratio: float = NO_STEADY_STATE
     low: int = 0
     high: int = CELLS
     looks: int = 0
@@ -74,9 +74,11 @@ class _Bracket:
 
     def next(self) -> int:
         """Return where to look next."""
-        if self.at_high <= NO_STEADY_STATE or self.looks == PATIENCE:
+        if self.high_slack_ratio <= NO_STEADY_STATE or self.looks == PATIENCE:
             return (self.low + self.high) // 2
-        crossing = self.low + int((self.high - self.low) * self.at_low / (self.at_low - self.at_high))
+        crossing = self.low + int(
+            (self.high - self.low) * self.low_slack_ratio / (self.low_slack_ratio - self.high_slack_ratio)
+        )
         return min(max(crossing, self.low + 1), self.high - 1)
 
     def narrow(self, cell: int, slack: float) -> None:
@@ -84,11 +86,11 @@ class _Bracket:
         held = slack >= 0
         again = held is self.last_held
         if held:
-            self.low, self.at_low = cell, slack
-            self.at_high /= 2 if again and self.at_high > NO_STEADY_STATE else 1
+            self.low, self.low_slack_ratio = cell, slack
+            self.high_slack_ratio /= 2 if again and self.high_slack_ratio > NO_STEADY_STATE else 1
         else:
-            self.high, self.at_high = cell, slack
-            self.at_low /= 2 if again else 1
+            self.high, self.high_slack_ratio = cell, slack
+            self.low_slack_ratio /= 2 if again else 1
         self.last_held = held
         width = self.high - self.low
         self.looks, self.width = (0, width) if 2 * width <= self.width else (self.looks + 1, self.width)
