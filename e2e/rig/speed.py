@@ -142,7 +142,10 @@ def _long_line(name: str) -> str:
         log = Path(folder) / "log"
         used = _python(("-m", "rig.speed", name), log)
         last = usage.last_line(log)
-    return f"{LONG[name]}: {f'not measured, {last}' if used.code else Played(**json.loads(last)).told()}"
+    if used.code:
+        return f"{LONG[name]}: not measured, {last}"
+    told = Played(**json.loads(last)).told()
+    return f"{LONG[name]}: {told}; drawing the requests included {used.cpu_s:.1f} s of CPU, {used.wall_s:.1f} s wall"
 
 
 def _python(argv: tuple[str, ...], log: Path) -> usage.Usage:
