@@ -1,6 +1,6 @@
-"""`python -m rig bench`: the figures of the last demo, and how soon a spec change is acted on, on this machine.
+"""`python -m rig bench`: the last demo's figures, how fast replay is, how soon a spec change is acted on, here.
 
-Figures are printed, never judged: nothing fails on a time. The second part starts a control plane and an operator of
+Figures are printed, never judged: nothing fails on a time. The last part starts a control plane and an operator of
 its own; it raises `minReplicas` one step at a time, then sends a burst to each of a few policies (`demo.probe` says
 from where to where the delays run).
 """
@@ -14,15 +14,16 @@ import statistics
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 import yaml
 
+from capstan.api import errors
 from capstan.replay import traces
 from capstan.replay.nodes import Node
-from rig import binaries, objects, process
+from rig import binaries, objects, process, speed
 from rig.crosscheck import dynamo, load, venvs
 from rig.demo import figures, manifests, probe, stage
 from rig.demo.stage import ROOT
@@ -43,17 +44,18 @@ NODES = tuple(
 
 @click.command("bench")
 @click.option("--records", "out", default="out", help="Folder of earlier records.")
-@click.option("--full", envvar="FULL", default="", help="Any value: more steps.")
+@click.option(
+    "--full", envvar="FULL", default="", help="Any value: more steps, the long replays, NVIDIA's beside ours."
+)
 def command(out: str, full: str) -> None:
-    """Print the last demo's figures, the last test run, and the delay of spec changes on this machine."""
+    """Print the last demo's figures, the last test run, the speed of replay and the delay of spec changes here."""
     process.exit_on_signals()
     click.echo(f"machine: {figures.machine()}; commit {figures.commit(ROOT)}")
     records = Path(out or "out")
     for line in (*last_demo(records / "demo" / "figures.json"), last_test(records / "test" / "junit.xml")):
         click.echo(line)
-    if full:
-        for line in beside_dynamo(None):
-            click.echo(line)
+    for line in replay_speed(full=bool(full)):
+        click.echo(line)
     changes, steps = (CHANGES_FULL, STEPS_FULL) if full else (CHANGES, STEPS)
     try:
         changed, stepped = measured(records / "bench", changes, steps)
@@ -64,16 +66,22 @@ def command(out: str, full: str) -> None:
     click.echo(told("scrape that shows a load step", stepped, steps))
 
 
-def beside_dynamo(ours: Callable[[], float] | None) -> list[str]:
-    """Return NVIDIA's replay of the conversation hour beside ours, in lines, or why there is none.
-
-    Args:
-        ours: Replays `load.conversation_hour()` once and returns its CPU seconds; None: theirs alone.
-    """
+def replay_speed(*, full: bool) -> Iterator[str]:
+    """Yield how fast replay is, in lines; `full` also the day, the week, and NVIDIA's replay beside ours."""
     try:
-        python = venvs.install(venvs.DYNAMO, click.echo)
-        return dynamo.compare(python, load.conversation_hour(), ours).told()
-    except (venvs.NotAvailable, traces.TraceError) as problem:
+        yield from speed.lines(full=full)
+    except (errors.Invalid, traces.TraceError) as problem:
+        yield f"replay: not measured, {problem}"
+    if full:
+        yield from beside_dynamo()
+
+
+def beside_dynamo() -> list[str]:
+    """Return NVIDIA's replay of the conversation hour beside ours, in lines, or why there is none."""
+    try:
+        python, hour = venvs.install(venvs.DYNAMO, click.echo), load.conversation_hour()
+        return dynamo.compare(python, hour, speed.ours(hour)).told()
+    except (venvs.NotAvailable, errors.Invalid, traces.TraceError) as problem:
         return [f"dynamo.replay: not measured, {problem}"]
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capstan.model import steady
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import clock, sizing
@@ -39,6 +40,33 @@ def test_capacity_is_the_edge_of_the_slo() -> None:
     edge_rps = sizing.capacity_rps(P, CONVERSATION, CHAT)
     assert options(edge_rps * 0.999)[0].feasible
     assert not options(edge_rps * 1.001)[0].feasible
+
+
+def bisected_rps(load: Workload, slo: Slo, margin: float) -> float:
+    """Return the capacity that thirty halvings of the bracket find: slow, and with nothing in it to get wrong."""
+    low, high = 0.0, sizing.BRACKET_RPS
+    for _ in range(30):
+        middle = (low + high) / 2
+        asked = Workload(middle, load.prompt_tokens, load.output_tokens)
+        point = steady.operating_point(P, asked, percentile_ratio=slo.percentile_ratio)
+        low, high = (middle, high) if sizing.meets(point, slo, margin=margin) else (low, middle)
+    return low
+
+
+@settings(max_examples=60)
+@given(
+    st.floats(1, 15_000),
+    st.floats(1, 2_000),
+    st.floats(0.02, 5.0),
+    st.floats(0.01, 0.3),
+    st.sampled_from((0.9, 0.95, 0.99)),
+    st.sampled_from((0.8, 0.9, 1.0)),
+)
+def test_the_quick_search_finds_the_very_rate_that_bisection_finds(
+    prompt: float, output: float, ttft_s: float, tpot_s: float, quantile: float, margin: float
+) -> None:
+    load, slo = Workload(0.0, prompt, output).coarse(), Slo(ttft_s, tpot_s, quantile)
+    assert sizing.capacity_rps(P, load, slo, margin=margin) == bisected_rps(load, slo, margin)
 
 
 @settings(max_examples=25)

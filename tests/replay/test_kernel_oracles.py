@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from capstan.model import latency, power
 from capstan.replay import kernel
-from capstan.replay.kernel import bench, compiling, layout
+from capstan.replay.kernel import compiling, layout
 from capstan.replay.kernel.world import MODULES
 from capstan.replay.runs import Floats, Requests
 from support import builders, worlds
@@ -200,16 +200,7 @@ def test_a_read_only_file_system_costs_a_compile_and_a_warning(tmp_path: Path, m
     assert compiled_s == latency.decode_step_s(PROFILE, 3.0, 900.0, 1.0)
 
 
-# --- the bench's loads -------------------------------------------------------------------------------
-
-
-def test_a_trace_played_twice_keeps_its_rate() -> None:
-    half = poisson(100, 2.0)
-    hour = bench.twice(half)
-    assert len(hour) == 200
-    assert (np.diff(hour.arrival_s) > 0).all()
-    gap_s = hour.arrival_s[100] - hour.arrival_s[99]
-    assert gap_s == pytest.approx((half.arrival_s[-1] - half.arrival_s[0]) / 100)
+# --- memory --------------------------------------------------------------------------------------------
 
 
 def test_tables_cost_at_most_64_bytes_per_request() -> None:

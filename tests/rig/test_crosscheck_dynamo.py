@@ -66,7 +66,7 @@ def test_what_is_told_names_the_load_the_spread_and_what_the_ratio_is_not() -> N
     assert "500 (250 to 1,000) requests/s of CPU (1.10 (1.00 to 1.20) s of start-up subtracted)" in theirs
     assert "mean ITL 36.7 ms, TTFT 215 ms" in theirs
     assert "100,000 (50,000 to 100,000) requests/s" in ours
-    assert "100 (100 to 400) times, 3 interleaved pairs" in ratio
+    assert "100 (100 to 400) times (goal 50), 3 interleaved pairs" in ratio
     assert "not the same work" in ratio
     assert len(dynamo.Compared(1000, (1.0,), (), (1.0,), last).told()) == 1, "theirs alone"
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from capstan.replay.runs import Requests
+from rig import usage
 from rig.crosscheck.venvs import DYNAMO, NotAvailable
 
 WORKERS = 6
@@ -68,7 +67,7 @@ class Compared:
         if self.ours_cpu_s:
             lines += [
                 f"capstan's kernel, the same load: {_rates(self.requests, self.ours_cpu_s)} of CPU",
-                f"ratio on the same load (not the same work): {_spread(self.ratios, '.0f')} times, "
+                f"ratio on the same load (not the same work): {_spread(self.ratios, '.0f')} times (goal 50), "
                 f"{len(self.ratios)} interleaved pairs",
             ]
         return lines
@@ -99,14 +98,14 @@ def replay(python: Path, trace: Path) -> Replayed:
         *("--num-workers", str(WORKERS), "--trace-block-size", str(HASH_BLOCK_TOKENS)),
         *("--extra-engine-args", json.dumps(ENGINE), "--report-json", str(report)),
     ]
-    code, cpu_s = _run(argv, log)
-    if code:
-        last = (log.read_text(errors="replace").strip() or "no message").splitlines()[-1]
-        raise NotAvailable(f"dynamo.replay ended with {code}: {last}")
+    # It needs no tokenizer here, and shall not look for one.
+    used = usage.run(argv, log, {"HF_HUB_OFFLINE": "1"})
+    if used.code:
+        raise NotAvailable(f"dynamo.replay ended with {used.code}: {usage.last_line(log)}")
     said: dict[str, float] = json.loads(report.read_text())
     if said["completed_requests"] != said["num_requests"]:
         raise NotAvailable(f"dynamo.replay finished {said['completed_requests']} of {said['num_requests']} requests")
-    return Replayed(cpu_s, int(said["completed_requests"]), said["mean_itl_ms"] / 1e3, said["mean_ttft_ms"] / 1e3)
+    return Replayed(used.cpu_s, int(said["completed_requests"]), said["mean_itl_ms"] / 1e3, said["mean_ttft_ms"] / 1e3)
 
 
 def compare(python: Path, requests: Requests, ours: Callable[[], float] | None, *, pairs: int = PAIRS) -> Compared:
@@ -137,20 +136,6 @@ def compare(python: Path, requests: Requests, ours: Callable[[], float] | None, 
             if ours is not None and not turn % 2:
                 mine.append(ours())
     return Compared(len(requests), tuple(theirs), tuple(mine), tuple(start_up), last)
-
-
-def _run(argv: Sequence[str], log: Path) -> tuple[int, float]:
-    """Run a program to its end and return its exit code and CPU seconds, its own children included."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}  # it needs no tokenizer here, and shall not look for one
-    with log.open("wb") as out:
-        child = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent, env=env)
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            child.kill()
-            raise
-        child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _rates(requests: int, cpu_s: Sequence[float]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 from capstan.model import steady
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 
-BISECTIONS = 30  # 2^-30 of the bracket: far below any rate that matters
 BRACKET_RPS = 4096.0  # no replica of 8 GPUs serves more requests a second than this
+CELLS = 2**30  # of the bracket: far below any rate that matters
+NO_STEADY_STATE = -1.0  # the slack of a load that has none; that of a missed limit is above it
+PATIENCE = 3  # looks in which the bracket must halve; else the next one is its middle
 
 
 def meets(point: steady.OperatingPoint | None, slo: Slo, *, margin: float) -> bool:
@@ -30,16 +33,67 @@ def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, 
         x: Clock ratio.
         margin: Share of each limit to plan for; what is left covers what the closed form does not see.
     """
-    low, high = 0.0, BRACKET_RPS  # the answer is remembered: ask with `Workload.coarse` lengths
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        asked = Workload(middle, load.prompt_tokens, load.output_tokens)
-        point = steady.operating_point(profile, asked, x=x, percentile_ratio=slo.percentile_ratio)
-        if meets(point, slo, margin=margin):
-            low = middle
+
+    def slack(cell: int) -> float:
+        asked = Workload(cell * BRACKET_RPS / CELLS, load.prompt_tokens, load.output_tokens)
+        return _slack(steady.operating_point(profile, asked, x=x, percentile_ratio=slo.percentile_ratio), slo, margin)
+
+    first = slack(0)  # the answer is remembered: ask with `Workload.coarse` lengths
+    if first < 0:
+        return 0.0
+    bracket = _Bracket(first)
+    while bracket.high - bracket.low > 1:
+        cell = bracket.next()
+        bracket.narrow(cell, slack(cell))
+    return bracket.low * BRACKET_RPS / CELLS
+
+
+def _slack(point: steady.OperatingPoint | None, slo: Slo, margin: float) -> float:
+    """Return how far off the nearer limit is, as a share of the latency; below zero exactly where `meets` says no."""
+    if point is None:
+        return NO_STEADY_STATE
+    ttft_s, tpot_s = point.ttft_s, point.tpot_s
+    return min((margin * slo.ttft_s - ttft_s) / ttft_s, (margin * slo.tpot_s - tpot_s) / tpot_s)
+
+
+@dataclass(slots=True)
+class _Bracket:
+    """Two cells between which slack, which falls with the load, passes zero.
+
+    Regula falsi (Illinois), since one over a latency is nearly linear in the load, and bisection where that is slow:
+    the cell that bisection finds, in half of its looks.
+    """
+
+    low_slack_ratio: float
+    high_slack_ratio: float = NO_STEADY_STATE
+    low: int = 0
+    high: int = CELLS
+    looks: int = 0
+    width: int = CELLS
+    last_held: bool | None = None
+
+    def next(self) -> int:
+        """Return where to look next."""
+        if self.high_slack_ratio <= NO_STEADY_STATE or self.looks == PATIENCE:
+            return (self.low + self.high) // 2
+        crossing = self.low + int(
+            (self.high - self.low) * self.low_slack_ratio / (self.low_slack_ratio - self.high_slack_ratio)
+        )
+        return min(max(crossing, self.low + 1), self.high - 1)
+
+    def narrow(self, cell: int, slack: float) -> None:
+        """Take the slack of a cell; an end that stays twice counts half, so that it does not stay for ever."""
+        held = slack >= 0
+        again = held is self.last_held
+        if held:
+            self.low, self.low_slack_ratio = cell, slack
+            self.high_slack_ratio /= 2 if again and self.high_slack_ratio > NO_STEADY_STATE else 1
         else:
-            high = middle
-    return low
+            self.high, self.high_slack_ratio = cell, slack
+            self.low_slack_ratio /= 2 if again else 1
+        self.last_held = held
+        width = self.high - self.low
+        self.looks, self.width = (0, width) if 2 * width <= self.width else (self.looks + 1, self.width)
 
 
 def replicas_for(peak_rps: float, one_replica_rps: float) -> int:

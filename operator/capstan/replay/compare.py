@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from capstan.replay import score as scoring
 from capstan.replay.limits import SloSet
@@ -255,5 +254,7 @@ def _estimate(values: Sequence[float | None]) -> Estimate | None:
     mean = float(np.mean(known))
     if len(known) == 1:
         return Estimate(mean, None, 1)
+    from scipy import special  # here, not above: one seed, the common case, needs no Student's t
+
     spread = float(np.std(known, ddof=1)) / math.sqrt(len(known))
     return Estimate(mean, float(special.stdtrit(len(known) - 1, 0.975)) * spread, len(known))

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from capstan.replay import bound, compare, demand, hindsight, honesty, limits, provision, score, tariff
+from capstan.replay import compare, demand, hindsight, honesty, limits, provision, score, tariff
 from capstan.replay.autoscalers import registry
 from capstan.replay.compare import Column, Comparison, Conditions
 from capstan.replay.load import Loaded
@@ -132,6 +132,8 @@ def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[floa
 
 def _bound(stage: Stage, columns: Sequence[Column]) -> Column:
     """Return the column of the lower bound, shaped like any run of the same trace."""
+    from capstan.replay import bound  # here, not above: scipy's optimiser takes a third of a second to import
+
     like = columns[0] if columns else None
     if like is None:
         run = stage.play(provision.at_mean_load(stage.scenario), lambda _: None)

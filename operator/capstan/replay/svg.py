@@ -19,6 +19,7 @@ from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -31,6 +32,7 @@ _STYLE: dict[str, object] = {
     "text.parse_math": False,  # a name with two dollar signs is a name, not a formula
     "font.size": 9.0,
     "axes.linewidth": 0.6,
+    "axes.titley": 1.0,  # no tick stands above a panel: looking for one lays out every axis once more
     "axes.spines.top": False,
     "axes.spines.right": False,
     "lines.linewidth": 1.4,
@@ -124,7 +126,7 @@ def dots(axis: Axes, points: Sequence[tuple[float, float]], colour: str) -> None
     vertices = [point for point in points for _ in range(2)]
     path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(points))
     patch = PathPatch(path, fill=False, edgecolor=colour, capstyle="round", linewidth=2.2, alpha=0.45)
-    axis.add_patch(patch)
+    axis.add_artist(patch)  # `add_patch` would look for the ends of each segment, as if it were curved
     axis.update_datalim(points)
     axis.autoscale_view()
 
@@ -133,7 +135,8 @@ def text_of(figure: Figure, *, label: str) -> str:
     """Return the figure as an `<svg>` element with `label` as its accessible name."""
     figure.patch.set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    # Not `savefig`: it draws everything twice, once for the layout alone, which `draw` does by itself.
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]  # theirs
     raw = buffer.getvalue()
     return _themed(_slim(raw[raw.index("<svg") :], label))
 
