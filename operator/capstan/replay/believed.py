@@ -19,7 +19,13 @@ from capstan.replay.options import Options
 
 
 def shipped(folder: Path, documents: Iterable[manifests.Document]) -> tuple[Profile, ...]:
-    """Return the profiles of the file itself, then the shipped ones."""
+    """Return the profiles of the file itself, then the shipped ones.
+
+    Raises:
+        Invalid: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise errors.Invalid("--profiles", f"{folder} is no folder; give one with ServingProfiles in *.yaml")
     shipped = [d for path in sorted(folder.glob("*.yaml")) for d in manifests.load(path)]
     return among((*documents, *shipped))
 
