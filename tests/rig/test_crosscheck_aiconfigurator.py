@@ -50,9 +50,9 @@ def test_what_they_cannot_answer_is_told_with_their_last_line(tmp_path: Path) ->
 
 
 def test_ours_is_the_pure_prefill_and_the_decode_step_in_the_middle_of_the_outputs() -> None:
-    """Prefill of 1000 tokens: 4 + 2 + (12^4 + 90^4)^(1/4) = 90.007 ms, and attention 1000^2 / 2 × 1 ns = 0.5: 96.507 ms.
+    """Prefill of 1000 tokens: 4 + 2 + (12^4 + 90^4)^(1/4) = 90.007 ms, and attention 1000^2 / 2 × 1 ns = 0.5 ms.
 
-    That is 3.49 % less than theirs. Context: 8 × (1000 + 100) = 8,800 tokens.
+    96.507 ms is 3.49 % less than theirs. Context: 8 × (1000 + 100) = 8,800 tokens.
     """
     (found,) = aic.beside((ROW,), (builders.profile(),), builders.LLM, "h100_sxm")
     assert found.prefill_s == pytest.approx(0.096507, rel=1e-5)

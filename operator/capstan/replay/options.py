@@ -15,7 +15,7 @@ from capstan.api import scenario as files
 from capstan.model.profile import ClockResponse
 
 POWER_SCALES = (0.5, 2.0)
-"""`--power-scale` stands for fit errors and limiter gains of some percent; beyond this it is another GPU: write a profile."""
+"""`--power-scale` stands for fit errors and limiter gains of some percent; beyond this it is another GPU's profile."""
 
 _NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,9})?")
 _AUTO = re.compile(r"auto:([1-9][0-9]{0,4})")

@@ -83,8 +83,8 @@ def test_thresholds(engines: list[tuple[float, float]], expected: int) -> None:
 def test_ttft_of_a_next_prompt_is_the_queue_and_itself_chunk_by_chunk() -> None:
     """600 queued + 1000 own = 1600 tokens = 4 chunks of 400 beside 10 sequences of 1000 tokens.
 
-    A step: 4 + 2 + (12^4 + (0.09 x 410)^4)^(1/4) = 37.0027, + 0.09 x 9 + 10,000 x 25 ns = 1.06 ms. Attention: 400 tokens,
-    before them (1000 - 400) / 2 on average and half of themselves: 400 x 500 x 1 ns = 0.2 ms. 4 x 44.2627 ms.
+    A step: 4 + 2 + (12^4 + (0.09 x 410)^4)^(1/4) = 37.0027, + 0.09 x 9 + 10,000 x 25 ns = 1.06 ms. Attention: 400
+    tokens, before them (1000 - 400) / 2 on average and half of themselves: 400 x 500 x 1 ns = 0.2 ms. 4 x 44.2627 ms.
     """
     assert dynamo_load.ttft_s(PROFILE, Engine(10, 10_000, 600), 1000.0) == pytest.approx(4 * 0.0442627, rel=1e-5)
 
@@ -102,8 +102,8 @@ def test_sla_mode_keeps_a_replica_whose_work_would_not_fit_or_not_keep_up() -> N
     slo = Slo(ttft_s=5.0, tpot_s=0.5)
     big = Engine(100, 210_000, 0)
     assert dynamo_load.sla(PROFILE, [big, big], MIX, slo, 0.8) == 0, "2 x 210,000 tokens do not fit in 400,000"
-    # 2 x 60 sequences: chunk 120 x 1000 / 200 -> 512 at most: a step of 6 + (12^4 + (0.09 x 632)^4)^(1/4) = 56.9, + 10.7
-    # + 3.3 + 512 x 500 x 1 ns = 77.2 ms > 0.8 x 90
+    # 2 x 60 sequences: chunk 120 x 1000 / 200 -> 512 at most: a step of 6 + (12^4 + (0.09 x 632)^4)^(1/4) = 56.9,
+    # + 10.7 + 3.3 + 512 x 500 x 1 ns = 77.2 ms > 0.8 x 90
     busy = Engine(60, 66_000, 0)
     assert dynamo_load.sla(PROFILE, [busy, busy], MIX, Slo(5.0, 0.090), 0.8) == 0
     assert dynamo_load.sla(PROFILE, [busy, busy], MIX, Slo(5.0, 0.100), 0.8) == -1, "77.2 < 80"
