@@ -13,7 +13,7 @@ from capstan.replay import engine
 from capstan.replay.runs import Requests, Run, ServiceSeries
 from capstan.replay.seen import Want
 from support import small
-from support.small import KEY, STARTUP_S, TP4, TP8, Scripted
+from support.small import KEY, STARTUP_S, TP4, Scripted
 
 IDLE_W = {profile.tp: power.idle_w(profile) * profile.tp for profile in small.BOTH}
 QUIET = Requests(np.array([0.0, 200.0]), np.array([10, 10]), np.array([2, 2]))
@@ -182,4 +182,3 @@ def test_a_count_beyond_the_fleet_stays_pending_and_draws_nothing() -> None:
 def test_the_bigger_engine_serves_faster() -> None:
     four, eight = (play(tp=tp).services[0].outcomes for tp in (4, 8))
     assert np.median(eight.finish_s - eight.requests.arrival_s) < np.median(four.finish_s - four.requests.arrival_s)
-    assert TP8.tp == 8

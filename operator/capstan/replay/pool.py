@@ -117,7 +117,7 @@ class Pool:
     def counts(self) -> tuple[int, int, int]:
         """Return (ready, starting or pending, draining)."""
         states = self.world.replicas["state"]
-        ready = sum(states[pod.slot] == kernel.READY for pod in self.pods if not pod.draining)
+        ready = sum(bool(states[pod.slot] == kernel.READY) for pod in self.pods if not pod.draining)
         draining = sum(pod.draining for pod in self.pods)
         starting = len(self.pods) - draining - ready
         pending = max(self.want.replicas - len(self._staying(self.want.tp)), 0)
