@@ -139,7 +139,7 @@ def test_instant_replicas_start_for_nothing() -> None:
 
 
 def test_a_new_tp_is_ready_before_the_old_one_drains() -> None:
-    """tp 4 to tp 8 on a fleet with room: both stand from 20 to 50 s, and a ready replica stands all the time."""
+    """From tp 4 to tp 8 on a fleet with room: both stand from 20 to 50 s, and a ready replica stands all the time."""
     run = play(script={20.0: Want(KEY, 8, 1)})
     series = run.services[0].series
     assert int(series.replicas_ready.min()) >= 1

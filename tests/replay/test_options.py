@@ -103,7 +103,7 @@ def test_a_rate_is_a_multiple_or_a_fleet(text: str | None, rate: Rate) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0.0", "-2", "1e3", "inf", "nan", "auto:0", "auto:-1", "auto:x", "2x", " 2"])
 def test_any_other_rate_is_refused(text: str) -> None:
-    with pytest.raises(errors.Invalid, match="--scale-rate: .*write a number above 0, or auto:12"):
+    with pytest.raises(errors.Invalid, match=r"--scale-rate: .*write a number above 0, or auto:12"):
         _ = Options(scale_rate=text).rate
 
 

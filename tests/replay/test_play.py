@@ -61,7 +61,7 @@ def test_baselines_come_first_and_bounds_last_whatever_the_order_asked_for() -> 
 
 
 def test_an_unknown_system_is_named_beside_those_there_are() -> None:
-    with pytest.raises(errors.Invalid, match="--systems: magic is none of single-pool, .*; or all"):
+    with pytest.raises(errors.Invalid, match=r"--systems: magic is none of single-pool, .*; or all"):
         play.wanted(("capstan", "magic"))
 
 

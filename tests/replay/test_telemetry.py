@@ -1,4 +1,4 @@
-"""What a system is shown, by brute force against the run's own columns: all of it late, nothing of it from the future."""
+"""What a system is shown, by brute force against the run's own columns: all of it late, nothing of the future."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from capstan.replay import engine
-from capstan.replay.runs import Floats, Outcomes, Run
+from capstan.replay.runs import Floats, Ints, Outcomes, Run
 from capstan.replay.seen import ReplicaSeen, Seen, Want
 from support import small
 from support.small import KEY, Scripted
@@ -80,12 +80,12 @@ def watched() -> tuple[Run, list[Look]]:
     return engine.run(small.scenario(small.requests(600, 8.0)), system), system.notes
 
 
-def inside(times_s: Floats, look: Look) -> Floats:
+def inside(times_s: Floats, look: Look) -> Ints:
     """Rows of a moment within (start, end] of a window that ends one delay ago."""
     end_s = max(look.now_s - DELAY_S, 0.0)
     start_s = max(end_s - look.span_s, 0.0)
     first = times_s >= 0 if start_s == 0 else times_s > start_s
-    return np.flatnonzero(first & (times_s <= end_s))
+    return np.asarray(np.flatnonzero(first & (times_s <= end_s)), dtype=np.int64)
 
 
 def rank(values: Floats, quantile: float) -> float | None:

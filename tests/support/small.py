@@ -83,7 +83,7 @@ class Scripted:
 
 # --- files and the command line ----------------------------------------------------------------------
 
-POLICY = {
+POLICY: api.Manifest = {
     "apiVersion": "capstan.dev/v1alpha1",
     "kind": "ServingPolicy",
     "metadata": {"name": "chat", "namespace": "llm"},
@@ -98,12 +98,12 @@ POLICY = {
         ],
     },
 }
-FLEET = {
+FLEET: api.Manifest = {
     "apiVersion": "replay.capstan.dev/v1alpha1",
     "kind": "Fleet",
     "nodes": [{"name": "gpu", "count": 2, "gpuProduct": builders.H100, "gpus": 8}],
 }
-RUN = {
+RUN: api.Manifest = {
     "apiVersion": "replay.capstan.dev/v1alpha1",
     "kind": "Run",
     "name": "small",

@@ -144,7 +144,7 @@ class Pool:
             self._drain(pod)
 
     def _release(self, now_s: float) -> None:
-        """Give back the GPUs of replicas that are gone: at once of an empty one, else at the tick after its last token."""
+        """Give back the GPUs of replicas that are gone: an empty one's at once, else at the tick after its end."""
         for slot in self.world.take_gone():
             pod = next(pod for pod in self.pods if pod.slot == slot)
             self.pods.remove(pod)
