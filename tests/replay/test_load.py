@@ -13,7 +13,7 @@ from capstan.replay import load
 from capstan.replay.load import Loaded
 from capstan.replay.options import Options
 from capstan.replay.traces import TraceError
-from support import small
+from support import builders, small
 from support.small import Folder
 
 SHIPPED = "llama-3.1-70b-h100-sxm5-80gb-tp4.yaml"
@@ -50,7 +50,7 @@ def test_servers_resize_the_first_group_of_nodes(folder: Folder) -> None:
 
 
 def _nodes(name: str, count: int) -> list[dict[str, object]]:
-    return [{"name": name, "count": count, "gpuProduct": small.builders.H100, "gpus": 8}]
+    return [{"name": name, "count": count, "gpuProduct": builders.H100, "gpus": 8}]
 
 
 def test_what_was_chosen_is_told(folder: Folder) -> None:

@@ -80,9 +80,18 @@ def watched() -> tuple[Run, list[Look]]:
     return engine.run(small.scenario(small.requests(600, 8.0)), system), system.notes
 
 
-def inside(times_s: Floats, look: Look) -> Ints:
+@pytest.fixture(scope="module", params=[DELAY_S, 3.0, 0.5], ids=["on a tick", "between ticks", "just before one"])
+def delayed(request: pytest.FixtureRequest) -> tuple[Run, list[Look], float]:
+    """The same with other delays: a window may end between two ticks, where the world is already further on."""
+    delay_s = float(request.param)
+    system = Watcher(SCRIPT)
+    made = dataclasses.replace(small.scenario(small.requests(600, 8.0)), telemetry_s=delay_s)
+    return engine.run(made, system), system.notes, delay_s
+
+
+def inside(times_s: Floats, look: Look, delay_s: float) -> Ints:
     """Rows of a moment within (start, end] of a window that ends one delay ago."""
-    end_s = max(look.now_s - DELAY_S, 0.0)
+    end_s = max(look.now_s - delay_s, 0.0)
     start_s = max(end_s - look.span_s, 0.0)
     first = times_s >= 0 if start_s == 0 else times_s > start_s
     return np.asarray(np.flatnonzero(first & (times_s <= end_s)), dtype=np.int64)
@@ -104,27 +113,31 @@ def test_the_windows_were_worth_looking_at(watched: tuple[Run, list[Look]]) -> N
     assert any((look.means[1] or 0) > 1 for look in looks), "a queue was seen"
 
 
-def test_arrivals_and_completions_are_those_of_the_columns_one_delay_ago(watched: tuple[Run, list[Look]]) -> None:
-    run, looks = watched
+def test_arrivals_and_completions_are_those_of_the_columns_one_delay_ago(
+    delayed: tuple[Run, list[Look], float],
+) -> None:
+    run, looks, delay_s = delayed
     done = outcomes(run)
     for look in looks:
-        arrived = inside(done.requests.arrival_s, look)
-        finished = inside(done.finish_s, look)
-        covered_s = min(look.span_s, max(look.now_s - DELAY_S, 0.0))
+        arrived = inside(done.requests.arrival_s, look, delay_s)
+        finished = inside(done.finish_s, look, delay_s)
+        covered_s = min(look.span_s, max(look.now_s - delay_s, 0.0))
         assert look.covered_s == pytest.approx(covered_s)
         assert (look.arrivals, look.finished) == (len(arrived) if covered_s else 0, len(finished)), look
         tokens = int(done.requests.output_tokens[finished].sum())
         assert look.tokens_per_s == pytest.approx(tokens / covered_s if covered_s else 0.0)
 
 
-def test_lengths_and_latencies_are_those_of_who_finished_in_the_window(watched: tuple[Run, list[Look]]) -> None:
-    run, looks = watched
+def test_lengths_and_latencies_are_those_of_who_finished_in_the_window(
+    delayed: tuple[Run, list[Look], float],
+) -> None:
+    run, looks, delay_s = delayed
     done = outcomes(run)
     ttft_s = done.first_s - done.requests.arrival_s
     outputs = done.requests.output_tokens
     tpot_s = (done.finish_s - done.first_s) / np.maximum(outputs - 1, 1)
     for look in looks:
-        ids = inside(done.finish_s, look)
+        ids = inside(done.finish_s, look, delay_s)
         several = ids[outputs[ids] > 1]
         means = [float(c[ids].mean()) if len(ids) else None for c in (done.requests.prompt_tokens, outputs)]
         assert list(look.lengths) == means
@@ -202,3 +215,26 @@ def test_a_request_before_the_pool_is_seen_waiting() -> None:
     engine.run(small.scenario(trace, replicas=0), Waits({}))
     assert seen[25.0] == int(np.searchsorted(trace.arrival_s, 20.0, "right"))
     assert seen[60.0] == 0
+
+
+def test_peaks_are_the_highest_of_each_replica_that_is_ready_at_the_end() -> None:
+    """Against the peaks of what was shown tick by tick over the same minute."""
+    shown: list[tuple[float, tuple[ReplicaSeen, ...]]] = []
+    peaks: list[tuple[float, dict[int, float], dict[int, int]]] = []
+
+    class Peaks(Scripted):
+        def plan(self, moment: Seen) -> tuple[Want, ...]:
+            (service,) = moment.services
+            shown.append((moment.now_s, service.replicas))
+            window = service.window(30.0)
+            peaks.append((moment.now_s, dict(window.peak_kv_usage()), dict(window.peak_waiting())))
+            return super().plan(moment)
+
+    engine.run(small.scenario(small.requests(600, 8.0)), Peaks(SCRIPT))
+    for now_s, kv_usage, waiting in peaks:
+        recent = [r for at_s, pods in shown if max(now_s - 30.0, DELAY_S) < at_s <= now_s for r in pods]
+        last = shown[[at_s for at_s, _ in shown].index(now_s)][1]
+        ready = [r.replica for r in last if r.ready and not r.draining]
+        assert kv_usage == {i: max(r.kv_usage for r in recent if r.replica == i) for i in ready}
+        assert waiting == {i: max(r.waiting for r in recent if r.replica == i) for i in ready}
+    assert max(max(queues.values(), default=0) for _, _, queues in peaks) > 0
