@@ -16,7 +16,7 @@ from support import simulator
 async def read(stream: Stream) -> list[tuple[int, float]]:
     """Every chunk's tokens and when it was read."""
     chunks = []
-    while not stream.finished:
+    while not stream.ended:
         tokens = await stream.tokens()
         chunks.append((tokens, time.monotonic()))
     return chunks
@@ -47,6 +47,18 @@ async def test_chunks_after_the_first_hold_an_interval_of_tokens() -> None:
     assert chunks[0][0] == 1, "the first token goes out at once: it is the time to first token"
     assert sum(tokens for tokens, _ in chunks) == 20
     assert all(tokens >= 8 for tokens, _ in chunks[1:-1])
+    replica.close()
+
+
+async def test_the_first_token_goes_out_alone_though_the_loop_woke_late() -> None:
+    """All 20 tokens are made in one go, a second after the request: a busy machine. 1 token, then the other 19."""
+    now_s = time.monotonic()
+    replica = Replica(simulator.quick_profile(), EngineArgs(), clock=lambda: now_s, stream_interval_tokens=8)
+    stream = replica.submit(10, 20)
+    replica.advance(now_s + 1.0)
+    assert stream.finished
+    assert not stream.ended
+    assert [tokens for tokens, _ in await read(stream)] == [1, 19]
     replica.close()
 
 

@@ -61,14 +61,24 @@ class Stream:
         if (self.made >= self._due or self.finished) and self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether every token that there will ever be was read."""
+        return self.finished and self._read == self.made
+
     async def tokens(self) -> int:
-        """Return the tokens since the last call, waiting for a chunk's worth. Zero only where all were read."""
+        """Return the tokens since the last call, waiting for a chunk's worth. Zero only where all were read.
+
+        The first call returns the first token alone, however late the event loop woke: a client books that chunk's
+        arrival as the first token's, and shares the time to the next chunk among that one's tokens.
+        """
         while self.made < self._due and not self.finished:
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
-        taken = self.made - self._read
-        self._read = self.made
-        self._due = self.made + self._interval
+        upto = self.made if self._read else min(self.made, 1)
+        taken = upto - self._read
+        self._read = upto
+        self._due = upto + self._interval
         return taken
 
 

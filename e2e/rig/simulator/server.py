@@ -131,16 +131,16 @@ class EngineServer:
 async def _streamed(request: web.Request, stream: Stream, writer: protocol.Writer) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
-    while not stream.finished:
+    while not stream.ended:
         tokens = await stream.tokens()
-        await response.write(writer.chunk(tokens, last=stream.finished))
+        await response.write(writer.chunk(tokens, last=stream.ended))
     await response.write(writer.end())
     await response.write_eof()
     return response
 
 
 async def _whole(stream: Stream, writer: protocol.Writer) -> web.Response:
-    while not stream.finished:
+    while not stream.ended:
         await stream.tokens()
     return web.json_response(writer.whole())
 

@@ -17,9 +17,18 @@ from capstan.model.profile import ClockResponse, Profile, with_clock_response
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 
+NOT_SCALED = frozenset({"gamma", "limit_w", "min_limit_w"})
+"""Fields of a profile's draw that `--power-scale` leaves alone: an exponent, and what the board enforces."""
+
 
 def shipped(folder: Path, documents: Iterable[manifests.Document]) -> tuple[Profile, ...]:
-    """Return the profiles of the file itself, then the shipped ones."""
+    """Return the profiles of the file itself, then the shipped ones.
+
+    Raises:
+        Invalid: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise errors.Invalid("--profiles", f"{folder} is no folder; give one with ServingProfiles in *.yaml")
     shipped = [d for path in sorted(folder.glob("*.yaml")) for d in manifests.load(path)]
     return among((*documents, *shipped))
 
@@ -47,7 +56,7 @@ def scaled(profile: Profile, options: Options) -> Profile:
     if ratio == 1.0:
         return profile
     draw = profile.draw
-    names = ("unloaded_w", "loaded_idle_w", "static_w", "memory_w", "dynamic_w", "compute_w")
+    names = {field.name for field in dataclasses.fields(draw)} - NOT_SCALED
     watts = {name: getattr(draw, name) * ratio for name in names}
     return dataclasses.replace(profile, draw=dataclasses.replace(draw, **watts))
 

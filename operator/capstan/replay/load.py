@@ -7,6 +7,7 @@ makes a scenario per seed, fleet size and rate of them.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, limits, sources, start
+from capstan.replay import believed, limits, sources, start, traces
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 from capstan.replay.scenario import BudgetCut, Scenario
@@ -82,7 +83,10 @@ class Loaded:
             duration_s=lasting_s if run.duration_seconds is None else float(run.duration_seconds),
             drain_s=float(run.drain_seconds),
             cuts=tuple(_cuts(run, domains)),
-            trace="; ".join(f"{demand.spec.policy}: {demand.source}" for demand in self.demands),
+            trace="; ".join(
+                f"{demand.spec.policy}: {demand.source}{_too_long(service, truth)}"
+                for demand, (service, truth) in zip(self.demands, served, strict=True)
+            ),
             notes=_notes(run, self.options, settings, rate=rate, seed=seed),
         )
 
@@ -121,7 +125,7 @@ def read(path: Path, options: Options | None = None) -> Loaded:
     truths = known if asked.truth is None else believed.among(manifests.load(asked.truth))
     demands = []
     for index, spec in enumerate(run.traces):
-        first = asked if index == 0 else dataclasses.replace(asked, trace=None, history=None)
+        first = asked if index == 0 else dataclasses.replace(asked, trace=None, columns=None, history=None)
         demands.append(sources.read(spec, run, first))
     return Loaded(
         path=path,
@@ -158,20 +162,30 @@ def _settings(run: files.Run, options: Options) -> decide.Settings:
     """Return the periods in force.
 
     Raises:
-        Invalid: `--periods` is not three numbers in order.
+        Invalid: `--periods` is not three whole numbers in order.
     """
-    try:
-        cluster_s, pool_s, instance_s = (float(part) for part in (options.periods or run.periods).split(","))
-        return decide.Settings(
-            cluster_period_s=cluster_s,
-            pool_period_s=pool_s,
-            instance_period_s=instance_s,
-            lookback_s=cluster_s,
-            rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
-        )
-    except ValueError as problem:
-        fix = f"{options.periods} is not cluster,pool,instance in seconds, each above 0; write 1800,300,5"
-        raise errors.Invalid("--periods", fix) from problem
+    told = options.periods or run.periods
+    seconds = tuple(map(int, told.split(","))) if re.fullmatch(files.PERIODS_PATTERN, told) else (0, 0, 0)
+    cluster_s, pool_s, instance_s = seconds
+    if not 0 < instance_s <= min(cluster_s, pool_s):
+        fix = f"{told} is not cluster,pool,instance in whole seconds above 0, instance the shortest; write 1800,300,5"
+        raise errors.Invalid("--periods", fix)
+    return decide.Settings(
+        cluster_period_s=float(cluster_s),
+        pool_period_s=float(pool_s),
+        instance_period_s=float(instance_s),
+        lookback_s=float(cluster_s),
+        rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
+    )
+
+
+def _too_long(service: Service, truth: tuple[Profile, ...]) -> str:
+    """Return in words how many requests no replica can hold: they are played, refused, and count as bad."""
+    most = max(profile.kv_tokens for profile in truth)
+    count = len(traces.beyond(service.requests, most))
+    if not count:
+        return ""
+    return f", {count} of {len(service.requests)} refused (longer than the KV cache of any replica, {most:,} tokens)"
 
 
 def _notes(

@@ -5,6 +5,7 @@ Who calls it: `app.replay` makes one, `replay.load` obeys it. A flag wins over t
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.model.profile import ClockResponse
+
+POWER_SCALES = (0.5, 2.0)
+"""`--power-scale` stands for fit errors and limiter gains of some percent; beyond this it is another GPU's profile."""
 
 _NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,9})?")
 _AUTO = re.compile(r"auto:([1-9][0-9]{0,4})")
@@ -48,12 +52,16 @@ class Options:
     profiles: Path | None = None
 
     def over(self, run: files.Run, folder: Path) -> Options:
-        """Return these options with what is not asked for taken from a scenario's `Run`; its paths lie in `folder`."""
+        """Return these options with what is not asked for taken from a scenario's `Run`; its paths lie in `folder`.
+
+        Raises:
+            Invalid: A number that nothing can be played with.
+        """
 
         def beside(told: str | None) -> Path | None:
             return None if told is None else folder / told
 
-        return replace(
+        merged = replace(
             self,
             history=self.history or beside(run.history),
             systems=self.systems or run.systems,
@@ -70,6 +78,19 @@ class Options:
             carbon_intensity=self.carbon_intensity or beside(run.carbon_intensity),
             strict=self.strict or run.strict,
         )
+        merged._check()
+        return merged
+
+    def _check(self) -> None:
+        if self.scale_time is not None and not (math.isfinite(self.scale_time) and self.scale_time > 0):
+            raise errors.Invalid("--scale-time", f"{self.scale_time:g} is no factor; write a number above 0")
+        low, high = POWER_SCALES
+        if self.power_scale is not None and not low <= self.power_scale <= high:  # so NaN is refused, too
+            raise errors.Invalid("--power-scale", f"{self.power_scale:g} is not between {low:g} and {high:g}")
+        for flag, told in (("--seeds", self.seeds), ("--servers", self.servers)):
+            if len(set(told)) != len(told):
+                twice = next(number for number in told if told.count(number) > 1)
+                raise errors.Invalid(flag, f"{twice} is there twice; write each number once")
 
     @property
     def rate(self) -> Rate:

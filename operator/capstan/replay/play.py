@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from capstan.api import errors
 from capstan.replay import compare, demand, hindsight, honesty, limits, provision, score, tariff
 from capstan.replay.autoscalers import registry
 from capstan.replay.compare import Column, Comparison, Conditions
@@ -28,6 +29,14 @@ DEFAULT = ("single-pool", "capstan")
 
 Told = Callable[[str, float], None]
 """Told what is going on, and the share of it that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tariffs:
+    """What energy costs; None: nobody asked."""
+
+    price: tariff.Tariff | None
+    carbon: tariff.Tariff | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +58,31 @@ def wanted(names: Sequence[str]) -> tuple[str, ...]:
     """Return the systems asked for, in the order in which they are run.
 
     Raises:
-        ValueError: There is no such system.
+        Invalid: There is no such system.
     """
     asked = DEFAULT if not names else tuple(ALL) if tuple(names) == ("all",) else tuple(names)
     unknown = [name for name in asked if name not in KNOWN]
     if unknown:
-        raise ValueError(f"{', '.join(unknown)} is none of {', '.join(KNOWN)}; or all")
+        raise errors.Invalid("--systems", f"{', '.join(unknown)} is none of {', '.join(KNOWN)}; or all")
     return tuple(sorted(dict.fromkeys(asked), key=_rank))
 
 
 def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
-    """Play all that was asked for: one outcome per fleet size."""
-    names = wanted(loaded.options.systems)
-    return tuple(_outcome(loaded, names, servers, told) for servers in loaded.options.servers or (None,))
+    """Play all that was asked for: one outcome per fleet size.
+
+    Raises:
+        Invalid: There is no such system. TariffError: A tariff cannot be used. Both before anything is played.
+    """
+    options = loaded.options
+    names = wanted(options.systems)
+    tariffs = Tariffs(
+        price=None if options.price is None else tariff.price(options.price),
+        carbon=None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity),
+    )
+    return tuple(_outcome(loaded, names, servers, tariffs, told) for servers in options.servers or (None,))
 
 
-def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: Told) -> Outcome:
+def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariffs: Tariffs, told: Told) -> Outcome:
     options = loaded.options
     slo_set = limits.SloSet((options.slo or limits.SloSet.SCENARIO).value)
     rate, provisioning = _rate(loaded, servers, slo_set, told)
@@ -85,9 +103,9 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: 
         clock_response=str(options.clock_response or "nominal"),
         settings=seeds[0][0].run.settings,
     )
-    price = None if options.price is None else tariff.price(options.price)
-    carbon = None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity)
-    comparison = compare.of(_on_trial_first(seeds[0]), conditions, more_seeds=scores, price=price, carbon=carbon)
+    comparison = compare.of(
+        _on_trial_first(seeds[0]), conditions, more_seeds=scores, price=tariffs.price, carbon=tariffs.carbon
+    )
     faults, case = _honesty(seeds, conditions)
     return Outcome(comparison, servers, faults, case)
 

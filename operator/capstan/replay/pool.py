@@ -6,7 +6,7 @@ A starting replica draws loaded-idle watts on all its GPUs from the moment its p
 has published watts of that phase) and serves nothing. A draining one takes no new request, finishes what it has and
 is then gone. A pod that no node has room for stays pending: it draws nothing and is tried again at every tick.
 Replicas of another tp are started first; each that is Ready lets its share of the old ones drain. Where the fleet has
-no room for both, old ones drain first, one at a tick.
+no room for even one of them, the fewest old ones of one node drain first, and the others serve until it is Ready.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Pool:
     @property
     def gpus(self) -> int:
         """GPUs that have a pod."""
-        return sum(pod.tp for pod in self.pods)
+        return _gpus(self.pods)
 
     @property
     def tps(self) -> tuple[int, ...]:
@@ -79,6 +79,7 @@ class Pool:
             return
         self.reconfigurations += 1
         self._shrink(want.tp, want.replicas)
+        self._release(now_s)
         self._create(now_s, ready_s=now_s + self._startup_s)
 
     def set_cap(self, now_s: float, clock_cap_mhz: float | None) -> None:
@@ -103,16 +104,13 @@ class Pool:
 
     def settle(self, now_s: float) -> None:
         """Let drained replicas go, place pending ones, and move on with a change of tp."""
-        for slot in self.world.take_gone():
-            pod = next(pod for pod in self.pods if pod.slot == slot)
-            self.pods.remove(pod)
-            self.gpu_seconds += pod.tp * (now_s - pod.created_s)
-            self._seats.give(pod.node, pod.tp)
+        self._release(now_s)
         old = [pod for pod in self.pods if pod.tp != self.want.tp and not pod.draining]
         if len(self._staying(self.want.tp)) < self.want.replicas:
             self._create(now_s, ready_s=now_s + self._startup_s)
         if old:
             self._hand_over(old)
+            self._release(now_s)
 
     # --- what the outside sees ---------------------------------------------------------------------
 
@@ -145,21 +143,47 @@ class Pool:
         for pod in sorted(staying, key=rank)[:surplus]:
             self._drain(pod)
 
+    def _release(self, now_s: float) -> None:
+        """Give back the GPUs of replicas that are gone: an empty one's at once, else at the tick after its end."""
+        for slot in self.world.take_gone():
+            pod = next(pod for pod in self.pods if pod.slot == slot)
+            self.pods.remove(pod)
+            self.gpu_seconds += pod.tp * (now_s - pod.created_s)
+            self._seats.give(pod.node, pod.tp)
+
     def _drain(self, pod: Pod) -> None:
         pod.draining = True
         self.world.drain(pod.slot)
 
     def _hand_over(self, old: list[Pod]) -> None:
-        """Drain as many old replicas as Ready new ones replace; where no new one finds a node, one to make room."""
+        """Drain as many old replicas as Ready new ones replace; where no new one finds a node, those in its way."""
         new = self._staying(self.want.tp)
         states = self.world.replicas["state"]
         ready = sum(states[pod.slot] == kernel.READY for pod in new)
         wanted = self.want.replicas
         keep = 0 if wanted == 0 else math.ceil(len(old) * (1 - ready / wanted)) if ready < wanted else 0
-        if len(new) < wanted and keep == len(old):
-            keep -= 1
-        for pod in old[: len(old) - keep]:
+        leaving = old[: len(old) - keep]
+        if not leaving and ready == len(new) < wanted:  # while one starts, what is left of the old ones serves
+            leaving = self._in_the_way(old)
+        for pod in leaving:
             self._drain(pod)
+
+    def _in_the_way(self, old: list[Pod]) -> list[Pod]:
+        """Return the fewest old replicas of one node that must go before a new one fits; none while room is coming."""
+        tp, products = self.want.tp, self.profile.gpu_products
+        coming = list(self._seats.free)
+        for pod in self.pods:
+            coming[pod.node] += pod.tp if pod.draining else 0
+        fitting: list[list[Pod]] = []
+        for index, node in enumerate(self._seats.nodes):
+            if node.gpu_product not in products:
+                continue
+            if coming[index] >= tp:
+                return []
+            theirs = [pod for pod in old if pod.node == index]
+            gone = next((n for n in range(1, len(theirs) + 1) if coming[index] + _gpus(theirs[:n]) >= tp), None)
+            fitting += [] if gone is None else [theirs[:gone]]
+        return min(fitting, key=_gpus, default=[])
 
     def _create(self, now_s: float, *, ready_s: float) -> None:
         profile = self.profile
@@ -170,3 +194,7 @@ class Pool:
             slot = self.world.create(self._index[profile.tp], now_s=now_s, ready_s=ready_s)
             self.world.cap(slot, now_s, *self._caps.get(node, self._cap_everywhere))
             self.pods.append(Pod(slot, node, profile.tp, now_s))
+
+
+def _gpus(pods: list[Pod]) -> int:
+    return sum(pod.tp for pod in pods)

@@ -106,13 +106,20 @@ def _file(spec: files.Trace, options: Options) -> Demand | None:
     path = options.trace or (_shared(known) if known else Path(spec.source))
     if path is None or (options.trace is None and spec.source in DIGITISED):
         return None
-    told = traces.custom(options.columns) if options.trace is not None and options.columns else None
-    found = traces.read(path, told=told)
+    found = traces.read(path, told=_layout(options.columns))
     dropped = "".join(f", {d.count} left out ({d.why})" for d in found.dropped)
     if spec.repeat == 1 or options.trace is not None:
         return Demand(spec, f"{found.source}{dropped}", found.requests)
     requests = traces.repeat(found.requests, spec.repeat)
     return Demand(spec, f"{found.source}{dropped}, played {spec.repeat} times", requests)
+
+
+def _layout(columns: str | None) -> traces.Layout | None:
+    try:
+        return traces.custom(columns) if columns else None
+    except ValueError as problem:
+        field, _, fix = str(problem).partition(": ")
+        raise errors.Invalid(field, fix) from problem
 
 
 def _statistics(spec: files.Trace, options: Options) -> Demand | None:

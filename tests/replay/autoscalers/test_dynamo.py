@@ -26,27 +26,32 @@ def test_the_shares_of_the_older_formula() -> None:
 
 
 def test_decode_throughput_is_that_of_the_largest_batch_within_the_limit() -> None:
-    """step(b) = 4 + 12 + 0.09 (b - 1) + 1000 b x 25 ns = 15.91 + 0.115 b ms; 20 ms: b = 35 (19.935), 36 is 20.05."""
-    assert dynamo_sla.decode_tokens_per_s(PROFILE, 1000.0, 0.020) == pytest.approx(35 / 0.019935, rel=1e-6)
-    # 10 s: memory ends it, 400,000 / 4,000 = 100 sequences: 16 + 0.09 x 99 + 10 = 34.91 ms
-    assert dynamo_sla.decode_tokens_per_s(PROFILE, 4000.0, 10.0) == pytest.approx(100 / 0.03491, rel=1e-6)
+    """step(b) = 4 + (12^4 + (0.09 b)^4)^(1/4) + 0.09 (b - 1) + 1000 b x 25 ns.
+
+    Limit 20 ms: b = 35: 4 + 12.0142 + 3.06 + 0.875 = 19.9492 ms; 36: 4 + 12.0159 + 3.15 + 0.9 = 20.0659 ms.
+    """
+    assert dynamo_sla.decode_tokens_per_s(PROFILE, 1000.0, 0.020) == pytest.approx(35 / 0.0199492, rel=1e-5)
+    # 10 s: memory ends it, 400,000 / 4,000 = 100 sequences: 4 + (12^4 + 9^4)^(1/4) = 12.8537, + 8.91 + 10 = 35.7637 ms
+    assert dynamo_sla.decode_tokens_per_s(PROFILE, 4000.0, 10.0) == pytest.approx(100 / 0.0357637, rel=1e-5)
     # 1 ms is out of reach: a batch of one, 16.025 ms
     assert dynamo_sla.decode_tokens_per_s(PROFILE, 1000.0, 0.001) == pytest.approx(1 / 0.016025, rel=1e-6)
 
 
 def test_the_older_formula_by_hand() -> None:
-    """100 rps x 1000 / 200. Prompt: 2 chunks of 500, 12 + 45 + 0.25 ms each, 114.5 ms, so 8,734 tokens/s: 11.45 -> 12.
+    """100 rps x 1000 / 200. Prompt: 2 chunks of 500: 4 + 2 + (12^4 + 45^4)^(1/4) = 45.0568 ms, and attention.
 
-    Decode: context 1100, 100 ms: 256 sequences (step 16 + 22.95 + 7.04 = 45.99 ms), 5,566 tokens/s: 3.59 -> 4.
-    A TPOT twice the expected leaves 50 ms, which 256 sequences keep; three times 33.3 ms: b = 148 (33.30 ms), 4,444
-    tokens/s: 4.50 -> 5. A TTFT half the expected: 5.73 -> 6.
+    Attention: 1000^2 / 2 pairs x 1 ns = 0.5 ms over both chunks. 2 x 51.0568 + 0.5 = 102.614 ms, so 9,745 tokens/s:
+    10.26 -> 11. Decode: context 1100, 100 ms: 256 sequences (4 + (12^4 + 23.04^4)^(1/4) = 23.453, + 22.95 + 7.04 =
+    57.44 ms), 4,457 tokens/s: 4.49 -> 5. A TPOT twice the expected leaves 50 ms: b = 219 (4 + 20.355 + 19.62 + 6.0225
+    = 49.998 ms), 4,380 tokens/s: 4.57 -> 5; three times 33.3 ms: b = 130 (4 + 14.096 + 11.61 + 3.575 = 33.281 ms),
+    3,906 tokens/s: 5.12 -> 6. A TTFT half the expected: 5.13 -> 6.
     """
     load, slo = Workload(100.0, 1000.0, 200.0), Slo(ttft_s=2.0, tpot_s=0.1)
-    assert dynamo_sla.prompt_s(PROFILE, 1000.0) == pytest.approx(0.1145)
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections()) == 12 + 4
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=2.0)) == 12 + 4
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=3.0)) == 12 + 5
-    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(prefill=0.5)) == 6 + 4
+    assert dynamo_sla.prompt_s(PROFILE, 1000.0) == pytest.approx(0.102614, rel=1e-5)
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections()) == 11 + 5
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=2.0)) == 11 + 5
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(decode=3.0)) == 11 + 6
+    assert dynamo_sla.replicas(PROFILE, load, slo, dynamo_sla.Corrections(prefill=0.5)) == 6 + 5
 
 
 def test_dynamo_sla_acts_every_180_s_and_holds_without_traffic() -> None:
@@ -57,8 +62,8 @@ def test_dynamo_sla_acts_every_180_s_and_holds_without_traffic() -> None:
     two = [fake.pod(running=100)] * 2
     assert fake.asked(system, 0.0, fake.seen(*two, window=quiet)) == 2
     assert fake.asked(system, 90.0, fake.seen(*two, window=busy)) == 2, "not before the interval is over"
-    # 50 rps: 5.73 -> 6, and 50 x 200 / 5,566 = 1.8 -> 2 (TPOT is below expectation, so its limit is not tightened)
-    assert fake.asked(system, 180.0, fake.seen(*two, window=busy)) == 8
+    # 50 rps: 5.13 -> 6, and 50 x 200 / 4,457 = 2.24 -> 3 (TPOT is below expectation, so its limit is not tightened)
+    assert fake.asked(system, 180.0, fake.seen(*two, window=busy)) == 6 + 3
 
 
 @pytest.mark.parametrize(
@@ -78,9 +83,10 @@ def test_thresholds(engines: list[tuple[float, float]], expected: int) -> None:
 def test_ttft_of_a_next_prompt_is_the_queue_and_itself_chunk_by_chunk() -> None:
     """600 queued + 1000 own = 1600 tokens = 4 chunks of 400 beside 10 sequences of 1000 tokens.
 
-    A step: 4 + 12 + 0.09 x 9 + 10,000 x 25 ns = 17.06 ms, and 400 x 90 us + 400 x 500 x 1 ns = 36.2 ms. 4 x 53.26.
+    A step: 4 + 2 + (12^4 + (0.09 x 410)^4)^(1/4) = 37.0027, + 0.09 x 9 + 10,000 x 25 ns = 1.06 ms. Attention: 400
+    tokens, before them (1000 - 400) / 2 on average and half of themselves: 400 x 500 x 1 ns = 0.2 ms. 4 x 44.2627 ms.
     """
-    assert dynamo_load.ttft_s(PROFILE, Engine(10, 10_000, 600), 1000.0) == pytest.approx(4 * 0.05326, rel=1e-6)
+    assert dynamo_load.ttft_s(PROFILE, Engine(10, 10_000, 600), 1000.0) == pytest.approx(4 * 0.0442627, rel=1e-5)
 
 
 def test_sla_mode_goes_up_only_when_every_engine_misses_a_limit() -> None:
@@ -96,22 +102,24 @@ def test_sla_mode_keeps_a_replica_whose_work_would_not_fit_or_not_keep_up() -> N
     slo = Slo(ttft_s=5.0, tpot_s=0.5)
     big = Engine(100, 210_000, 0)
     assert dynamo_load.sla(PROFILE, [big, big], MIX, slo, 0.8) == 0, "2 x 210,000 tokens do not fit in 400,000"
-    # 2 x 60 sequences: chunk 120 x 1000 / 200 -> 512 at most: a step of 16 + 10.7 + 3.3 + 46.3 = 76.3 ms > 0.8 x 90
+    # 2 x 60 sequences: chunk 120 x 1000 / 200 -> 512 at most: a step of 6 + (12^4 + (0.09 x 632)^4)^(1/4) = 56.9,
+    # + 10.7 + 3.3 + 512 x 500 x 1 ns = 77.2 ms > 0.8 x 90
     busy = Engine(60, 66_000, 0)
     assert dynamo_load.sla(PROFILE, [busy, busy], MIX, Slo(5.0, 0.090), 0.8) == 0
-    assert dynamo_load.sla(PROFILE, [busy, busy], MIX, Slo(5.0, 0.100), 0.8) == -1, "76.3 < 80"
+    assert dynamo_load.sla(PROFILE, [busy, busy], MIX, Slo(5.0, 0.100), 0.8) == -1, "77.2 < 80"
 
 
 def test_the_rate_of_one_engine_stops_where_prompts_no_longer_fit_beside_the_batch() -> None:
-    """B (1 + 1000 / 200) <= 512: b = 85, chunk 425: 16 + 7.56 + 2.34 + 38.25 + 0.21 = 64.36 ms.
+    """B (1 + 1000 / 200) <= 512: b = 85, chunk 425: 6 + (12^4 + (0.09 x 510)^4)^(1/4) = 45.954, + 7.56 + 2.3375.
 
-    85 / (200 x 64.36 ms) = 6.60 rps; prompts: (512 - 85) / (1000 x 64.36 ms) = 6.63.
+    Attention: 425 x (287.5 + 212.5) x 1 ns = 0.2125: 62.064 ms in all. 85 / (200 x 62.064 ms) = 6.848 rps; prompts:
+    (512 - 85) / (1000 x 62.064 ms) = 6.880.
     """
-    assert dynamo_load.engine_rps(PROFILE, MIX, Slo(2.0, 0.1)) == pytest.approx(6.604, abs=0.005)
+    assert dynamo_load.engine_rps(PROFILE, MIX, Slo(2.0, 0.1)) == pytest.approx(6.848, abs=0.001)
     tight = dynamo_load.engine_rps(PROFILE, MIX, Slo(2.0, 0.03))
-    assert 0 < tight < 6.6
+    assert 0 < tight < 6.8
     hopeless = dynamo_load.engine_rps(PROFILE, MIX, Slo(2.0, 0.001))
-    one_s = latency.mixed_step_s(PROFILE, 1.0, 1100.0, 5.0, 500.0, 1.0)
+    one_s = latency.mixed_step_s(PROFILE, 1.0, 1100.0, 5.0, (1000.0 - 5.0) / 2, 1.0)
     assert hopeless == pytest.approx(1 / (200 * one_s)), "a batch of one, as the planner falls back to"
 
 
@@ -125,7 +133,7 @@ def test_dynamo_load_does_nothing_while_a_pod_starts() -> None:
 
 
 def test_the_throughput_loop_is_a_floor() -> None:
-    """50 rps / 6.6 rps = 7.6: 8, though nobody misses a limit now."""
+    """50 rps / 6.85 rps = 7.3: 8, though nobody misses a limit now."""
     system = REGISTRY["dynamo-load"]()
     system.start(fake.service(2))
     window = fake.FakeWindow(span_s=180.0, arrivals=9000)

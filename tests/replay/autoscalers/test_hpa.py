@@ -130,9 +130,10 @@ def test_the_load_test_of_hpa_queue_lies_inside_the_slo_and_below_its_limit() ->
 def test_in_flight_of_a_load_is_littles_law() -> None:
     """1 rps of one-chunk prompts: batch + 1 x the chunk's step, and the batch is rps x output x step."""
     profile, load = builders.profile(), Workload(1.0, 500.0, 100.0)
-    # decode step near batch 1.7: 4 ms + 12 ms + ... = 16.1 ms; batch = 100 x 16.1 ms / (1 - share of prefill) = 1.7
-    # chunk step: 16.1 ms + 500 x 90 us + 500 x 250 x 1 ns = 61.2 ms
-    assert loadtest.in_flight(profile, load) == pytest.approx(1.70 + 0.061, abs=0.02)
+    # decode step at batch 1.67: 4 + 12 + 0.09 x 0.67 + 550 x 1.67 x 25 ns = 16.083 ms
+    # with the prompt: 2 + (12^4 + (0.09 x 501.67)^4)^(1/4) - 12 = 35.206, + 500^2 / 2 x 1 ns = 35.33 ms more: 51.41 ms
+    # batch = 100 tokens/s x 16.083 ms / (1 - 1 rps x 35.33 ms) = 1.6672
+    assert loadtest.in_flight(profile, load) == pytest.approx(1.6672 + 0.05141, abs=2e-4)
 
 
 def test_hpa_queue_scales_on_running_and_waiting_and_holds_while_it_sees_nothing() -> None:

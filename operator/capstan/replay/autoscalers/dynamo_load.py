@@ -50,14 +50,16 @@ def ttft_s(profile: Profile, engine: Engine, prompt_tokens: float) -> float:
     tokens = engine.queued_tokens + prompt_tokens
     chunks = max(math.ceil(tokens / profile.chunk_tokens), 1)
     per_chunk = tokens / chunks
-    step_s = latency.mixed_step_s(profile, engine.batch, engine.kv_tokens, per_chunk, prompt_tokens / 2, 1.0)
+    prior = frame.prior_tokens(prompt_tokens, per_chunk)
+    step_s = latency.mixed_step_s(profile, engine.batch, engine.kv_tokens, per_chunk, prior, 1.0)
     return chunks * step_s
 
 
 def step_s(profile: Profile, engine: Engine, chunk_tokens: float, prompt_tokens: float) -> float:
     """Return the time between tokens: a step of the batch with the usual prompt chunk in it."""
     full = max(engine.batch, 1.0)
-    return latency.mixed_step_s(profile, full, engine.kv_tokens, chunk_tokens, prompt_tokens / 2, 1.0)
+    prior = frame.prior_tokens(prompt_tokens, chunk_tokens)
+    return latency.mixed_step_s(profile, full, engine.kv_tokens, chunk_tokens, prior, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

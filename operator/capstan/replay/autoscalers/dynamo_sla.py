@@ -43,7 +43,8 @@ def prompt_s(profile: Profile, prompt_tokens: float) -> float:
     """Return the time of one prompt on an idle engine, chunk by chunk as it runs it: what the sweep measures."""
     chunks = math.ceil(prompt_tokens / profile.chunk_tokens)
     per_chunk = prompt_tokens / chunks
-    return chunks * latency.mixed_step_s(profile, 0.0, 0.0, per_chunk, prompt_tokens / 2, 1.0)
+    prior = frame.prior_tokens(prompt_tokens, per_chunk)
+    return chunks * latency.mixed_step_s(profile, 0.0, 0.0, per_chunk, prior, 1.0)
 
 
 def decode_tokens_per_s(profile: Profile, context_tokens: float, tpot_s: float) -> float:

@@ -159,3 +159,11 @@ def rate_rps(window: Window) -> float:
 def held_tokens(pod: ReplicaSeen) -> float:
     """Return the tokens that a pod's KV cache holds: the used share of what it has room for."""
     return pod.kv_usage * pod.kv_tokens
+
+
+def prior_tokens(prompt_tokens: float, chunk_tokens: float) -> float:
+    """Return the mean context that precedes a chunk of a prompt: `latency.mixed_step_s` adds the chunk's own half.
+
+    Example: 1000 tokens in chunks of 500 have 0 and 500 before them: 250 = (1000 - 500) / 2.
+    """
+    return max(prompt_tokens - chunk_tokens, 0.0) / 2

@@ -13,7 +13,7 @@ from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import sizing
-from capstan.replay.autoscalers import defaults
+from capstan.replay.autoscalers import defaults, frame
 from capstan.replay.autoscalers.frame import Timer
 from capstan.replay.seen import Service, ServiceSeen
 
@@ -30,7 +30,8 @@ def in_flight(profile: Profile, load: Workload, x: float = 1.0) -> float | None:
         return None
     context = load.prompt_tokens + load.output_tokens / 2
     chunk = min(load.prompt_tokens, profile.chunk_tokens)
-    step_s = latency.mixed_step_s(profile, point.batch, point.batch * context, chunk, load.prompt_tokens / 2, x)
+    prior = frame.prior_tokens(load.prompt_tokens, chunk)
+    step_s = latency.mixed_step_s(profile, point.batch, point.batch * context, chunk, prior, x)
     return point.batch + load.arrival_rps * load.prompt_tokens / chunk * step_s
 
 
