@@ -14,7 +14,8 @@ import numpy as np
 from capstan.model import steady
 from capstan.model.profile import Profile
 from capstan.model.workload import Workload
-from capstan.replay import kernel
+from capstan.replay import kernel, synth
+from capstan.replay.published import Statistics
 from capstan.replay.runs import Floats, Ints, Requests
 
 LOADS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
@@ -26,7 +27,10 @@ REQUESTS = 30_000
 WARM_UP_SHARE = 0.1  # of the requests: not counted, the replica fills in that time
 SATURATING = 4_000  # requests that stand in the queue at once where the saturated rate is measured
 DRAIN_S = 60.0  # how far to play on at a time; changes nothing else
+DRAWN = 20_000  # lengths kept of a published trace; the week has 30 million
 SEED = 17
+
+FIGURES = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "gpu_w")
 
 Lengths = tuple[Ints, Ints]
 """Prompt and output tokens of each request, as pairs, shapes `[request]`."""
@@ -53,6 +57,18 @@ class Line:
     arrival_rps: float
     planned: Seen | None
     world: Seen
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """Planner over world, less 1, in the order of `FIGURES`; empty where the planner says nothing."""
+        told = self.planned
+        return () if told is None else tuple(getattr(told, name) / getattr(self.world, name) - 1 for name in FIGURES)
+
+
+def drawn(statistics: Statistics, *, seed: int = SEED) -> Lengths:
+    """Return lengths of published quantiles, prompts and outputs independent of each other."""
+    requests = next(synth.chunks(statistics.rates, statistics.lengths, seed=seed))
+    return requests.prompt_tokens[:DRAWN], requests.output_tokens[:DRAWN]
 
 
 def compare(
@@ -93,7 +109,8 @@ def planned(profile: Profile, load: Workload, *, x: float) -> Seen | None:
 def _line(profile: Profile, lengths: Lengths, x: float, ratio: float, rate_rps: float, count: int) -> Line:
     gaps_s = np.random.default_rng(SEED).exponential(1 / rate_rps, count)
     requests = _requests(lengths, np.cumsum(gaps_s))
-    load = Workload(rate_rps, float(np.mean(lengths[0])), float(np.mean(lengths[1])))
+    came_rps = count / float(requests.arrival_s[-1])  # as it came out, not as it was drawn: sampling is nobody's error
+    load = Workload(came_rps, float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean()))
     return Line(profile.name, x, ratio, rate_rps, planned(profile, load, x=x), _seen(profile, requests, x))
 
 
