@@ -1,4 +1,4 @@
-"""`capstan profile fit | estimate | predict | queueing`: physics from measurements, from a config.json, and what they say.
+"""`capstan profile fit | estimate | predict | queueing`: physics from measurements or a config.json; what they say.
 
 Bad input is one sentence and exit code 2.
 """

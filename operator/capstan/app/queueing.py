@@ -68,7 +68,7 @@ def _profile(path: Path) -> Profile:
 def _table(lines: list[queueing.Line]) -> list[str]:
     """Return a Markdown table, and a line with mean and largest errors."""
     rows = [
-        "| profile | clock | load | req/s | TTFT p50 (ms) | TTFT p99 (ms) | TPOT p50 (ms) | TPOT p99 (ms) | W per GPU |",
+        "| profile | clock | load | req/s | TTFT p50, ms | TTFT p99, ms | TPOT p50, ms | TPOT p99, ms | W per GPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [

@@ -101,7 +101,7 @@ class _Engine:
 
 @dataclass(slots=True)
 class _Queue:
-    """Prompts before the chunk budget: steps that one takes, their time, and the share of time in which any is taken."""
+    """Prompts before the chunk budget: steps that one takes, their time, the share of time in which any is taken."""
 
     steps: float
     service_s: float
