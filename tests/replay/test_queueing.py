@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capstan.model.workload import Workload
 from capstan.replay import published, queueing
 from rig.crosscheck import load
 
@@ -38,5 +39,5 @@ def test_the_saturated_rate_is_one_over_the_time_of_a_prompt_and_its_tokens(root
     pairs = lengths("code")
     rate_rps = queueing.saturated(profile, pairs, x=1.0)
     means = float(np.mean(pairs[0])), float(np.mean(pairs[1]))
-    assert queueing.planned(profile, queueing.Workload(rate_rps * 1.06, *means), x=1.0) is None
-    assert queueing.planned(profile, queueing.Workload(rate_rps * 0.85, *means), x=1.0) is not None
+    assert queueing.planned(profile, Workload(rate_rps * 1.06, *means), x=1.0) is None
+    assert queueing.planned(profile, Workload(rate_rps * 0.85, *means), x=1.0) is not None

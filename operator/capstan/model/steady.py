@@ -101,11 +101,11 @@ class _Engine:
 
 @dataclass(slots=True)
 class _Queue:
-    """Prompts before the chunk budget: steps that one takes, their time, the share of time in which any is taken."""
+    """Prompts before the chunk budget: steps per prompt, their time, the share of time in which any is taken."""
 
-    steps: float
+    steps_ratio: float
     service_s: float
-    share: float
+    busy_ratio: float
 
 
 def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
@@ -187,7 +187,7 @@ def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, step_s: float, z:
     The quantile of a sum is not the sum of quantiles: mean and variance of wait and prompt are added, and the sum is
     taken for a gamma variate. Wait: Pollaczek-Khinchine and Takacs' second moment, gamma distributed prompts.
     """
-    service_s, free = queue.service_s, 1 - queue.share
+    service_s, free = queue.service_s, 1 - queue.busy_ratio
     steeper = (1 + engine.attention_s / service_s) ** 2  # attention grows with the square of a prompt's length
     cv2 = PROMPT_CV2 * steeper
     wait_s = load.arrival_rps * service_s**2 * (1 + cv2) / (2 * free)
@@ -206,10 +206,10 @@ def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, batch: float, pro
     """
     step_s = _step_s(engine, batch)
     mean_s = step_s / (1 - load.arrival_rps * prompt_s)
-    met = min(load.arrival_rps * queue.steps * mean_s, 1.0)
-    clump = queue.steps * (1 + PROMPT_CV2) / (1 - queue.share)
+    met = min(load.arrival_rps * queue.steps_ratio * mean_s, 1.0)
+    clump = queue.steps_ratio * (1 + PROMPT_CV2) / (1 - queue.busy_ratio)
     variance = met * (1 - met) * clump / (clump + SHORT_OUTPUT_RATIO * load.output_tokens)
-    chunks_s = (min(_gamma_quantile(met, variance, z), 1.0) - met) * prompt_s / queue.steps
+    chunks_s = (min(_gamma_quantile(met, variance, z), 1.0) - met) * prompt_s / queue.steps_ratio
     batch_s = _step_s(engine, batch + z * math.sqrt(batch)) - step_s
     squares_s2 = chunks_s * abs(chunks_s) + batch_s * abs(batch_s)  # independent: in quadrature, each with its sign
     return mean_s + math.copysign(math.sqrt(abs(squares_s2)), squares_s2)
@@ -262,7 +262,7 @@ def operating_point(
     step_s = _step_s(engine, batch)
     prompt_s = _prompt_s(engine, batch)
     queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s)
-    if queue.share >= MAX_SHARE:
+    if queue.busy_ratio >= MAX_SHARE:
         return None
     return OperatingPoint(
         batch=batch,
