@@ -143,7 +143,10 @@ def test_the_batch_is_the_fixed_point(rps: float, prompt: int, output: int) -> N
     step_s = latency.decode_step_s(P, full, full * (prompt + output / 2), 1.0)
     chunk = min(prompt, P.chunk_tokens)
     added_s = latency.linear_s(P, point.batch + chunk, 1.0) - latency.linear_s(P, point.batch, 1.0)
-    prompt_s = prompt / chunk * (P.timing.prefill_base_s + added_s) + P.timing.attention_per_token2_s * prompt**2 / 2
+    prompt_s = (
+        prompt / chunk * (P.timing.prefill_base_s + added_s)
+        + P.timing.attention_per_token2_s * prompt**2 * (1 + steady.PROMPT_CV2) / 2
+    )
     assert point.batch == pytest.approx(rps * output * step_s / (1 - rps * prompt_s), rel=1e-5)
 
 

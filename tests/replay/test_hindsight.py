@@ -102,6 +102,22 @@ def test_the_best_static_fleet_is_the_cheapest_of_all_that_meet_the_slo() -> Non
     assert found.trial.energy_j <= best_j * 1.02
 
 
+def test_the_best_clock_between_two_rungs_is_found() -> None:
+    """Two replicas of tp 8 from 1,490 MHz on; rungs are 99 MHz apart, and 1,485 misses."""
+
+    def meets(plan: Plan) -> bool:
+        return gpus(plan) == 16 and (plan.clocks_mhz[0] or 1980.0) >= 1490.0
+
+    def joules(plan: Plan) -> float:
+        return gpus(plan) * ((plan.clocks_mhz[0] or 1980.0) / 1980.0)
+
+    found = hindsight.best_static(rule(meets, joules), model(degrees=(8,)), REQUESTS)
+    assert found is not None
+    mhz = found.plan.clocks_mhz[0]
+    assert mhz is not None
+    assert 1490.0 <= mhz <= 1490.0 + hindsight.FINE_MHZ
+
+
 def test_where_no_fixed_fleet_meets_the_slo_there_is_none() -> None:
     assert hindsight.best_static(rule(lambda _: False, gpus), model(), REQUESTS) is None
 

@@ -73,9 +73,22 @@ def test_a_plan_without_a_fleet_is_refused() -> None:
 
 def test_a_realised_plan_has_the_most_that_was_ready_in_each_slot_and_every_clock() -> None:
     seen = series([0, 30, 60, 65, 90, 130], [1, 2, 2, 1, 1, 3], [4, 4, 8, 8, 4, 8], [math.nan, 900, 900, 800, 800, 800])
-    plan = plans.realised(seen)
+    plan = plans.realised(seen)[0]
     assert plan.fleets == (Fleet(4, 2), Fleet(8, 2), Fleet(8, 3))
     assert [plan.clock_cap_mhz(t_s) for t_s in (0, 25, 30, 60, 65, 130)] == [None, None, 900, 900, 800, 800]
+
+
+def test_a_realised_plan_is_also_told_by_its_mean_and_word_for_word() -> None:
+    """Ready 1 for 45 s and 3 for 15 s of the first minute: most 3, mean 1.5 rounded up 2, raw as it was."""
+    t_s = [float(5 * i) for i in range(25)]
+    seen = series(t_s, [1] * 9 + [3] * 3 + [1] * 13, [4] * 25, [math.nan] * 25)
+    most, mean, raw = plans.realised(seen)
+    assert (most.fleet(0.0), mean.fleet(0.0)) == (Fleet(4, 3), Fleet(4, 2))
+    assert [raw.fleet(t).replicas for t in (0, 44, 45, 59, 60, 500)] == [1, 1, 3, 3, 1, 1]
+
+
+def test_a_run_that_never_moved_is_told_once_by_the_slot_and_once_word_for_word() -> None:
+    assert len(plans.realised(series([0.0, 30.0, 60.0], [2, 2, 2], [4, 4, 4], [math.nan] * 3))) == 2
 
 
 def test_a_run_without_samples_has_no_plan() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from capstan.replay import traces
+from capstan.replay import steady_check, traces
 from rig.crosscheck import aiconfigurator as aic
 from rig.crosscheck import dynamo as replayed
-from rig.crosscheck import load, venvs
+from rig.crosscheck import load, steady, venvs
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -59,6 +59,14 @@ def aiconfigurator(llm: str, system: str, profiles: Path) -> None:
         click.echo(line)
     fits = {row.tp: f"tp {row.tp}: {row.kv_tokens:,}" for row in rows}
     click.echo(f"KV tokens that fit, theirs: {'; '.join(fits.values())} (0: the weights do not)")
+
+
+@main.command("steady")
+def steady_loads() -> None:
+    """Print the oracle's saving at a steady 650, 2,000 and 4,000 tokens/s on one server beside DynamoLLM's."""
+    found, source = steady.lines()
+    click.echo(f"lengths: {source}; SLO set `class`; 70B on one server of 8 H100, modelled")
+    click.echo(steady_check.table(found))
 
 
 if __name__ == "__main__":

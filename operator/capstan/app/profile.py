@@ -1,4 +1,4 @@
-"""`capstan profile fit | estimate | predict`: physics from measurements, from a config.json, and what they say.
+"""`capstan profile fit | estimate | predict | queueing`: physics from measurements or a config.json; what they say.
 
 Bad input is one sentence and exit code 2.
 """
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from capstan.api import convert
 from capstan.api.errors import Invalid
+from capstan.app import queueing
 from capstan.calibrate import errors, fitted, manifest, measurements, parameters, predict, shipped, solve
 from capstan.calibrate import estimate as estimates
 from capstan.model.profile import Profile
@@ -56,6 +57,9 @@ class Finite(click.FloatRange):
 @click.group("profile", help="Fit, estimate and question the physics of an LLM on a GPU.")
 def command() -> None:
     """Fit, estimate and question the physics of an LLM on a GPU."""
+
+
+command.add_command(queueing.command)
 
 
 @command.command("fit")

@@ -3,8 +3,9 @@
 Who calls it: `optimize`. A lower clock lengthens steps, longer steps hold more sequences, more sequences lengthen
 steps: the batch is a fixed point, here in closed form because a decode step is affine in the batch.
 
-What is approximated, and checked against the world in tests/replay: arrivals are Poisson; the number of decoding
-sequences is Poisson around its mean (M/G/inf); prompts queue for the chunk budget as M/G/1.
+What is approximated, and checked against the world in tests/replay/test_queueing.py and docs/explanation/queueing.md:
+arrivals are Poisson; the number of decoding sequences is Poisson around its mean (M/G/inf); prompts queue for the chunk
+budget as M/G/1; of the lengths only the means are known, their spread is that of published traces.
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from capstan.model import latency, power
 from capstan.model.profile import Profile
 from capstan.model.workload import Workload
 
-PROMPT_TAIL_RATIO = 3.5
-"""p99 over mean prompt length: 4,004 / 1,155 tokens in the Azure 2023 conversation trace (facts/dynamollm.md 1.3)."""
+PROMPT_CV2 = 0.9
+"""Squared coefficient of variation of prompt lengths: 0.89, 0.93, 0.87 in Azure's conversation and code traces of 2023
+and its conversation week of 2024 (docs/explanation/queueing.md; the same three for the two constants below)."""
 
-PROMPT_CV2 = 1.0
-"""Squared coefficient of variation of prompt lengths, same trace: 0.92, rounded up."""
+PROMPT_TAIL_RATIO = 3.67
+"""p99 over mean prompt length: 3.33, 3.67, 4.02."""
+
+SHORT_OUTPUT_RATIO = 0.2
+"""p10 of output lengths over their mean: 0.23, 0.25, 0.05. Few tokens average over few steps: the tail of TPOT is
+theirs."""
+
+END_STEPS = 1.0
+"""Half a step until the running one ends, half a step because the last chunk is not full: both uniform."""
 
 MAX_SHARE = 0.97
 """Above this share of busy time the formulas say nothing useful: the queue is longer than any SLO."""
@@ -33,6 +42,15 @@ NEWTON_PRECISION = 1e-4
 
 _Z = {ratio: NormalDist().inv_cdf(ratio) for ratio in (0.9, 0.95, 0.99)}
 """Standard normal quantiles that SLOs ask for; computing one takes longer than all the rest."""
+
+
+def _tail_cv2(ratio: float) -> float:
+    """Return the squared coefficient of variation of a gamma variate with its p99 at `ratio` means (as below)."""
+    z = _Z[0.99]
+    return (1.5 * (z - math.sqrt(z * z - 4 * (math.cbrt(ratio) - 1)))) ** 2
+
+
+PROMPT_TAIL_CV2 = _tail_cv2(PROMPT_TAIL_RATIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,15 @@ class _Engine:
         return self.token_s * math.pow(self.token_s * tokens / linear_s, self.bend - 1)
 
 
+@dataclass(slots=True)
+class _Queue:
+    """Prompts before the chunk budget: steps per prompt, their time, the share of time in which any is taken."""
+
+    steps_ratio: float
+    service_s: float
+    busy_ratio: float
+
+
 def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
     t = profile.timing
     slowdown, compute = latency.decode_slowdown(profile, x), latency.prefill_slowdown(profile, x)
@@ -96,7 +123,7 @@ def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
         chunk_tokens=chunk,
         chunks_ratio=load.prompt_tokens / chunk,
         chunk_base_s=t.prefill_base_s,
-        attention_s=t.attention_per_token2_s * load.prompt_tokens**2 / 2 * compute,
+        attention_s=t.attention_per_token2_s * load.prompt_tokens**2 * (1 + PROMPT_CV2) / 2 * compute,
         plain=t.expert_weights_s <= 0,
     )
 
@@ -146,19 +173,54 @@ def _batch(engine: _Engine, load: Workload) -> float | None:
     return None
 
 
-def _ttft_s(engine: _Engine, load: Workload, *, prompt_s: float, step_s: float, tail: float) -> float | None:
-    """Return the TTFT quantile of an M/G/1 queue for the chunk budget; None where the queue grows for ever."""
-    profile = engine.profile
-    service_s = engine.chunks_ratio * step_s + prompt_s
-    share = load.arrival_rps * service_s
-    if share >= MAX_SHARE:
-        return None
-    mean_wait_s = share * service_s * (1 + PROMPT_CV2) / (2 * (1 - share))
-    wait_s = mean_wait_s / share * max(math.log(share / tail), 0.0) if share > 0 else 0.0
-    longest = load.prompt_tokens * PROMPT_TAIL_RATIO
-    steps = math.ceil(longest / profile.chunk_tokens)
-    linear_s = (prompt_s - engine.attention_s) * PROMPT_TAIL_RATIO + steps * step_s
-    return profile.timing.queue_host_s + wait_s + linear_s + engine.attention_s * PROMPT_TAIL_RATIO**2
+def _queue(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float) -> _Queue:
+    """Return the queue for the chunk budget; decoding sequences take their tokens of it first."""
+    room_tokens = max(engine.profile.chunk_tokens - batch, 1.0)
+    steps = engine.chunks_ratio * max(engine.chunk_tokens / room_tokens, 1.0)
+    service_s = steps * step_s + prompt_s
+    return _Queue(steps, service_s, load.arrival_rps * service_s)
+
+
+def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, step_s: float, z: float) -> float:
+    """Return the TTFT quantile: wait in an M/G/1 queue for the chunk budget, the own prompt, and a step at each end.
+
+    The quantile of a sum is not the sum of quantiles: mean and variance of wait and prompt are added, and the sum is
+    taken for a gamma variate. Wait: Pollaczek-Khinchine and Takacs' second moment, gamma distributed prompts.
+    """
+    service_s, free = queue.service_s, 1 - queue.busy_ratio
+    steeper = (1 + engine.attention_s / service_s) ** 2  # attention grows with the square of a prompt's length
+    cv2 = PROMPT_CV2 * steeper
+    wait_s = load.arrival_rps * service_s**2 * (1 + cv2) / (2 * free)
+    third_s3 = service_s**3 * (1 + cv2) * (1 + 2 * cv2)
+    variance_s2 = wait_s**2 + load.arrival_rps * third_s3 / (3 * free) + PROMPT_TAIL_CV2 * steeper * service_s**2
+    mean_s = wait_s + service_s + END_STEPS * step_s
+    return engine.profile.timing.queue_host_s + _gamma_quantile(mean_s, variance_s2, z)
+
+
+def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, batch: float, prompt_s: float, z: float) -> float:
+    """Return the TPOT quantile: steps without and with a prompt's chunk, mixed differently for every request.
+
+    Work done is work asked for, so that a step takes step / (1 - share of prompts) in the mean. A request of n tokens
+    meets a chunk in a share of its n steps: that share varies as the busy time of the queue does (variance rate
+    lambda E[S^2]), is bounded by all of them, and n is short where it matters. The batch varies by itself.
+    """
+    step_s = _step_s(engine, batch)
+    mean_s = step_s / (1 - load.arrival_rps * prompt_s)
+    met = min(load.arrival_rps * queue.steps_ratio * mean_s, 1.0)
+    clump = queue.steps_ratio * (1 + PROMPT_CV2) / (1 - queue.busy_ratio)
+    variance = met * (1 - met) * clump / (clump + SHORT_OUTPUT_RATIO * load.output_tokens)
+    chunks_s = (min(_gamma_quantile(met, variance, z), 1.0) - met) * prompt_s / queue.steps_ratio
+    batch_s = _step_s(engine, batch + z * math.sqrt(batch)) - step_s
+    squares_s2 = chunks_s * abs(chunks_s) + batch_s * abs(batch_s)  # independent: in quadrature, each with its sign
+    return mean_s + math.copysign(math.sqrt(abs(squares_s2)), squares_s2)
+
+
+def _gamma_quantile(mean: float, variance: float, z: float) -> float:
+    """Return the quantile of a gamma variate at the standard normal quantile `z` (Wilson and Hilferty 1931)."""
+    if mean <= 0:
+        return 0.0
+    ninth = min(variance / mean / mean / 9, 1e6)  # a mean of almost nothing: neither 0 / 0 nor inf - inf
+    return mean * max(1 - ninth + z * math.sqrt(ninth), 0.0) ** 3
 
 
 def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float) -> float:
@@ -194,22 +256,18 @@ def operating_point(
         return None
     z = _Z.get(percentile_ratio) or NormalDist().inv_cdf(percentile_ratio)
     high_batch = batch + z * math.sqrt(batch)
-    high_step_s = _step_s(engine, high_batch)
-    stay_s = load.output_tokens * high_step_s
-    arrivals = load.arrival_rps * stay_s
-    high_share = (arrivals + z * math.sqrt(arrivals)) * _prompt_s(engine, high_batch) / stay_s
     usage = high_batch * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
-    if high_share >= MAX_SHARE or usage >= 1 or high_batch >= profile.max_num_seqs:
+    if usage >= 1 or high_batch >= profile.max_num_seqs:
         return None
     step_s = _step_s(engine, batch)
     prompt_s = _prompt_s(engine, batch)
-    ttft_s = _ttft_s(engine, load, prompt_s=prompt_s, step_s=step_s, tail=1 - percentile_ratio)
-    if ttft_s is None:
+    queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s)
+    if queue.busy_ratio >= MAX_SHARE:
         return None
     return OperatingPoint(
         batch=batch,
-        ttft_s=ttft_s,
-        tpot_s=high_step_s / (1 - high_share),
+        ttft_s=_ttft_s(engine, load, queue, step_s=step_s, z=z),
+        tpot_s=_tpot_s(engine, load, queue, batch=batch, prompt_s=prompt_s, z=z),
         gpu_w=_gpu_w(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s),
         kv_usage=usage,
     )

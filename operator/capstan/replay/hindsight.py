@@ -15,7 +15,15 @@ from capstan.replay.plans import SLOT_S, Fleet, Plan
 from capstan.replay.runs import Requests
 from capstan.replay.trial import Budget, Evaluate, Spent, Tried
 
-STATIC_RUNS = 60
+STATIC_RUNS = 150
+STATIC_REQUESTS = 50_000
+LEAST_STATIC_RUNS = 30
+"""World runs of a search: 150 up to an hour of 50,000 requests (0.1 s each), fewer for longer traces. The ladders of
+two degrees take about 60, the scan around the winner the rest."""
+
+FINE_MHZ = 30.0
+"""Step of that scan, two of H100's clock steps: joules of neighbours differ by less than 0.5 %."""
+
 GUESS_STRESS_RATIO = 1.0  # the first fleet that is run is the one whose busiest minute is at its limits
 MOST_MISSES = 3  # in a row: lateness is noisy by about one rung of clock in runs of ten minutes
 
@@ -36,6 +44,11 @@ class Sized:
     tried: Tried
     met: bool
     runs: int
+
+
+def runs_for(requests: int) -> int:
+    """Return the world runs that a search of a trace may use."""
+    return max(LEAST_STATIC_RUNS, min(STATIC_RUNS, STATIC_RUNS * STATIC_REQUESTS // max(requests, 1)))
 
 
 def single_pool(evaluate: Evaluate, model: fluid.Model, requests: Requests, *, runs: int = STATIC_RUNS) -> Sized:
@@ -90,17 +103,35 @@ def smallest(
     return high
 
 
-def best_static(evaluate: Evaluate, model: fluid.Model, requests: Requests, *, runs: int = STATIC_RUNS) -> Tried | None:
+def best_static(evaluate: Evaluate, model: fluid.Model, requests: Requests, *, runs: int | None = None) -> Tried | None:
     """Return the cheapest (tp, replicas, clock) that never moves and meets the SLO; None where none does.
 
     For each tp the smallest fleet at full clock, then with 0, 1, 2 ... replicas more the lowest clock that still
-    meets the SLO, as long as one more replica pays. Joules are those of the released boundary.
+    meets the SLO, as long as one more replica pays; then finely around the winner. Joules are those of the released
+    boundary.
     """
-    budget = Budget(evaluate, runs)
+    budget = Budget(evaluate, runs_for(len(requests)) if runs is None else runs)
     with contextlib.suppress(Spent):
         for tp in sorted(model.degrees(), key=lambda tp: _first_guess_w(model, requests, tp)):
             _best_of(budget, model, tp, _guess(model, requests, tp))
+        _finely(budget, model)
     return budget.best
+
+
+def _finely(budget: Budget, model: fluid.Model) -> None:
+    """Run every fine clock within a rung and a half of the winner's, with its count and one more or less."""
+    if budget.best is None:
+        return
+    plan = budget.best.plan
+    fleet, clocks = plan.fleets[0], model.profile(plan.fleets[0].tp).clocks
+    middle_mhz = plan.clocks_mhz[0] or clocks.max_mhz
+    reach = int(1.5 * RUNG * clocks.max_mhz / FINE_MHZ)
+    near = sorted(range(-reach, reach + 1), key=abs)
+    counts = (n for n in (fleet.replicas, fleet.replicas - 1, fleet.replicas + 1) if n >= _least(model))
+    for count in (n for n in counts if n <= model.most(fleet.tp)):
+        for step in near:
+            ratio = (middle_mhz + step * FINE_MHZ) / clocks.max_mhz
+            budget.run(Plan.fixed(fleet.tp, count, _capped_mhz(model, fleet.tp, ratio)))
 
 
 def _first_guess_w(model: fluid.Model, requests: Requests, tp: int) -> float:

@@ -6,6 +6,7 @@ loads, physics, why anything was planned.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,26 +102,40 @@ def _want(policy: str, plan: Plan, t_s: float) -> Want:
     return Want(policy, fleet.tp, fleet.replicas, plan.clock_cap_mhz(t_s))
 
 
-def realised(series: ServiceSeries, *, slot_s: float = SLOT_S, clock_s: float = CLOCK_S) -> Plan:
-    """Return what a run had standing, as a plan: per slot the most replicas that were ready, and the clocks.
+def realised(series: ServiceSeries, *, slot_s: float = SLOT_S, clock_s: float = CLOCK_S) -> tuple[Plan, ...]:
+    """Return what a run had standing, as plans: candidates for `oracle`, what a system found less what moving cost it.
 
-    Replayed with instant transitions it is a candidate for `oracle`: what a system found, less what moving cost it.
-    The tp of a slot is the one that most of its samples show.
+    Three of them, each once: per slot the most replicas that were ready, per slot their mean rounded up, and what was
+    ready at every `clock_s`. The first keeps all that served and stands too long, the second is too small at a slot's
+    peak, the third moves as the system did. The tp of a slot is the one that most of its samples show.
     """
     if not len(series.t_s):
         raise ValueError("a run without samples has no plan")
-    slots = np.floor(series.t_s / slot_s + 1e-6).astype(int)
-    fleets: list[Fleet] = []
-    for slot in range(int(slots[-1]) + 1):
-        inside = slots == slot
-        if not inside.any():
-            fleets.append(fleets[-1] if fleets else Fleet(int(series.tp[0]), int(series.replicas_ready[0])))
-            continue
-        degrees, counts = np.unique(series.tp[inside], return_counts=True)
-        tp = int(degrees[counts.argmax()])
-        fleets.append(Fleet(tp, int(series.replicas_ready[inside].max())))
     times = series.t_s.tolist()
     steps = range(int(times[-1] / clock_s + 1e-6) + 1)
     at = [max(bisect_right(times, step * clock_s + 1e-6) - 1, 0) for step in steps]
     caps = [float(series.clock_cap_mhz[i]) for i in at]
-    return Plan(tuple(fleets), tuple(None if np.isnan(cap) else cap for cap in caps), slot_s, clock_s)
+    clocks = tuple(None if np.isnan(cap) else cap for cap in caps)
+    most, mean = _by_slot(series, slot_s)
+    raw = tuple(Fleet(int(series.tp[i]), int(series.replicas_ready[i])) for i in at)
+    found = (Plan(most, clocks, slot_s, clock_s), Plan(mean, clocks, slot_s, clock_s))
+    return tuple(dict.fromkeys((*found, Plan(raw, clocks, clock_s, clock_s))))
+
+
+def _by_slot(series: ServiceSeries, slot_s: float) -> tuple[tuple[Fleet, ...], tuple[Fleet, ...]]:
+    """Return each slot's most replicas, and their mean rounded up; a slot without a sample is as the one before."""
+    slots = np.floor(series.t_s / slot_s + 1e-6).astype(int)
+    most: list[Fleet] = []
+    mean: list[Fleet] = []
+    for slot in range(int(slots[-1]) + 1):
+        inside = slots == slot
+        if not inside.any():
+            first = Fleet(int(series.tp[0]), int(series.replicas_ready[0]))
+            most.append(most[-1] if most else first)
+            mean.append(mean[-1] if mean else first)
+            continue
+        degrees, counts = np.unique(series.tp[inside], return_counts=True)
+        tp, ready = int(degrees[counts.argmax()]), series.replicas_ready[inside]
+        most.append(Fleet(tp, int(ready.max())))
+        mean.append(Fleet(tp, math.ceil(float(ready.mean()) - 1e-9)))
+    return tuple(most), tuple(mean)

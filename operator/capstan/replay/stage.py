@@ -62,7 +62,8 @@ class Stage:
         for index, alone in enumerate(self._alone):
             service = alone.services[0]
             key = service.policy.key
-            realised = [plans.realised(run.services[index].series) for run in others if run.services]
+            runs = (run.services[index].series for run in others if run.services)
+            realised = [plan for series in runs for plan in plans.realised(series)]
             fixed = [self._plans(name)[key] for name in (SINGLE_POOL, BEST_STATIC)]
             planner = Planner(self._model(alone), service.requests)
             evaluate = _counted(self.evaluate(alone, instant=True), oracle.runs_for(len(service.requests)), told)

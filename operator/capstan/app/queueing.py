@@ -1,0 +1,96 @@
+"""`capstan profile queueing`: the planner's closed form beside the world, profile by profile, as a table or JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+import yaml
+
+from capstan.api import convert
+from capstan.api.errors import Invalid
+from capstan.model.profile import Profile
+from capstan.replay import published, queueing, traces
+
+CLOCK_RATIOS = (1.0, 0.7)
+LENGTH_FILES = {
+    "conv": "AzureLLMInferenceTrace_conv.first_half.csv",
+    "code": "AzureLLMInferenceTrace_code.first_half.csv",
+}
+
+
+@click.command("queueing")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--lengths", default="conv", show_default=True, type=click.Choice(sorted(published.BY_NAME)))
+@click.option(
+    "--requests", default=queueing.REQUESTS, show_default=True, type=click.IntRange(min=1000), help="Per line."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+def command(files: tuple[Path, ...], lengths: str, requests: int, as_json: bool) -> None:
+    """Print the planner's latencies and watts beside the simulator's, over load, for PROFILES.
+
+    Lengths are those of the shared trace where it is present, else drawn from its published statistics.
+    """
+    pairs, source = _lengths(lengths)
+    lines = [
+        line
+        for file in files
+        for x in CLOCK_RATIOS
+        for line in queueing.compare(_profile(file), pairs, x=x, requests=requests)
+    ]
+    if as_json:
+        click.echo(json.dumps({"lengths": source, "lines": [asdict(line) for line in lines]}))
+        return
+    click.echo(f"lengths: {source}; {requests} requests a line; planner → world, planner's error")
+    for row in _table(lines):
+        click.echo(row)
+
+
+def _lengths(name: str) -> tuple[queueing.Lengths, str]:
+    data = traces.shared_data(Path(__file__).resolve().parent) or traces.shared_data(Path.cwd())
+    file = None if data is None or name not in LENGTH_FILES else data / "azure-llm-2023" / LENGTH_FILES[name]
+    if file is None or not file.is_file():
+        return queueing.drawn(published.BY_NAME[name]), f"published quantiles of {name}"
+    requests = traces.read(file).requests
+    return (requests.prompt_tokens, requests.output_tokens), f"pairs of {file.name}"
+
+
+def _profile(path: Path) -> Profile:
+    try:
+        return convert.profile(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, Invalid) as problem:
+        raise click.UsageError(f"PROFILES: {path} is no ServingProfile: {problem}") from problem
+
+
+def _table(lines: list[queueing.Line]) -> list[str]:
+    """Return a Markdown table, and a line with mean and largest errors."""
+    rows = [
+        "| profile | clock | load | req/s | TTFT p50, ms | TTFT p99, ms | TPOT p50, ms | TPOT p99, ms | W per GPU |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {line.profile} | {line.clock_ratio:g} | {line.load_ratio:g} | {line.arrival_rps:.2f} | {_cells(line)} |"
+        for line in lines
+    ]
+    errors = np.array([line.errors for line in lines if line.errors])
+    if len(errors):
+        parts = [
+            f"{name} {np.abs(of).mean():.0%} ({of.min():+.0%} to {of.max():+.0%})"
+            for name, of in zip(queueing.FIGURES, errors.T, strict=True)
+        ]
+        rows += ["", f"mean of the errors' sizes (range): {'; '.join(parts)}"]
+    return rows
+
+
+def _cells(line: queueing.Line) -> str:
+    scales = (1e3, 1e3, 1e3, 1e3, 1.0)
+    cells = []
+    for place, (name, scale) in enumerate(zip(queueing.FIGURES, scales, strict=True)):
+        world = scale * getattr(line.world, name)
+        told = f"{scale * getattr(line.planned, name):.0f}" if line.planned else "none"
+        error = f", {line.errors[place]:+.0%}" if line.errors else ""
+        cells.append(f"{told} → {world:.0f}{error}")
+    return " | ".join(cells)

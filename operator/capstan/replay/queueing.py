@@ -1,0 +1,149 @@
+"""The planner's closed form beside the world: TTFT, TPOT and watts of one replica over load, Poisson arrivals.
+
+Who calls it: `app.queueing`, tests. Must not know: files, terminals, policies. The closed form is told the mean lengths
+and nothing else, as in `decide`; the world plays every request of the same load on the same physics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from capstan.model import steady
+from capstan.model.profile import Profile
+from capstan.model.workload import Workload
+from capstan.replay import kernel, synth
+from capstan.replay.published import Statistics
+from capstan.replay.runs import Floats, Ints, Requests
+
+LOADS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+"""Shares of the rate at which the world saturates; issue 4 asks for 0.2 to 0.95."""
+
+REQUESTS = 30_000
+"""Per point: p99 then rests on 270 requests beyond it, about 6 % of their number."""
+
+WARM_UP_SHARE = 0.1  # of the requests: not counted, the replica fills in that time
+SATURATING = 4_000  # requests that stand in the queue at once where the saturated rate is measured
+DRAIN_S = 60.0  # how far to play on at a time; changes nothing else
+DRAWN = 20_000  # lengths kept of a published trace; the week has 30 million
+SEED = 17
+
+FIGURES = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "gpu_w")
+
+Lengths = tuple[Ints, Ints]
+"""Prompt and output tokens of each request, as pairs, shapes `[request]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One replica in steady state: what the planner says, or what the world did. Watts are one GPU's."""
+
+    ttft_p50_s: float
+    ttft_p99_s: float
+    tpot_p50_s: float
+    tpot_p99_s: float
+    gpu_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One load. `planned` is None where the planner says that there is no steady state."""
+
+    profile: str
+    clock_ratio: float
+    load_ratio: float
+    arrival_rps: float
+    planned: Seen | None
+    world: Seen
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """Planner over world, less 1, in the order of `FIGURES`; empty where the planner says nothing."""
+        told = self.planned
+        return () if told is None else tuple(getattr(told, name) / getattr(self.world, name) - 1 for name in FIGURES)
+
+
+def drawn(statistics: Statistics, *, seed: int = SEED) -> Lengths:
+    """Return lengths of published quantiles, prompts and outputs independent of each other."""
+    requests = next(synth.chunks(statistics.rates, statistics.lengths, seed=seed))
+    return requests.prompt_tokens[:DRAWN], requests.output_tokens[:DRAWN]
+
+
+def compare(
+    profile: Profile, lengths: Lengths, *, x: float = 1.0, loads: Sequence[float] = LOADS, requests: int = REQUESTS
+) -> tuple[Line, ...]:
+    """Return one line per load.
+
+    Args:
+        profile: The physics of both.
+        lengths: Pairs to draw from.
+        x: Clock ratio in (0, 1].
+        loads: Shares of the saturated rate, in (0, 1).
+        requests: Requests played per line.
+    """
+    saturated_rps = saturated(profile, lengths, x=x)
+    return tuple(_line(profile, lengths, x, ratio, ratio * saturated_rps, requests) for ratio in loads)
+
+
+def saturated(profile: Profile, lengths: Lengths, *, x: float) -> float:
+    """Return the requests a second that one replica finishes while its queue never empties."""
+    requests = _requests(lengths, np.zeros(SATURATING))
+    world = _world(profile, requests, x)
+    _finish(world)
+    done_s = np.sort(world.finish_s[np.isfinite(world.finish_s)])
+    first, last = len(done_s) // 4, len(done_s) * 3 // 4
+    return float((last - first) / (done_s[last] - done_s[first]))
+
+
+def planned(profile: Profile, load: Workload, *, x: float) -> Seen | None:
+    """Return what the closed form says of one replica."""
+    half = steady.operating_point(profile, load, x=x, percentile_ratio=0.5)
+    most = steady.operating_point(profile, load, x=x, percentile_ratio=0.99)
+    if half is None or most is None:
+        return None
+    return Seen(half.ttft_s, most.ttft_s, half.tpot_s, most.tpot_s, most.gpu_w)
+
+
+def _line(profile: Profile, lengths: Lengths, x: float, ratio: float, rate_rps: float, count: int) -> Line:
+    gaps_s = np.random.default_rng(SEED).exponential(1 / rate_rps, count)
+    requests = _requests(lengths, np.cumsum(gaps_s))
+    came_rps = count / float(requests.arrival_s[-1])  # as it came out, not as it was drawn: sampling is nobody's error
+    load = Workload(came_rps, float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean()))
+    return Line(profile.name, x, ratio, rate_rps, planned(profile, load, x=x), _seen(profile, requests, x))
+
+
+def _requests(lengths: Lengths, arrival_s: Floats) -> Requests:
+    pick = np.random.default_rng(SEED + 1).integers(0, len(lengths[0]), len(arrival_s))
+    return Requests(arrival_s, lengths[0][pick], lengths[1][pick])
+
+
+def _world(profile: Profile, requests: Requests, x: float) -> kernel.World:
+    world = kernel.World(requests, (profile,), slots=1, end_s=float(requests.arrival_s[-1]) + 1.0)
+    slot = world.create(0, now_s=0.0, ready_s=0.0)
+    world.cap(slot, 0.0, x, float("inf"))
+    return world
+
+
+def _finish(world: kernel.World) -> None:
+    """Play on until the last request is done."""
+    while world.unfinished:
+        world.advance(world.now_s + DRAIN_S)
+
+
+def _seen(profile: Profile, requests: Requests, x: float) -> Seen:
+    """Play the trace and measure what began after the warm-up; watts until the last arrival."""
+    skip = int(len(requests) * WARM_UP_SHARE)
+    begin_s, end_s = float(requests.arrival_s[skip]), float(requests.arrival_s[-1])
+    world = _world(profile, requests, x)
+    world.advance(begin_s)
+    before_j = world.totals().energy_j
+    world.advance(end_s)
+    watts = (world.totals().energy_j - before_j) / (end_s - begin_s) / profile.tp
+    _finish(world)
+    ttft_s = (world.first_s - requests.arrival_s)[skip:]
+    gaps = requests.output_tokens[skip:] - 1
+    tpot_s = ((world.finish_s - world.first_s)[skip:] / np.maximum(gaps, 1))[gaps > 0]
+    ttft, tpot = np.nanquantile(ttft_s, (0.5, 0.99)), np.nanquantile(tpot_s, (0.5, 0.99))
+    return Seen(float(ttft[0]), float(ttft[1]), float(tpot[0]), float(tpot[1]), watts)
