@@ -250,7 +250,7 @@ def dishonest(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Put the bound at a terajoule, above every run: a fault that no honest comparison can have."""
 
     def forced(requests: Requests, *_: object) -> bound.Bound:
-        return bound.Bound(1e12, 1e12, 0.0, np.zeros(len(requests)))
+        return bound.Bound(1e12, 1e12, 0.0, np.zeros(len(requests)), 0.0)
 
     return lambda: monkeypatch.setattr(bound, "of", forced)
 
