@@ -14,8 +14,8 @@ import yaml
 from click.testing import CliRunner
 
 from capstan.__main__ import cli
-from capstan.replay import bound
 from capstan.replay.runs import Requests
+from capstan.replay.searches import bound
 from support import small
 from support.small import Folder, Json
 

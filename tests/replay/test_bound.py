@@ -15,9 +15,9 @@ from capstan.api import convert, manifests, v1alpha1
 from capstan.model.policy import Bounds
 from capstan.model.profile import Clocks, Profile
 from capstan.model.workload import Request
-from capstan.replay import bound, demand, prices, steps
-from capstan.replay.plans import Fleet, Plan
 from capstan.replay.runs import Requests
+from capstan.replay.searches import bound, demand, prices, steps
+from capstan.replay.searches.plans import Fleet, Plan
 from support import builders
 from support.planned import PlannedWorld, columns, with_tp
 from support.replay import ROOT, poisson

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.replay import compare, score, tariff
-from capstan.replay.compare import Estimate
 from capstan.replay.runs import Run
-from capstan.replay.score import Score
-from capstan.replay.tariff import Kind, Tariff, TariffError
+from capstan.replay.scores import compare, score, tariff
+from capstan.replay.scores.compare import Estimate
+from capstan.replay.scores.score import Score
+from capstan.replay.scores.tariff import Kind, Tariff, TariffError
 from support.replay import fate, run, series, service
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from capstan.api import errors
-from capstan.replay import engine, load, provision, score
+from capstan.replay import engine, load, provision
 from capstan.replay.scenario import Scenario
+from capstan.replay.scores import score
 from capstan.replay.seen import Want
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan, Fixed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.replay import fluidity
+from capstan.replay.scores import fluidity
 
 TTFT_S, TPOT_S = 2.0, 0.1
 

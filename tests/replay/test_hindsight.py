@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from capstan.model.policy import Bounds
 from capstan.model.slo import Slo
-from capstan.replay import fluid, hindsight, steady_check
-from capstan.replay.demand import Limits
-from capstan.replay.plans import Plan
 from capstan.replay.runs import Requests
-from capstan.replay.trial import Budget, Spent, Trial
+from capstan.replay.searches import fluid, hindsight, steady_check
+from capstan.replay.searches.demand import Limits
+from capstan.replay.searches.plans import Plan
+from capstan.replay.searches.trial import Budget, Spent, Trial
 from support import builders
 from support.planned import PlannedWorld, columns, with_tp
 from support.replay import poisson

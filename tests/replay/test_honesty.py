@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from capstan.replay import honesty
-from capstan.replay.honesty import Row
+from capstan.replay.searches import honesty
+from capstan.replay.searches.honesty import Row
 
 FAIR = {
     "single-pool": Row(100.0, slo_met=True),

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from capstan.model.policy import Bounds
 from capstan.model.profile import Clocks
 from capstan.model.slo import Slo
-from capstan.replay import bound, fluid, hindsight, mixture, oracle
-from capstan.replay.demand import Limits
-from capstan.replay.lateness import Allowance
-from capstan.replay.plans import CLOCK_S, SLOT_S, Fleet, Plan
 from capstan.replay.runs import Requests
-from capstan.replay.schedule import Planner
-from capstan.replay.trial import Trial, Tried
+from capstan.replay.searches import bound, fluid, hindsight, mixture, oracle
+from capstan.replay.searches.demand import Limits
+from capstan.replay.searches.lateness import Allowance
+from capstan.replay.searches.plans import CLOCK_S, SLOT_S, Fleet, Plan
+from capstan.replay.searches.schedule import Planner
+from capstan.replay.searches.trial import Trial, Tried
 from support import builders
 from support.planned import PlannedWorld, columns, with_tp
 from support.replay import poisson

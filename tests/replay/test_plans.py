@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from capstan.replay import plans
-from capstan.replay.plans import Fleet, Plan, Scheduled
 from capstan.replay.runs import ServiceSeries
+from capstan.replay.searches import plans
+from capstan.replay.searches.plans import Fleet, Plan, Scheduled
 from capstan.replay.seen import Seen, Service, Want
 from support import builders
 from support.planned import columns

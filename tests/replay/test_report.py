@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from capstan.replay import cells, compare, document, limits, page, play, plots, report, summary
-from capstan.replay.compare import Comparison, Conditions
+from capstan.replay import play
+from capstan.replay.pages import cells, document, page, plots, report, summary
 from capstan.replay.runs import Energy, Run
+from capstan.replay.scores import compare, limits
+from capstan.replay.scores.compare import Comparison, Conditions
 from support import report as made
 from support.replay import series
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.model.slo import Slo
-from capstan.replay import limits, measure, score
-from capstan.replay.limits import SloSet
 from capstan.replay.runs import Energy, Run
+from capstan.replay.scores import limits, measure, score
+from capstan.replay.scores.limits import SloSet
 from support.replay import CHAT, SLO, Fate, domain, fate, outcomes, run, series, service
 
 NAN = math.nan

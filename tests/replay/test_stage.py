@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from capstan.model.policy import Bounds
-from capstan.replay import engine, limits, score
-from capstan.replay.plans import Plan, Scheduled
+from capstan.replay import engine
+from capstan.replay.scores import limits, score
+from capstan.replay.searches.plans import Plan, Scheduled
 from capstan.replay.seen import Want
 from capstan.replay.stage import Stage
 from support import small

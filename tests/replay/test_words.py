@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from capstan.replay import words
+from capstan.replay.pages import words
 from support import builders
 
 

@@ -10,26 +10,14 @@ import numpy as np
 import pytest
 
 from capstan.model.profile import Clocks
-from capstan.replay import (
-    bound,
-    demand,
-    fluid,
-    honesty,
-    kernel,
-    limits,
-    load,
-    oracle,
-    plans,
-    published,
-    score,
-    stage,
-    synth,
-)
+from capstan.replay import kernel, load, published, stage, synth
 from capstan.replay.autoscalers import registry
 from capstan.replay.options import Options
 from capstan.replay.runs import Requests, Run
 from capstan.replay.scenario import Scenario
-from capstan.replay.schedule import Planner
+from capstan.replay.scores import limits, score
+from capstan.replay.searches import bound, demand, fluid, honesty, oracle, plans
+from capstan.replay.searches.schedule import Planner
 from capstan.replay.systems import Capstan
 from support import builders
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from capstan.model.reasons import Reason
-from capstan.replay import score
+from capstan.replay.scores import score
 from rig import bench
 from rig.demo import audit, figures, manifests, promql, ticks, view
 from rig.demo.looks import Look, PolicyLook

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from capstan.replay import score
+from capstan.replay.scores import score
 from rig.demo import command, parity
 from support import report as reports
 from support.recording import forge, recorded

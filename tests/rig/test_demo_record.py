@@ -15,9 +15,9 @@ from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
 from capstan.powercap.domains import Domain
-from capstan.replay import score
 from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
+from capstan.replay.scores import score
 from capstan.replay.seen import Service, Want
 from rig.demo import collect, looks, outcomes, series, ticks
 from rig.demo.play import Course

@@ -14,10 +14,10 @@ import numpy as np
 
 from capstan.model.profile import Profile
 from capstan.model.workload import Request
-from capstan.replay.demand import Limits
-from capstan.replay.plans import Plan
 from capstan.replay.runs import Floats, Requests
-from capstan.replay.trial import Trial
+from capstan.replay.searches.demand import Limits
+from capstan.replay.searches.plans import Plan
+from capstan.replay.searches.trial import Trial
 from capstan.replay.world import Engine
 
 WINDOW_S, MIN_WINDOW, WINDOWS_RATIO = 300.0, 100, 0.95  # DESIGN 7.1, written a second time on purpose

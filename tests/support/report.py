@@ -9,9 +9,9 @@ import random
 import numpy as np
 
 from capstan.model.slo import Slo
-from capstan.replay import compare
-from capstan.replay.compare import Comparison
 from capstan.replay.runs import DomainSeries, Energy, Floats, Mark, Outcomes, Run, ServiceRun, ServiceSeries
+from capstan.replay.scores import compare
+from capstan.replay.scores.compare import Comparison
 from support.replay import Fate, outcomes, series
 
 CHAT, BATCH, RACK = "llm/chat", "llm/batch", "rack-7"

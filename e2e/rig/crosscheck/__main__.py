@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from capstan.replay import steady_check, traces
+from capstan.replay import traces
+from capstan.replay.searches import steady_check
 from rig.crosscheck import aiconfigurator as aic
 from rig.crosscheck import dynamo as replayed
 from rig.crosscheck import load, steady, venvs

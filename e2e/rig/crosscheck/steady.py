@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from capstan.replay import fluid, limits, load, published, queueing, stage, steady_check
+from capstan.replay import load, published, queueing, stage
 from capstan.replay.options import Options
 from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
-from capstan.replay.trial import Evaluate
+from capstan.replay.scores import limits
+from capstan.replay.searches import fluid, steady_check
+from capstan.replay.searches.trial import Evaluate
 from rig.crosscheck.load import ROOT, conversation_hour
 from rig.crosscheck.venvs import NotAvailable
 

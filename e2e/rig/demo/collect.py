@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capstan.replay import words
+from capstan.replay.pages import words
 from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from rig.demo import outcomes, series, ticks

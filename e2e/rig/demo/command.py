@@ -14,9 +14,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from capstan.replay import compare, load, report, summary
+from capstan.replay import load
+from capstan.replay.pages import report, summary
 from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
+from capstan.replay.scores import compare
 from capstan.replay.traces import TraceError
 from rig import binaries, process
 from rig.demo import parity, rigged, stage, virtual

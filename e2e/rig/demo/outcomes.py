@@ -12,8 +12,8 @@ from typing import TextIO
 import numpy as np
 
 from capstan.model.slo import Slo
-from capstan.replay import score
 from capstan.replay.runs import Energy, Outcomes, Requests
+from capstan.replay.scores import score
 from capstan.replay.seen import Service
 from rig.demo.view import Served
 

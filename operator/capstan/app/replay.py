@@ -17,8 +17,10 @@ from capstan.api import scenario as files
 from capstan.app import verify
 from capstan.app.progress import Bar
 from capstan.model.profile import ClockResponse
-from capstan.replay import load, play, report, summary, tariff, traces
+from capstan.replay import load, play, traces
 from capstan.replay.options import Options
+from capstan.replay.pages import report, summary
+from capstan.replay.scores import tariff
 
 BAD_INPUT, MISSED, DISHONEST = 2, 3, 4
 CASE_NAME = "honesty.json"

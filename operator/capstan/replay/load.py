@@ -24,10 +24,11 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, limits, sources, start, traces
+from capstan.replay import believed, sources, start, traces
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 from capstan.replay.scenario import BudgetCut, Scenario
+from capstan.replay.scores import limits
 from capstan.replay.seen import Service
 
 D = TypeVar("D", files.Fleet, files.Run)

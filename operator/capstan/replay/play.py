@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from capstan.api import errors
-from capstan.replay import compare, demand, hindsight, honesty, limits, provision, score, tariff
+from capstan.replay import provision
 from capstan.replay.autoscalers import registry
-from capstan.replay.compare import Column, Comparison, Conditions
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
+from capstan.replay.scores import compare, limits, score, tariff
+from capstan.replay.scores.compare import Column, Comparison, Conditions
+from capstan.replay.searches import demand, hindsight, honesty
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan
 
@@ -150,7 +152,7 @@ def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[floa
 
 def _bound(stage: Stage, columns: Sequence[Column]) -> Column:
     """Return the column of the lower bound, shaped like any run of the same trace."""
-    from capstan.replay import bound  # here, not above: scipy's optimiser takes a third of a second to import
+    from capstan.replay.searches import bound  # here, not above: scipy's optimiser takes a third of a second to import
 
     like = columns[0] if columns else None
     if like is None:

@@ -1,6 +1,6 @@
 """The fleet of CAPSTAN=off: sized once for the mean load, at full clock, and then left alone.
 
-Who calls it: `replay.play`, the rig's demo. `replay.hindsight` has the fleets that are chosen with hindsight.
+Who calls it: `replay.play`, the rig's demo. `searches.hindsight` has the fleets that are chosen with hindsight.
 """
 
 from __future__ import annotations

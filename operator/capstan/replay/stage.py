@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from capstan.replay import engine, fluid, hindsight, limits, measure, oracle, plans, score
-from capstan.replay.plans import Plan, Scheduled
+from capstan.replay import engine
 from capstan.replay.runs import Floats, Run
 from capstan.replay.scenario import Scenario
-from capstan.replay.schedule import Planner
+from capstan.replay.scores import limits, measure, score
+from capstan.replay.searches import fluid, hindsight, oracle, plans
+from capstan.replay.searches.plans import Plan, Scheduled
+from capstan.replay.searches.schedule import Planner
+from capstan.replay.searches.trial import Evaluate, Trial
 from capstan.replay.seen import Service, System
-from capstan.replay.trial import Evaluate, Trial
 
 SINGLE_POOL, BEST_STATIC, ORACLE = "single-pool", "best-static", "oracle"
 

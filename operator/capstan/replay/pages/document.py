@@ -1,0 +1,179 @@
+"""`report.json`: every figure of a comparison under a stable name with its unit; a figure that does not exist is null.
+
+Who calls it: `pages.report`. Must not know: files, HTML. The schema is docs/reference/report-json.md; a name that
+changes there is a new `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from capstan.replay.pages import summary
+from capstan.replay.runs import Run
+from capstan.replay.scores import compare
+from capstan.replay.scores.budget import DomainScore
+from capstan.replay.scores.compare import Column, Comparison, Conditions, Estimate, Relative
+from capstan.replay.scores.score import Figures, PolicyScore, Quantiles
+
+SCHEMA_VERSION = 2
+
+Json = dict[str, object]
+
+
+def of(comparison: Comparison) -> Json:
+    """Return what `report.json` holds."""
+    first = comparison.first
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "modelled": True,
+        "trace": first.run.trace,
+        "scenario": comparison.conditions.scenario,
+        **_conditions(comparison.conditions),
+        "verdict": {
+            "system": first.run.system,
+            "passed": first.score.passed,
+            "sentence": summary.verdict(first),
+            "saving": summary.saving(comparison) or None,
+        },
+        "settings": dict(comparison.conditions.settings),
+        "systems": {
+            column.run.system: _system(comparison, column, relative)
+            for column, relative in zip(comparison.columns, comparison.relatives, strict=True)
+        },
+    }
+
+
+def _conditions(conditions: Conditions) -> Json:
+    return {
+        "rate_multiple": _finite(conditions.rate_multiple),
+        "provisioning": conditions.provisioning,
+        "clock_response": conditions.clock_response,
+        "slo": str(conditions.slo),
+    }
+
+
+def _system(comparison: Comparison, column: Column, relative: Relative) -> Json:
+    run, score = column.run, column.score
+    return {
+        "source": run.source,
+        **_conditions(comparison.conditions),
+        "duration_s": _finite(run.duration_s),
+        **_figures(score.overall),
+        "slo_met": score.slo_met,
+        "budget_held": score.budget_held,
+        **_energy(column),
+        **_relative(relative),
+        "energy_cost": None if comparison.price is None else _finite(comparison.price.over(run)),
+        "carbon_g": None if comparison.carbon is None else _finite(comparison.carbon.over(run)),
+        "services": [_service(run, policy) for policy in score.policies],
+        "domains": [_domain(domain) for domain in score.domains],
+        "marks": [{"t_s": mark.t_s, "text": mark.text} for mark in run.marks],
+        "settings": dict(run.settings),
+        "figures": {name: _finite(value) for name, value in sorted(run.figures.items())},
+    }
+
+
+def _figures(figures: Figures) -> Json:
+    return {
+        "requests": figures.arrived,
+        "completed": figures.completed,
+        "good": figures.good,
+        "slo_attainment_ratio": _finite(figures.attainment_ratio),
+        "slo_by_class": _pairs(figures.by_class),
+        "slo_windows_ratio": _finite(figures.windows_ratio),
+        "class_mix": _pairs(figures.class_mix),
+        "ttft_s": _quantiles(figures.ttft_s),
+        "tpot_s": _quantiles(figures.tpot_s),
+        "tbt_s": _quantiles(figures.tbt_s),
+        "fluidity_low_ratio": _finite(figures.fluidity_low_ratio),
+        "fluidity_high_ratio": _finite(figures.fluidity_high_ratio),
+        "output_tokens": figures.output_tokens,
+    }
+
+
+def _energy(column: Column) -> Json:
+    """Return joules, watts and changes of a whole run; the bound has neither a fleet nor changes."""
+    score = column.score
+    is_run = column.run.system != compare.BOUND
+    return {
+        "energy_j": _finite(score.energy_j),
+        "energy_serving_j": _finite(score.energy.serving_j),
+        "energy_idle_j": _finite(score.energy.idle_j),
+        "energy_transition_j": _finite(score.energy.transition_j),
+        "energy_unassigned_j": _finite(score.energy_unassigned_j) if is_run else None,
+        "energy_node_j": _finite(score.energy_node_j),
+        "j_per_output_token": _finite(score.j_per_output_token),
+        "gpu_seconds": _finite(score.gpu_seconds),
+        "peak_power_w": _finite(score.peak_power_w),
+        "reconfigurations": score.reconfigurations,
+        "clock_changes": score.clock_changes,
+    }
+
+
+def _relative(relative: Relative) -> Json:
+    """Return the figures between systems; each ratio with an object beside it where there are several seeds."""
+    estimates = {
+        "saving_ratio": relative.saving,
+        "saving_fleet_ratio": relative.saving_fleet,
+        "saving_over_best_static_ratio": relative.saving_over_best_static,
+        "saving_over_best_static_fleet_ratio": relative.saving_over_best_static_fleet,
+        "captured_ratio": relative.captured,
+        "captured_of_bound_ratio": relative.captured_of_bound,
+    }
+    return {
+        **{name: None if estimate is None else _finite(estimate.mean) for name, estimate in estimates.items()},
+        "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
+        "note": relative.note or None,
+    }
+
+
+def _interval(estimate: Estimate | None) -> Json | None:
+    if estimate is None or estimate.half_width is None:
+        return None
+    low, high = estimate.mean - estimate.half_width, estimate.mean + estimate.half_width
+    return {"low": _finite(low), "high": _finite(high), "seeds": estimate.seeds}
+
+
+def _service(run: Run, score: PolicyScore) -> Json:
+    profiles: Sequence[str] = next((s.profiles for s in run.services if s.policy == score.policy), ())
+    return {
+        "policy": score.policy,
+        "profiles": list(profiles),
+        "ttft_limit_s": list(dict.fromkeys(score.limits.ttft_s)),
+        "tpot_limit_s": score.limits.tpot_s,
+        "percentile_ratio": score.limits.percentile_ratio,
+        **_figures(score.figures),
+        "slo_met": score.slo_met,
+        "energy_j": _finite(score.energy_j),
+        "energy_serving_j": _finite(score.energy.serving_j),
+        "energy_idle_j": _finite(score.energy.idle_j),
+        "energy_transition_j": _finite(score.energy.transition_j),
+        "j_per_output_token": _finite(score.j_per_output_token),
+        "replicas_mean": _finite(summary.mean_replicas(run, score.policy)),
+    }
+
+
+def _domain(score: DomainScore) -> Json:
+    return {
+        "domain": score.domain,
+        "peak_w": _finite(score.peak_w),
+        "budget_w": _finite(score.budget_w),
+        "longest_over_s": _finite(score.longest_over_s),
+        "above_j": _finite(score.above_j),
+        "unknown_s": _finite(score.unknown_s),
+        "held": score.held,
+    }
+
+
+def _quantiles(quantiles: Quantiles) -> Json:
+    return {"p50": _finite(quantiles.p50), "p90": _finite(quantiles.p90), "p99": _finite(quantiles.p99)}
+
+
+def _pairs(pairs: Iterable[tuple[str, float]]) -> Json:
+    return {name: _finite(value) for name, value in pairs}
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON knows, or null."""
+    return None if value is None or not math.isfinite(value) else value
