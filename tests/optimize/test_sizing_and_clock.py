@@ -133,3 +133,15 @@ def test_a_coarse_load_is_never_lighter_and_at_most_two_percent_heavier(
     for asked, given_ in pairs:
         assert asked * (1 - 1e-9) <= given_ <= asked * 1.0201
     assert coarse.coarse() == coarse
+
+
+@given(st.floats(0.0, 60.0), st.integers(50, 4000), st.integers(10, 900), st.integers(0, 30))
+def test_the_count_that_stands_is_only_a_place_to_look_first(rps: float, prompt: int, output: int, near: int) -> None:
+    load = Workload(0.0, prompt, output)
+    one_rps = sizing.capacity_rps(P, load, CHAT, margin=0.9)
+    found = sizing.smallest(P, load, CHAT, peak_rps=rps, near=near, margin=0.9)
+    if one_rps <= 0:
+        assert found is None
+    else:
+        on_the_edge = abs(rps / one_rps - round(rps / one_rps)) < 1e-6  # capacity is known to a millionth
+        assert found == sizing.replicas_for(rps, one_rps) or on_the_edge

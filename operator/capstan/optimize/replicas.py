@@ -82,7 +82,6 @@ def _wanted(case: Case) -> tuple[int, Reason, float]:
     load = case.load(0.0)
     if load is None:
         raise ValueError("a blind case has no wanted count")
-    one_rps = sizing.capacity_rps(case.profile, load.coarse(), case.policy.slo, margin=case.settings.slo_margin_ratio)
     forecast_rps = peak.peak_rps(
         case.memory.rates,
         now_s=case.now_s,
@@ -90,9 +89,17 @@ def _wanted(case: Case) -> tuple[int, Reason, float]:
         window_s=case.settings.rate_window_s,
         recent_s=2 * case.settings.rate_window_s,
     )
-    if one_rps <= 0:
+    wanted = sizing.smallest(
+        case.profile,
+        load.coarse(),
+        case.policy.slo,
+        peak_rps=forecast_rps,
+        near=_standing(case),
+        margin=case.settings.slo_margin_ratio,
+    )
+    if wanted is None:
         return max(_standing(case), case.policy.bounds.min_replicas), Reason.SLO_INFEASIBLE, forecast_rps
-    wanted, why = sizing.replicas_for(forecast_rps, one_rps), Reason.FORECAST_PEAK
+    why = Reason.FORECAST_PEAK
     if case.short and not case.pool.starting and wanted <= case.pool.ready:
         wanted, why = case.pool.ready + 1, Reason.REQUESTS_WAITING
     count, bound = bounded(case.policy, wanted, case.pool.tp)

@@ -105,3 +105,20 @@ def replicas_for(peak_rps: float, one_replica_rps: float) -> int:
     if one_replica_rps <= 0:
         raise ValueError("one_replica_rps must be above zero")
     return max(1, math.ceil(peak_rps / one_replica_rps - 1e-9))
+
+
+def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, near: int, margin: float) -> int | None:
+    """Return the fewest replicas that carry `peak_rps` inside the SLO, None where no count does.
+
+    The answer is that of `capacity_rps`; `near`, the count that stands, is looked at first, because it mostly is it
+    and two steady states tell so where a capacity takes a dozen.
+    """
+
+    def carry(count: int) -> bool:
+        asked = Workload(peak_rps / count, load.prompt_tokens, load.output_tokens)
+        return meets(steady.operating_point(profile, asked, percentile_ratio=slo.percentile_ratio), slo, margin=margin)
+
+    if near >= 1 and carry(near) and (near == 1 or not carry(near - 1)):
+        return near
+    one_rps = capacity_rps(profile, load, slo, margin=margin)
+    return replicas_for(peak_rps, one_rps) if one_rps > 0 else None
