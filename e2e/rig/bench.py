@@ -45,7 +45,7 @@ NODES = tuple(
 @click.command("bench")
 @click.option("--records", "out", default="out", help="Folder of earlier records.")
 @click.option(
-    "--full", envvar="FULL", default="", help="Any value: more steps, the long replays, NVIDIA's beside ours."
+    "--full", envvar="FULL", default="", help="Any value: more steps, the week, and NVIDIA's replay is fetched."
 )
 def command(out: str, full: str) -> None:
     """Print the last demo's figures, the last test run, the speed of replay and the delay of spec changes here."""
@@ -67,19 +67,19 @@ def command(out: str, full: str) -> None:
 
 
 def replay_speed(*, full: bool) -> Iterator[str]:
-    """Yield how fast replay is, in lines; `full` also the day, the week, and NVIDIA's replay beside ours."""
+    """Yield how fast replay is, in lines; `full` also the week, and NVIDIA's replay is fetched where it is absent."""
     try:
         yield from speed.lines(full=full)
     except (errors.Invalid, traces.TraceError) as problem:
         yield f"replay: not measured, {problem}"
-    if full:
-        yield from beside_dynamo()
+    yield from beside_dynamo(fetch=full)
 
 
-def beside_dynamo() -> list[str]:
+def beside_dynamo(*, fetch: bool) -> list[str]:
     """Return NVIDIA's replay of the conversation hour beside ours, in lines, or why there is none."""
     try:
-        python, hour = venvs.install(venvs.DYNAMO, click.echo), load.conversation_hour()
+        python = venvs.install(venvs.DYNAMO, click.echo) if fetch else venvs.python_of(venvs.DYNAMO)
+        hour = load.conversation_hour()
         return dynamo.compare(python, hour, speed.ours(hour)).told()
     except (venvs.NotAvailable, errors.Invalid, traces.TraceError) as problem:
         return [f"dynamo.replay: not measured, {problem}"]

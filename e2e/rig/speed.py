@@ -100,7 +100,7 @@ def lines(*, full: bool) -> Iterator[str]:
     hour = load.read(HOUR).scenario()
     yield from kernel.lines(hour.services[0].requests, _profile(hour))
     yield _command_line()
-    for name in LONG if full else ():
+    for name in LONG if full else ("day",):
         yield _long_line(name)
 
 

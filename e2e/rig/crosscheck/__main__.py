@@ -36,7 +36,7 @@ def install(names: tuple[str, ...]) -> None:
 @click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Default: the conversation hour.")
 @click.option("--pairs", default=replayed.PAIRS, show_default=True, type=click.IntRange(min=1), help="Runs.")
 def dynamo(trace: Path | None, pairs: int) -> None:
-    """Measure NVIDIA's replay alone; `make bench FULL=1` has ours beside it."""
+    """Measure NVIDIA's replay alone; `make bench` has ours beside it."""
     try:
         requests = load.of_file(trace) if trace else load.conversation_hour()
         for line in replayed.compare(venvs.python_of(venvs.DYNAMO), requests, None, pairs=pairs).told():
