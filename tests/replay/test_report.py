@@ -453,3 +453,14 @@ def test_a_page_that_cannot_be_drawn_leaves_no_new_numbers(
         report.write(pair, tmp_path)
     assert (tmp_path / report.JSON_NAME).read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == [report.JSON_NAME]
+
+
+def test_the_gap_between_oracle_and_bound_is_told_where_both_are_there(many: Comparison) -> None:
+    told = summary.gap(many)
+    found, least = many.column("oracle"), many.column("bound")
+    assert found is not None
+    assert least is not None
+    share = 100 * (1 - least.score.energy_j / found.score.energy_j)
+    assert f"{share:.0f} %" in told
+    without = dataclasses.replace(many, columns=tuple(c for c in many.columns if c.run.system != "bound"))
+    assert summary.gap(without) == ""

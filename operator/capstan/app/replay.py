@@ -115,7 +115,8 @@ def _told(outcomes: tuple[play.Outcome, ...], out: Path) -> None:
         folder = out if outcome.servers is None else out / f"servers-{outcome.servers}"
         page = report.write(outcome.comparison, folder)
         summary.print_table(outcome.comparison, console)
-        for words in (summary.verdict(outcome.comparison.first), summary.saving(outcome.comparison)):
+        compared = outcome.comparison
+        for words in (summary.verdict(compared.first), summary.saving(compared), summary.gap(compared)):
             if words:  # a terminal breaks between words, a file keeps a line whole
                 console.print(words, markup=False, highlight=False, soft_wrap=not console.is_terminal)
         click.echo(f"report: {page}")

@@ -61,6 +61,17 @@ def saving(comparison: Comparison) -> str:
     return f"{told[0].upper()}{told[1:]}{_beyond(comparison)}"
 
 
+def gap(comparison: Comparison) -> str:
+    """Return how far the oracle, which is searched for, may be from the best possible; empty without a bound."""
+    found, least = comparison.column(compare.ORACLE), comparison.column(compare.BOUND)
+    if found is None or least is None or not found.score.slo_met:
+        return ""
+    share = words.share(1 - least.score.energy_j / found.score.energy_j)
+    return (
+        f"The oracle was found by search and lies {share} of its energy above the bound; the best possible is between."
+    )
+
+
 def _beyond(comparison: Comparison) -> str:
     """Return how the system on trial stands to the best fixed fleet and to what is possible."""
     relative, told = comparison.relatives[0], []
