@@ -179,7 +179,7 @@ def test_an_accepted_domain_never_breaks_an_invariant_of_the_machine(
 def test_a_manifest_survives_the_model_and_back() -> None:
     for base, kind in ((api.chat, v1alpha1.ServingPolicy), (api.rack, v1alpha1.PowerDomain)):
         parsed = manifests.parse(kind, base())
-        again = parsed.model_dump(mode="json", by_alias=True, exclude_none=True)
+        again = parsed.manifest()
         assert manifests.parse(kind, again) == parsed
 
 

@@ -76,7 +76,7 @@ def test_no_crowd_is_below_the_overlap_at_any_arrival(load: list[tuple[float, in
 # --- what the proof leans on -------------------------------------------------------------------------
 
 SHIPPED = tuple(
-    convert.profile(document.model_dump(mode="json", by_alias=True, exclude_none=True))
+    convert.profile(document.manifest())
     for path in sorted((ROOT / "policies" / "profiles").glob("*.yaml"))
     for document in manifests.load(path)
     if isinstance(document, v1alpha1.ServingProfile)

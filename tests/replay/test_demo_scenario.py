@@ -121,7 +121,7 @@ def test_a_wrong_scenario_names_the_field(tmp_path: Path, root: Path, old: str, 
 def test_without_the_shared_data_the_trace_is_synthetic_and_says_so(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capstan.replay.traces.shared_data", lambda _: None)
+    monkeypatch.setattr("capstan.replay.traces.shared_data_at_hand", lambda: None)
     loaded = load.scenario(root / DEMO)
     assert "synthetic" in loaded.trace
     assert len(loaded.services[0].requests) > 500

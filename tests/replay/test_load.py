@@ -123,7 +123,7 @@ def test_a_document_that_is_missing_is_named(folder: Folder, kind: str) -> None:
 def test_a_known_trace_that_is_not_here_and_has_no_fallback_is_refused(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capstan.replay.traces.shared_data", lambda _: None)
+    monkeypatch.setattr("capstan.replay.traces.shared_data_at_hand", lambda: None)
     for name in ("azure-2023-code", "azure-2024-conversation"):
         folder.scenario(run={"traces.0.source": name})
         with pytest.raises(errors.Invalid, match=r"traces\[llm/chat\].source: the trace is not on this machine"):

@@ -15,7 +15,7 @@ from capstan.replay.autoscalers import registry
 from capstan.replay.options import Options
 from capstan.replay.runs import Requests, Run
 from capstan.replay.scenario import Scenario
-from capstan.replay.scores import limits, score
+from capstan.replay.scores import compare, limits, score
 from capstan.replay.searches import bound, demand, fluid, honesty, oracle, plans
 from capstan.replay.searches.schedule import Planner
 from capstan.replay.systems import Capstan
@@ -73,7 +73,7 @@ def bound_j(requests: Requests) -> float:
 def test_nobody_who_meets_the_slo_is_below_the_oracle_nor_the_oracle_below_the_bound() -> None:
     scores = {name: score.of(run, limits.SloSet.SCENARIO) for name, run in runs().items()}
     rows = {name: honesty.Row(s.energy_j, s.slo_met) for name, s in scores.items()}
-    rows[honesty.BOUND] = honesty.Row(bound_j(trace()), True)
+    rows[compare.BOUND] = honesty.Row(bound_j(trace()), True)
     assert honesty.check(rows) == ()
     assert rows["oracle"].slo_met
     assert sum(row.slo_met for row in rows.values()) >= 4, "too few systems meet the SLO for the check to mean much"

@@ -164,3 +164,7 @@ class Resource(Spec):
         at = self.metadata
         namespaced = self.NAMES.scope is Scope.NAMESPACED
         return f"{at.namespace or 'default'}/{at.name}" if namespaced else at.name
+
+    def manifest(self) -> dict[str, object]:
+        """Return the object as the API server has it; what is left out stays out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -152,7 +152,7 @@ def _warn_of_room(p: Profile, context_tokens: float) -> None:
 
 def _observations(data: Path | None) -> tuple[measurements.Observation, ...]:
     """Return the rows of shared/data."""
-    folder = data or traces.shared_data(Path(__file__).resolve().parent) or traces.shared_data(Path.cwd())
+    folder = data or traces.shared_data_at_hand()
     if folder is None or not folder.is_dir():
         where = f"{data} is no folder" if data else "shared/data was not found"
         raise click.UsageError(f"--data: {where}; give the folder that holds ml-energy/, vidur/ and the others")

@@ -50,7 +50,7 @@ def command(files: tuple[Path, ...], lengths: str, requests: int, as_json: bool)
 
 
 def _lengths(name: str) -> tuple[queueing.Lengths, str]:
-    data = traces.shared_data(Path(__file__).resolve().parent) or traces.shared_data(Path.cwd())
+    data = traces.shared_data_at_hand()
     file = None if data is None or name not in LENGTH_FILES else data / "azure-llm-2023" / LENGTH_FILES[name]
     if file is None or not file.is_file():
         return queueing.drawn(published.BY_NAME[name]), f"published quantiles of {name}"

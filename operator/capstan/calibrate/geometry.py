@@ -77,10 +77,6 @@ class Geometry:
         """Return the weights that one token multiplies with."""
         return self.dense_count + self.expert_count * self.active_share_ratio
 
-    def same_shape(self, other: Geometry) -> bool:
-        """Return whether both are the same LLM as far as its config tells (Llama 3 and 3.1 differ in context)."""
-        return self == other
-
 
 def read(config: Config, dtype: str | None = None) -> Geometry:
     """Return the shape behind a config.json.

@@ -89,17 +89,6 @@ def prefill_step_s(p: Profile, tokens: float, x: float) -> float:
     return mixed_step_s(p, 0.0, 0.0, tokens, 0.0, x)
 
 
-def chunk_s(p: Profile, tokens: float, prior_tokens: float, x: float) -> float:
-    """Return what `tokens` prompt tokens cost where the weights are streamed anyway: an upper bound of their share.
-
-    `prior_tokens` are in KV already. The planner takes it for the cost of a chunk in a busy step.
-    """
-    t = p.timing
-    linear = t.prefill_per_token_s * tokens
-    attention = t.attention_per_token2_s * tokens * prior_tokens
-    return t.prefill_base_s + (linear + attention) * prefill_slowdown(p, x)
-
-
 def mixed_step_s(
     p: Profile, batch: float, context_tokens: float, chunk_tokens: float, prior_tokens: float, x: float
 ) -> float:

@@ -83,7 +83,7 @@ class Tree:
 
 def domain_of(declared: Declared, *, armed: bool) -> Domain:
     """Return the domain as the machine sees it, without a safe setting."""
-    document = declared.parsed.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document = declared.parsed.manifest()
     return convert.power_domain(document, declared.nodes, armed=armed)
 
 

@@ -36,8 +36,7 @@ def shipped(folder: Path, documents: Iterable[manifests.Document]) -> tuple[Prof
 def among(documents: Iterable[manifests.Document]) -> tuple[Profile, ...]:
     """Return the profiles that are among some documents."""
     found = (document for document in documents if isinstance(document, v1alpha1.ServingProfile))
-    raw = (document.model_dump(mode="json", by_alias=True, exclude_none=True) for document in found)
-    return tuple(convert.profile(manifest) for manifest in raw)
+    return tuple(convert.profile(document.manifest()) for document in found)
 
 
 def as_asked(profile: Profile, run: files.Run, options: Options) -> Profile:

@@ -21,6 +21,7 @@ from capstan.model.policy import Priority
 from capstan.model.profile import Profile
 from capstan.replay import guards, kernel, telemetry
 from capstan.replay.nodes import Seats
+from capstan.replay.pages import words
 from capstan.replay.plant import Plant
 from capstan.replay.pool import Pool
 from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
@@ -167,7 +168,7 @@ class _Engine:
             pool, world = served.pool, served.pool.world
             totals = world.totals()
             counts = pool.counts()
-            served.view.note(now_s, energy_j=totals.energy_j, counts=counts, snapshot=True)
+            served.view.note(now_s, energy_j=totals.energy_j, counts=counts)
             cap_mhz = guards.least((pool.want.clock_cap_mhz, served.class_cap_mhz))
             expected_w = pool.want.expected_w
             row = (
@@ -231,7 +232,7 @@ class _Engine:
         return ServiceRun(
             policy=served.key,
             slo=served.service.policy.slo,
-            profiles=tuple(_told(profile) for profile in served.service.profiles),
+            profiles=tuple(words.profile(profile) for profile in served.service.profiles),
             outcomes=Outcomes(served.service.requests, world.first_s, world.finish_s, world.max_tbt_s),
             series=served.log.series(served.service.requests, end_s=horizon_s, late_j=idle_j + transition_j),
             energy=energy,
@@ -239,12 +240,6 @@ class _Engine:
             clock_changes=pool.clock_changes,
             gpu_seconds=pool.gpu_seconds + living_s - late_gpu_s,
         )
-
-
-def _told(profile: Profile) -> str:
-    """Return a profile's name with its fit error, for people."""
-    error = profile.fit_error_ratio
-    return profile.name if error is None else f"{profile.name} (fit error {error:.1%})"
 
 
 def _tick_s(period_s: float) -> float:

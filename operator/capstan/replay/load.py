@@ -16,7 +16,6 @@ from typing import TypeVar
 from capstan import decide
 from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
-from capstan.api.meta import Resource
 from capstan.api.powerdomain import Mode
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import ClockResponse, Profile
@@ -34,7 +33,6 @@ from capstan.replay.seen import Service
 D = TypeVar("D", files.Fleet, files.Run)
 
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
-SHIPPED_RATE_WINDOW_S = 60.0
 SHIPPED_PROFILES = Path(__file__).resolve().parents[3] / "policies" / "profiles"
 
 
@@ -218,10 +216,6 @@ def _only(documents: Sequence[manifests.Document], kind: type[D], path: Path) ->
     return found[0]
 
 
-def _raw(document: Resource) -> dict[str, object]:
-    return document.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
 def _nodes(fleet: files.Fleet, servers: int | None) -> Iterable[Node]:
     """Yield the nodes; `servers` replaces the count of the first group."""
     for index, group in enumerate(fleet.nodes):
@@ -244,7 +238,7 @@ def _policy(documents: Sequence[manifests.Document], key: str) -> Policy:
         if isinstance(document, v1alpha1.ServingPolicy) and document.key == key:
             asked = document.spec.priority
             granted = asked if asked is Priority.LOW or _admitted(documents, document) else Priority.LOW
-            return convert.policy(_raw(document), granted=granted)
+            return convert.policy(document.manifest(), granted=granted)
     raise errors.Invalid("traces[].policy", f"there is no ServingPolicy {key} in the file; add it or correct the name")
 
 
@@ -260,11 +254,11 @@ def _domain(document: v1alpha1.PowerDomain, nodes: tuple[Node, ...], profile: Pr
     """Return a domain with its nodes, armed where it asks for it and its safe setting fits."""
     selector = document.spec.node_selector
     inside = tuple(n for n in nodes if selector is not None and selector.selects(dict(n.labels)))
-    unarmed = convert.power_domain(_raw(document), tuple(n.name for n in inside))
+    unarmed = convert.power_domain(document.manifest(), tuple(n.name for n in inside))
     draw = profile.draw
     samples = tuple(
         NodeSample(n.name, Missing(Reason.NO_DATA), n.gpus * draw.limit_w, n.gpus, draw.min_limit_w) for n in inside
     )
     admission = safety.admit(unarmed, samples)
     armed = document.spec.mode is Mode.ACT and admission.fits
-    return convert.power_domain(_raw(document), unarmed.nodes, armed=armed, safe=admission.safe if armed else None)
+    return convert.power_domain(document.manifest(), unarmed.nodes, armed=armed, safe=admission.safe if armed else None)

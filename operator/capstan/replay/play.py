@@ -18,16 +18,17 @@ from capstan.replay.autoscalers import registry
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
 from capstan.replay.scores import compare, limits, score, tariff
-from capstan.replay.scores.compare import Column, Comparison, Conditions
+from capstan.replay.scores.compare import BEST_STATIC, BOUND, ORACLE, SINGLE_POOL, Column, Comparison, Conditions
 from capstan.replay.searches import demand, hindsight, honesty
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan
 
-BEFORE, AFTER = ("single-pool", "best-static", "fixed"), ("capstan", "oracle", "bound")
+FIXED, CAPSTAN = "fixed", "capstan"
+BEFORE, AFTER = (SINGLE_POOL, BEST_STATIC, FIXED), (CAPSTAN, ORACLE, BOUND)
 NAMES = (*BEFORE, *registry.REGISTRY, *AFTER)
 KNOWN = (*NAMES, *registry.VARIANTS)
-ALL = tuple(name for name in NAMES if name != "fixed")
-DEFAULT = ("single-pool", "capstan")
+ALL = tuple(name for name in NAMES if name != FIXED)
+DEFAULT = (SINGLE_POOL, CAPSTAN)
 
 Told = Callable[[str, float], None]
 """Told what is going on, and the share of it that is done."""
@@ -86,7 +87,7 @@ def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
 
 def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariffs: Tariffs, told: Told) -> Outcome:
     options = loaded.options
-    slo_set = limits.SloSet((options.slo or limits.SloSet.SCENARIO).value)
+    slo_set = options.slo or limits.SloSet.SCENARIO
     rate, provisioning = _rate(loaded, servers, slo_set, told)
     seeds: list[tuple[Column, ...]] = []
     for seed in options.seeds:
@@ -117,7 +118,7 @@ def _columns(stage: Stage, names: tuple[str, ...], told: Told) -> tuple[Column, 
     columns: list[Column] = []
     for name in names:
         told(name, 0.0)
-        if name == "bound":
+        if name == BOUND:
             columns.append(_bound(stage, columns))
             continue
         run = _run(stage, name, columns, functools.partial(told, name))
@@ -136,15 +137,15 @@ def _labelled(told: Told, label: str) -> Told:
 
 def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[float], None]) -> Run:
     """Play one system."""
-    if name == "single-pool":
+    if name == SINGLE_POOL:
         return stage.single_pool()
-    if name == "best-static":
+    if name == BEST_STATIC:
         return stage.best_static()
-    if name == "fixed":
+    if name == FIXED:
         return stage.play(provision.at_mean_load(stage.scenario), told)
-    if name == "oracle":
+    if name == ORACLE:
         return stage.oracle([column.run for column in before], told)
-    if name == "capstan":
+    if name == CAPSTAN:
         return stage.play(Capstan.of(stage.scenario), told)
     make = registry.REGISTRY.get(name) or registry.VARIANTS[name]
     return stage.play(make(), told)
@@ -183,7 +184,7 @@ def _rate(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Tol
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     """Return the columns with Capstan first, where it is among them."""
-    return tuple(sorted(columns, key=lambda column: column.run.system != "capstan"))
+    return tuple(sorted(columns, key=lambda column: column.run.system != CAPSTAN))
 
 
 def _honesty(seeds: Sequence[tuple[Column, ...]], conditions: Conditions) -> tuple[tuple[str, ...], str]:
@@ -200,4 +201,4 @@ def _honesty(seeds: Sequence[tuple[Column, ...]], conditions: Conditions) -> tup
 
 
 def _rank(name: str) -> int:
-    return NAMES.index(name) if name in NAMES else NAMES.index("capstan") - 1
+    return NAMES.index(name) if name in NAMES else NAMES.index(CAPSTAN) - 1

@@ -134,6 +134,6 @@ def _statistics(spec: files.Trace, options: Options) -> Demand | None:
 
 
 def _shared(name: str) -> Path | None:
-    data = traces.shared_data(Path(__file__).resolve().parent) or traces.shared_data(Path.cwd())
+    data = traces.shared_data_at_hand()
     found = None if data is None else data / name
     return found if found is not None and found.exists() else None

@@ -16,13 +16,12 @@ from capstan.replay import engine
 from capstan.replay.runs import Floats, Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits, measure, score
+from capstan.replay.scores.compare import BEST_STATIC, ORACLE, SINGLE_POOL
 from capstan.replay.searches import fluid, hindsight, oracle, plans
 from capstan.replay.searches.plans import Plan, Scheduled
 from capstan.replay.searches.schedule import Planner
 from capstan.replay.searches.trial import Evaluate, Trial
 from capstan.replay.seen import Service, System
-
-SINGLE_POOL, BEST_STATIC, ORACLE = "single-pool", "best-static", "oracle"
 
 Told = Callable[[float], None]
 

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from capstan import units
 from capstan.forecast import peak
 from capstan.model import steady
 from capstan.model.policy import Policy
@@ -19,8 +20,7 @@ from capstan.replay.nodes import Node, room
 from capstan.replay.runs import Requests
 from capstan.replay.seen import Want
 
-MINUTE_S = 60.0
-FIRST_S = 10 * MINUTE_S  # several times the longest start-up, so that no system begins with a debt
+FIRST_S = 10 * units.SECONDS_PER_MINUTE  # several times the longest start-up, so that no system begins with a debt
 SPARE = 1  # a replica more than the closed form asks for: bursts inside a minute, and whoever does not know the trace
 
 
@@ -36,7 +36,7 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
     Where no count does, as many replicas of the largest tp as the fleet and the bounds leave.
     """
     load = first_load(requests)
-    rate_rps = peak.guarded_rps(load.arrival_rps, window_s=MINUTE_S)
+    rate_rps = peak.guarded_rps(load.arrival_rps, window_s=units.SECONDS_PER_MINUTE)
     best: tuple[float, Want] | None = None
     for profile in profiles:
         one_rps = sizing.capacity_rps(profile, load, policy.slo)
@@ -58,9 +58,9 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
 def first_load(requests: Requests) -> Workload:
     """Return the rate of the busiest of a trace's first ten minutes, and their mean lengths."""
     first = requests.arrival_s < FIRST_S
-    busiest = int(np.bincount((requests.arrival_s[first] / MINUTE_S).astype(np.int64)).max())
+    busiest = int(np.bincount((requests.arrival_s[first] / units.SECONDS_PER_MINUTE).astype(np.int64)).max())
     return Workload(
-        arrival_rps=busiest / MINUTE_S,
+        arrival_rps=busiest / units.SECONDS_PER_MINUTE,
         prompt_tokens=float(requests.prompt_tokens[first].mean()),
         output_tokens=float(requests.output_tokens[first].mean()),
     )

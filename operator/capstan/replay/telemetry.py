@@ -8,7 +8,6 @@ are not, because the API server knows them at once. Figures are made when they a
 from __future__ import annotations
 
 import bisect
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import numpy as np
 from capstan.replay import kernel
 from capstan.replay.pool import Pool
 from capstan.replay.runs import Floats, Ints
+from capstan.replay.scores import measure
 from capstan.replay.seen import ReplicaSeen, Service
 
 LONGEST_WINDOW_S = 900.0  # KubeAI's ten minutes are the longest window of any system; half as much again
@@ -55,17 +55,16 @@ class View:
 
     # --- what the engine does ----------------------------------------------------------------------
 
-    def note(self, now_s: float, *, energy_j: float, counts: tuple[int, int, int], snapshot: bool) -> None:
-        """Take note of a tick; `snapshot` also of every engine's queues."""
+    def note(self, now_s: float, *, energy_j: float, counts: tuple[int, int, int]) -> None:
+        """Take note of a tick, and of every engine's queues."""
         self._windows.clear()
         self._counts = counts
         self._ticks_s.append(now_s)
         self._finished.append(self._pool.world.finished_count)
         self._energy_j.append(energy_j)
-        if snapshot:
-            self._snapshots.append(self._snapshot(now_s))
-            while self._snapshots[0].t_s < now_s - LONGEST_WINDOW_S:
-                self._snapshots.popleft()
+        self._snapshots.append(self._snapshot(now_s))
+        while self._snapshots[0].t_s < now_s - LONGEST_WINDOW_S:
+            self._snapshots.popleft()
 
     def _snapshot(self, now_s: float) -> Snapshot:
         slots = [pod.slot for pod in self._pool.pods]
@@ -309,5 +308,5 @@ def _nearest_rank(values: Floats, quantile: float) -> float | None:
     """Return the smallest value that `quantile` of the values do not exceed; None of none."""
     if not len(values):
         return None
-    rank = max(math.ceil(quantile * len(values) - 1e-9), 1) - 1
+    rank = measure.rank(len(values), quantile)
     return float(np.partition(values, rank)[rank])

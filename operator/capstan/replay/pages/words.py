@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from capstan import units
 from capstan.model.profile import Profile
 
 NONE = "n/a"
-J_PER_KWH = 3.6e6
 
 
 def profile(one: Profile) -> str:
@@ -93,6 +93,6 @@ def listed(names: Sequence[str]) -> str:
 
 
 _ENERGY_UNITS = (
-    (1e8, EnergyUnit(J_PER_KWH, "kWh", 1)),  # from 28 kWh on
+    (1e8, EnergyUnit(units.JOULES_PER_KWH, "kWh", 1)),  # from 28 kWh on
     (1e7, EnergyUnit(1e6, "MJ", 2)),
 )

@@ -270,10 +270,11 @@ def _quantiles(values: Floats) -> Quantiles:
     """Return the nearest-rank quantiles; the values are reordered in place."""
     if not len(values):
         return Quantiles()
-    ranks = [_rank(len(values), ratio) for ratio in (0.5, 0.9, 0.99)]
+    ranks = [rank(len(values), ratio) for ratio in (0.5, 0.9, 0.99)]
     values.partition(ranks)
     return Quantiles(*(float(values[rank]) for rank in ranks))
 
 
-def _rank(count: int, ratio: float) -> int:
+def rank(count: int, ratio: float) -> int:
+    """Return the place, from 0, of the nearest-rank quantile among `count` sorted values."""
     return max(math.ceil(ratio * count - 1e-9), 1) - 1  # 0.99 x 100 is 99, whatever binary makes of it

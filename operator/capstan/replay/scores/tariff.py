@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capstan.replay.pages.words import J_PER_KWH
+from capstan import units
 from capstan.replay.runs import Floats, Run
 from capstan.replay.scores import watts
 
@@ -53,7 +53,7 @@ class Tariff:
         cuts_s = np.union1d(edges_s, self.start_s[(self.start_s > edges_s[0]) & (self.start_s < edges_s[-1])])
         power_w = gpus_w[np.searchsorted(edges_s, cuts_s[:-1], side="right") - 1]
         rate = self.per_kwh[np.searchsorted(self.start_s, cuts_s[:-1], side="right") - 1]
-        return float((power_w * np.diff(cuts_s) * rate).sum() / J_PER_KWH)
+        return float((power_w * np.diff(cuts_s) * rate).sum() / units.JOULES_PER_KWH)
 
 
 def price(path: Path) -> Tariff:

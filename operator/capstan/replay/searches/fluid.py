@@ -27,7 +27,6 @@ PACE_S = 0.03
 """Seconds per token that spread a request's decode work: about a step of the shipped 70B profiles at mid load."""
 
 LEAST_TOKENS = 0.5  # less in a stretch is rounding: a week's running total is 1e13 s, its last bit a tenth of a token
-LOAD_DIGITS = 1.02  # loads are rounded up to powers of 2 %, so that a week of stretches asks for few steady states
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Model:
     slo: Slo
     bounds: Bounds
     most_gpus: int
-    _known: dict[tuple[int, float, tuple[float, float, float]], tuple[float, float]] = field(default_factory=dict)
+    _known: dict[tuple[int, float, Workload], tuple[float, float]] = field(default_factory=dict)
 
     def degrees(self) -> tuple[int, ...]:
         """Return the tps that have a profile and lie in the bounds."""
@@ -136,10 +135,10 @@ class Model:
         if load is None or fleet.replicas == 0:
             stress = 0.0 if load is None else math.inf
             return Option(fleet, clock_mhz, fleet.gpus * power.idle_w(profile), stress)
-        own = (_rounded(load.arrival_rps / fleet.replicas), _rounded(load.prompt_tokens), _rounded(load.output_tokens))
+        own = load.scaled(1 / fleet.replicas).coarse()  # so that a week of stretches asks for few steady states
         key = (fleet.tp, clock_mhz, own)
         if key not in self._known:
-            self._known[key] = self._steady(profile, Workload(*own), clock_mhz)
+            self._known[key] = self._steady(profile, own, clock_mhz)
         gpu_w, stress = self._known[key]
         return Option(fleet, clock_mhz, fleet.gpus * gpu_w, stress)
 
@@ -167,7 +166,3 @@ class Model:
             else:
                 low = middle + 1
         return Fleet(tp, low)
-
-
-def _rounded(value: float) -> float:
-    return math.pow(LOAD_DIGITS, math.ceil(math.log(value) / math.log(LOAD_DIGITS) - 1e-9))

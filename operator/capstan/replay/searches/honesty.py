@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-EXIT_CODE = 4
-ORACLE, BOUND = "oracle", "bound"
+from capstan.replay.scores.compare import BOUND, ORACLE
+
 TOLERANCE_RATIO = 1e-9
 """Joules are sums of 1e5 to 1e8 floats, whose order may differ between systems; that is all that is forgiven."""
 

@@ -5,6 +5,8 @@ Who calls it: `searches.oracle`. Must not know: the world.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from capstan.model.workload import Workload
 from capstan.replay.runs import Requests
 from capstan.replay.searches import fluid
@@ -44,22 +46,20 @@ class Planner:
 
     def _least(self, load: Workload | None, stress_ratio: float) -> fluid.Option:
         """Return the option of least watts for one load; where none is within the stress, the largest fleet."""
-        best: fluid.Option | None = None
-        last: fluid.Option | None = None
-        for tp in self.model.degrees():
-            fleet = self.model.smallest(tp, load, stress_ratio)
-            last = self.model.option(fleet, load, self._most_mhz(tp))
-            for more in range(SPARES):
-                larger = self.model.resized(fleet, more)
-                for clock_mhz in self.model.clocks_mhz(tp):
-                    option = self.model.option(larger, load, clock_mhz)
-                    if option.stress_ratio > stress_ratio:
-                        break  # a lower clock is no less stressed
-                    if best is None or option.watts < best.watts:
-                        best = option
-        if best is None and last is None:
-            raise ValueError("a model without a tp has no plan")
-        return best or last  # type: ignore[return-value]  # one of them is there
+        degrees = self.model.degrees()
+        sized = [self.model.smallest(tp, load, stress_ratio) for tp in degrees]
+        within = [
+            option for fleet in sized for option in self._options(fleet, load) if option.stress_ratio <= stress_ratio
+        ]
+        largest = self.model.option(sized[-1], load, self._most_mhz(degrees[-1]))
+        return min(within, key=lambda option: option.watts, default=largest)
+
+    def _options(self, fleet: Fleet, load: Workload | None) -> Iterator[fluid.Option]:
+        """Yield a fleet and some larger ones at every clock."""
+        for more in range(SPARES):
+            larger = self.model.resized(fleet, more)
+            for clock_mhz in self.model.clocks_mhz(fleet.tp):
+                yield self.model.option(larger, load, clock_mhz)
 
     def _most_mhz(self, tp: int) -> float:
         return self.model.profile(tp).clocks.max_mhz

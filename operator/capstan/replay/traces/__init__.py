@@ -7,7 +7,7 @@ policies, engines, who serves the requests.
 from capstan.replay.traces.errors import TraceError
 from capstan.replay.traces.layouts import Layout, custom
 from capstan.replay.traces.reader import Dropped, Stream, Trace, read
-from capstan.replay.traces.shared import shared_data
+from capstan.replay.traces.shared import shared_data, shared_data_at_hand
 from capstan.replay.traces.transforms import (
     beyond,
     compress,
@@ -34,6 +34,7 @@ __all__ = [
     "scale_rate",
     "scale_time",
     "shared_data",
+    "shared_data_at_hand",
     "until",
     "without",
 ]

@@ -15,3 +15,8 @@ def shared_data(start: Path) -> Path | None:
         if candidate.is_dir():
             return candidate
     return None
+
+
+def shared_data_at_hand() -> Path | None:
+    """Return the folder beside this very code, else the one beside the working directory, or None."""
+    return shared_data(Path(__file__).resolve().parent) or shared_data(Path.cwd())

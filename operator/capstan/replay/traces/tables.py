@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from capstan import units
 from capstan.replay.runs import Floats
 from capstan.replay.traces import atomic, files
 from capstan.replay.traces.cells import MAX_TOKENS
 from capstan.replay.traces.errors import TraceError
 
-MINUTE_S = 60.0
+MINUTE_S = units.SECONDS_PER_MINUTE
 
 OURS_RATES = ("start_s", "requests_per_min")
 DIGITISED_RATES = ("minute_of_trace", "requests_per_min_mid", "requests_per_min_lo", "requests_per_min_hi")

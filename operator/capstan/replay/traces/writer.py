@@ -26,7 +26,6 @@ CLOCK = ((11, 36_000), (12, 3_600), (14, 600), (15, 60), (17, 10), (18, 1))
 """Where a digit of the time of day stands in `2024-01-01 00:00:00.0000000`, and the seconds that one of it is."""
 
 TOKEN_DIGITS = 10  # those of 2**31 - 1
-BLOCK_ROWS = 2**18
 
 
 def write(path: Path, parts: Iterable[Requests], progress: Callable[[int], None] = lambda _rows: None) -> int:
