@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capstan.model import steady
+from capstan.model.policy import Bounds
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import clock, sizing
@@ -145,3 +146,18 @@ def test_the_count_that_stands_is_only_a_place_to_look_first(rps: float, prompt:
     else:
         on_the_edge = abs(rps / one_rps - round(rps / one_rps)) < 1e-6  # capacity is known to a millionth
         assert found == sizing.replicas_for(rps, one_rps) or on_the_edge
+
+
+@pytest.mark.parametrize(
+    ("max_gpus", "fleet_gpus", "most"),
+    [(None, None, 6), (20, None, 5), (None, 11, 2), (20, 11, 2), (3, None, 0)],
+    ids=[
+        "only the count",
+        "20 GPUs are five of four",
+        "a fleet of 11 holds two",
+        "the tighter of both",
+        "not even one",
+    ],
+)
+def test_bounds_and_fleet_leave_the_tighter_count(max_gpus: int | None, fleet_gpus: int | None, most: int) -> None:
+    assert Bounds(1, 6, max_gpus=max_gpus, tensor_parallel=(4,)).most_replicas(4, fleet_gpus) == most

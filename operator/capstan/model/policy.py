@@ -48,6 +48,11 @@ class Bounds:
         if not self.tensor_parallel or list(self.tensor_parallel) != sorted(set(self.tensor_parallel)):
             raise ValueError("tensor_parallel must ascend without repeats")
 
+    def most_replicas(self, tp: int, gpus: int | None = None) -> int:
+        """Return how many replicas of a degree the bounds leave, on a fleet of `gpus` GPUs where that is said."""
+        limits = (limit // tp for limit in (self.max_gpus, gpus) if limit is not None)
+        return min((self.max_replicas, *limits))
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:

@@ -25,9 +25,7 @@ class Choice:
 
 def bounded(policy: Policy, wanted: int, tp: int) -> tuple[int, Reason | None]:
     """Return `wanted` inside the policy's bounds, and the bound that held it, if any."""
-    ceiling = policy.bounds.max_replicas
-    if policy.bounds.max_gpus is not None:
-        ceiling = min(ceiling, policy.bounds.max_gpus // tp)
+    ceiling = policy.bounds.most_replicas(tp)
     if wanted > ceiling:
         return max(ceiling, policy.bounds.min_replicas), Reason.AT_MAXIMUM
     if wanted < policy.bounds.min_replicas:

@@ -89,25 +89,26 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariff
     options = loaded.options
     slo_set = options.slo or limits.SloSet.SCENARIO
     rate, provisioning = _rate(loaded, servers, slo_set, told)
-    seeds: list[tuple[Column, ...]] = []
+    first: tuple[Column, ...] = ()
+    seeds: list[tuple[score.Score, ...]] = []
     for seed in options.seeds:
         scenario = loaded.scenario(seed=seed, servers=servers, rate=rate)
         label = f"seed {seed}, " if len(options.seeds) > 1 else ""
         columns = _columns(Stage(scenario, slo_set), names, _labelled(told, label))
-        seeds.append(columns)
+        first = first or columns
+        seeds.append(tuple(column.score for column in columns))  # of a further seed nothing else is kept
         if not loaded.chancy and rate == 1.0:
             break  # nothing is random: another seed would be the same run
-    scores = [[column.score for column in columns] for columns in seeds[1:]]
     conditions = Conditions(
         scenario=loaded.run.name,
         slo=slo_set,
         rate_multiple=rate,
         provisioning=provisioning,
         clock_response=str(options.clock_response or "nominal"),
-        settings=seeds[0][0].run.settings,
+        settings=first[0].run.settings,
     )
     comparison = compare.of(
-        _on_trial_first(seeds[0]), conditions, more_seeds=scores, price=tariffs.price, carbon=tariffs.carbon
+        _on_trial_first(first), conditions, more_seeds=seeds[1:], price=tariffs.price, carbon=tariffs.carbon
     )
     faults, case = _honesty(seeds, conditions)
     return Outcome(comparison, servers, faults, case)
@@ -187,12 +188,12 @@ def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:
     return tuple(sorted(columns, key=lambda column: column.run.system != CAPSTAN))
 
 
-def _honesty(seeds: Sequence[tuple[Column, ...]], conditions: Conditions) -> tuple[tuple[str, ...], str]:
+def _honesty(seeds: Sequence[tuple[score.Score, ...]], conditions: Conditions) -> tuple[tuple[str, ...], str]:
     """Return the faults of all seeds, and the first case that has one."""
     faults: list[str] = []
     case = ""
-    for columns in seeds:
-        rows = {c.run.system: honesty.Row(c.score.energy_j, c.score.slo_met) for c in columns}
+    for scores in seeds:
+        rows = {one.system: honesty.Row(one.energy_j, one.slo_met) for one in scores}
         found = honesty.check(rows)
         if found and not case:
             case = honesty.case(rows, found, conditions.settings)

@@ -58,11 +58,6 @@ class Pool:
         """GPUs that have a pod."""
         return _gpus(self.pods)
 
-    @property
-    def tps(self) -> tuple[int, ...]:
-        """Degrees that have a profile."""
-        return tuple(self._index)
-
     # --- what the outside does ---------------------------------------------------------------------
 
     def start_ready(self, want: Want, now_s: float) -> None:

@@ -68,5 +68,4 @@ def first_load(requests: Requests) -> Workload:
 
 def most_replicas(policy: Policy, profile: Profile, nodes: tuple[Node, ...]) -> int:
     """Return how many replicas of a profile bounds and fleet leave."""
-    most = min(room(nodes, profile), policy.bounds.max_replicas)
-    return most if policy.bounds.max_gpus is None else min(most, policy.bounds.max_gpus // profile.tp)
+    return min(room(nodes, profile), policy.bounds.most_replicas(profile.tp))

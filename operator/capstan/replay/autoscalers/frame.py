@@ -27,8 +27,7 @@ class Limits:
     def of(cls, service: Service) -> Limits:
         """Return the bounds of a policy in replicas of the start's tp, within the fleet."""
         bounds, tp = service.policy.bounds, service.start.tp
-        gpus = service.most_gpus if bounds.max_gpus is None else min(bounds.max_gpus, service.most_gpus)
-        most = max(min(bounds.max_replicas, gpus // tp), 1)
+        most = max(bounds.most_replicas(tp, service.most_gpus), 1)
         return cls(min(bounds.min_replicas, most), most)
 
     def clip(self, replicas: int) -> int:

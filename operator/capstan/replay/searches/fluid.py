@@ -111,8 +111,7 @@ class Model:
 
     def most(self, tp: int) -> int:
         """Return the replicas of a tp that bounds and fleet leave room for."""
-        gpus = min(self.most_gpus, self.bounds.max_gpus if self.bounds.max_gpus is not None else self.most_gpus)
-        return min(gpus // tp, self.bounds.max_replicas)
+        return self.bounds.most_replicas(tp, self.most_gpus)
 
     def resized(self, fleet: Fleet, more: int) -> Fleet:
         """Return a fleet with some replicas more or less, as far as the bounds go; an empty one stays empty."""
