@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.model import latency, power, steady
+from capstan.model import latency, power, steady, workload
 from capstan.model.profile import ClockResponse, with_clock_response
 from capstan.model.workload import Workload
 from support.builders import profile
@@ -145,7 +145,7 @@ def test_the_batch_is_the_fixed_point(rps: float, prompt: int, output: int) -> N
     added_s = latency.linear_s(P, point.batch + chunk, 1.0) - latency.linear_s(P, point.batch, 1.0)
     prompt_s = (
         prompt / chunk * (P.timing.prefill_base_s + added_s)
-        + P.timing.attention_per_token2_s * prompt**2 * (1 + steady.PROMPT_CV2) / 2
+        + P.timing.attention_per_token2_s * prompt**2 * (1 + workload.PROMPT_CV2) / 2
     )
     assert point.batch == pytest.approx(rps * output * step_s / (1 - rps * prompt_s), rel=1e-5)
 

@@ -34,9 +34,25 @@ class PoolObserved:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassDemand:
+    """What arrived of one request class lately: its rate, mean lengths, and how much prompt lengths vary.
+
+    `code` is that of `model.classes.Edges`; `prompt_cv2_ratio` the squared coefficient of variation of the prompts.
+    """
+
+    code: int
+    arrival_rps: float
+    prompt_tokens: float
+    output_tokens: float
+    prompt_cv2_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceObserved:
     """One policy as seen in one cycle: pools from the API server, the rest from Prometheus.
 
+    `classes` holds the demand per class where it is known. `lanes` holds the same record once per class pool, under
+    the pool's name in `lane`: its own latencies, queues and watts. Both are empty where requests are not told apart.
     `prompt_tokens` and `output_tokens` are means per request; `ttft_s` and `tpot_s` are at the SLO's percentile;
     `sample_requests` says how many requests those percentiles rest on; `power_w` sums all GPUs of the policy.
     """
@@ -55,6 +71,13 @@ class ServiceObserved:
     output_tokens_per_s: Sample[float] = NO_DATA
     gpu_product: str | None = None
     capped: bool = False  # a power domain caps GPUs of this policy: no scale-out into it
+    classes: tuple[ClassDemand, ...] = ()
+    lane: str = ""
+    lanes: tuple[ServiceObserved, ...] = ()
+
+    def of_lane(self, name: str) -> ServiceObserved | None:
+        """Return what was seen of one class pool."""
+        return next((seen for seen in self.lanes if seen.lane == name), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,17 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """One pool: `replicas` engines of `tp` GPUs, each capped at `clock_cap_mhz` (None: no cap, full clock)."""
+    """One pool: `replicas` engines of `tp` GPUs, each capped at `clock_cap_mhz` (None: no cap, full clock).
+
+    `classes` are the codes of the request classes it serves (`model.classes`); empty: all of them. A mix of degrees
+    is several plans under one pool name.
+    """
 
     pool: str
     tp: int
     replicas: int
     clock_cap_mhz: float | None = None
+    classes: tuple[int, ...] = ()
 
     @property
     def gpus(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from capstan.model.classes import Edges
 from capstan.model.slo import Slo
 
 
@@ -54,6 +55,33 @@ class Bounds:
         return min((self.max_replicas, *limits))
 
 
+class Objective(StrEnum):
+    """What a plan makes least, inside SLO and watts."""
+
+    JOULES = "Joules"
+    COST = "Cost"
+    CARBON = "Carbon"
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """How requests are split over pools.
+
+    Attributes:
+        by_class: Whether classes may have pools of their own; False: one pool for all.
+        edges: What makes a class.
+        count: Pools, exactly; None: as many as pay (one where nothing is gained).
+    """
+
+    by_class: bool = False
+    edges: Edges = Edges()
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.count is not None and not 1 <= self.count <= self.edges.count:
+            raise ValueError("count lies between 1 and the number of classes")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One service to keep inside its SLO and its watts. `key` is `namespace/name`."""
@@ -67,3 +95,5 @@ class Policy:
     knobs: Knobs = Knobs()
     profile_names: tuple[str, ...] = ()
     paused: bool = False
+    pools: Pools = Pools()
+    objective: Objective = Objective.JOULES

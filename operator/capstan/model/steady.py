@@ -16,14 +16,11 @@ from statistics import NormalDist
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.model.workload import Workload
-
-PROMPT_CV2 = 0.9
-"""Squared coefficient of variation of prompt lengths: 0.89, 0.93, 0.87 in Azure's conversation and code traces of 2023
-and its conversation week of 2024 (docs/explanation/queueing.md; the same three for the two constants below)."""
+from capstan.model.workload import PROMPT_CV2, Workload
 
 PROMPT_TAIL_RATIO = 3.67
-"""p99 over mean prompt length: 3.33, 3.67, 4.02."""
+"""p99 over mean prompt length where `prompt_cv2_ratio` is `workload.PROMPT_CV2`: 3.33, 3.67, 4.02 in the three traces of
+that constant; the next one is theirs, too."""
 
 SHORT_OUTPUT_RATIO = 0.2
 """p10 of output lengths over their mean: 0.23, 0.25, 0.05. Few tokens average over few steps: the tail of TPOT is
@@ -55,13 +52,17 @@ PROMPT_TAIL_CV2 = _tail_cv2(PROMPT_TAIL_RATIO)
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """One replica in steady state. Latencies at the quantile asked for; `gpu_w` is the mean of one GPU."""
+    """One replica in steady state. Latencies at the quantile asked for; `gpu_w` is the mean of one GPU.
+
+    `tier_ttft_s` is TTFT of a prompt of each length that was asked for, `ttft_s` that of the load's own prompts.
+    """
 
     batch: float
     ttft_s: float
     tpot_s: float
     gpu_w: float
     kv_usage: float
+    tier_ttft_s: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)  # not frozen: made for every point, and a frozen one takes three times as long to make
@@ -101,8 +102,13 @@ class _Engine:
 
 @dataclass(slots=True)
 class _Queue:
-    """Prompts before the chunk budget: steps per prompt, their time, the share of time in which any is taken."""
+    """Prompts before the chunk budget: steps per prompt, their time, the share of time in which any is taken.
 
+    `batch` sequences decode beside them, in steps of `step_s` without a prompt.
+    """
+
+    batch: float
+    step_s: float
     steps_ratio: float
     service_s: float
     busy_ratio: float
@@ -123,7 +129,7 @@ def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
         chunk_tokens=chunk,
         chunks_ratio=load.prompt_tokens / chunk,
         chunk_base_s=t.prefill_base_s,
-        attention_s=t.attention_per_token2_s * load.prompt_tokens**2 * (1 + PROMPT_CV2) / 2 * compute,
+        attention_s=t.attention_per_token2_s * load.prompt_tokens**2 * (1 + load.prompt_cv2_ratio) / 2 * compute,
         plain=t.expert_weights_s <= 0,
     )
 
@@ -178,23 +184,43 @@ def _queue(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, st
     room_tokens = max(engine.profile.chunk_tokens - batch, 1.0)
     steps = engine.chunks_ratio * max(engine.chunk_tokens / room_tokens, 1.0)
     service_s = steps * step_s + prompt_s
-    return _Queue(steps, service_s, load.arrival_rps * service_s)
+    return _Queue(batch, step_s, steps, service_s, load.arrival_rps * service_s)
 
 
 def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, step_s: float, z: float) -> float:
     """Return the TTFT quantile: wait in an M/G/1 queue for the chunk budget, the own prompt, and a step at each end.
 
     The quantile of a sum is not the sum of quantiles: mean and variance of wait and prompt are added, and the sum is
-    taken for a gamma variate. Wait: Pollaczek-Khinchine and Takacs' second moment, gamma distributed prompts.
+    taken for a gamma variate.
+    """
+    wait_s, variance_s2 = _wait(engine, load, queue)
+    steeper = (1 + engine.attention_s / queue.service_s) ** 2
+    own_s2 = PROMPT_TAIL_CV2 * load.prompt_cv2_ratio / PROMPT_CV2 * steeper * queue.service_s**2
+    mean_s = wait_s + queue.service_s + END_STEPS * step_s
+    return engine.profile.timing.queue_host_s + _gamma_quantile(mean_s, variance_s2 + own_s2, z)
+
+
+def _wait(engine: _Engine, load: Workload, queue: _Queue) -> tuple[float, float]:
+    """Return mean and variance of the wait: Pollaczek-Khinchine and Takacs' second moment, gamma distributed prompts.
+
+    Attention grows with the square of a prompt's length, so that service varies more than lengths do.
     """
     service_s, free = queue.service_s, 1 - queue.busy_ratio
-    steeper = (1 + engine.attention_s / service_s) ** 2  # attention grows with the square of a prompt's length
-    cv2 = PROMPT_CV2 * steeper
+    cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
     wait_s = load.arrival_rps * service_s**2 * (1 + cv2) / (2 * free)
     third_s3 = service_s**3 * (1 + cv2) * (1 + 2 * cv2)
-    variance_s2 = wait_s**2 + load.arrival_rps * third_s3 / (3 * free) + PROMPT_TAIL_CV2 * steeper * service_s**2
-    mean_s = wait_s + service_s + END_STEPS * step_s
-    return engine.profile.timing.queue_host_s + _gamma_quantile(mean_s, variance_s2, z)
+    return wait_s, wait_s**2 + load.arrival_rps * third_s3 / (3 * free)
+
+
+def _tier_ttft_s(engine: _Engine, load: Workload, queue: _Queue, tokens: float, *, z: float) -> float:
+    """Return the TTFT quantile of a prompt of `tokens` tokens that queues among the load's prompts."""
+    wait_s, variance_s2 = _wait(engine, load, queue)
+    chunk = min(tokens, max(engine.profile.chunk_tokens - queue.batch, 1.0))
+    chunks = math.ceil(tokens / chunk - 1e-9)  # of one known length: whole steps, where a mean of many takes parts
+    added_s = engine.chunk_base_s + engine.linear_s(queue.batch + chunk) - engine.linear_s(queue.batch)
+    own_s = chunks * queue.step_s + tokens / chunk * added_s + engine.attention_s * (tokens / load.prompt_tokens) ** 2
+    own_s += END_STEPS / 2 * queue.step_s  # half a step until the running one ends
+    return engine.profile.timing.queue_host_s + own_s + _gamma_quantile(wait_s, variance_s2, z)
 
 
 def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, batch: float, prompt_s: float, z: float) -> float:
@@ -207,7 +233,7 @@ def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, batch: float, pro
     step_s = _step_s(engine, batch)
     mean_s = step_s / (1 - load.arrival_rps * prompt_s)
     met = min(load.arrival_rps * queue.steps_ratio * mean_s, 1.0)
-    clump = queue.steps_ratio * (1 + PROMPT_CV2) / (1 - queue.busy_ratio)
+    clump = queue.steps_ratio * (1 + load.prompt_cv2_ratio) / (1 - queue.busy_ratio)
     variance = met * (1 - met) * clump / (clump + SHORT_OUTPUT_RATIO * load.output_tokens)
     chunks_s = (min(_gamma_quantile(met, variance, z), 1.0) - met) * prompt_s / queue.steps_ratio
     batch_s = _step_s(engine, batch + z * math.sqrt(batch)) - step_s
@@ -240,7 +266,12 @@ def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, st
 
 
 def operating_point(
-    profile: Profile, load: Workload, *, x: float = 1.0, percentile_ratio: float = 0.99
+    profile: Profile,
+    load: Workload,
+    *,
+    x: float = 1.0,
+    percentile_ratio: float = 0.99,
+    tiers_tokens: tuple[float, ...] = (),
 ) -> OperatingPoint | None:
     """Return the steady state of one replica under `load` at clock ratio `x`, or None where none exists.
 
@@ -249,6 +280,7 @@ def operating_point(
         load: Demand on this one replica.
         x: Clock ratio in (0, 1].
         percentile_ratio: Quantile of the latencies, as the SLO's.
+        tiers_tokens: Prompt lengths whose TTFT is asked for, too.
     """
     engine = _engine(profile, load, x)
     batch = _batch(engine, load)
@@ -270,4 +302,5 @@ def operating_point(
         tpot_s=_tpot_s(engine, load, queue, batch=batch, prompt_s=prompt_s, z=z),
         gpu_w=_gpu_w(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s),
         kv_usage=usage,
+        tier_ttft_s=tuple(_tier_ttft_s(engine, load, queue, tokens, z=z) for tokens in tiers_tokens),
     )

@@ -46,7 +46,7 @@ def option(profile: Profile, load: Workload, slo: Slo, *, clock_mhz: float, marg
     Remembered, because loads come back: ask with a `Workload.coarse`.
     """
     x = profile.clocks.ratio(clock_mhz)
-    point = steady.operating_point(profile, load, x=x, percentile_ratio=slo.percentile_ratio)
+    point = sizing.point(profile, load, slo, x=x)
     return Option(clock_mhz, point, sizing.meets(point, slo, margin=margin))
 
 

@@ -17,9 +17,24 @@ NO_STEADY_STATE = -1.0  # the slack of a load that has none; that of a missed li
 PATIENCE = 3  # looks in which the bracket must halve; else the next one is its middle
 
 
-def meets(point: steady.OperatingPoint | None, slo: Slo, *, margin: float) -> bool:
-    """Return whether a steady state exists and keeps both limits with `margin` (a share of the limit, <= 1)."""
-    return point is not None and point.ttft_s <= margin * slo.ttft_s and point.tpot_s <= margin * slo.tpot_s
+def point(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0) -> steady.OperatingPoint | None:
+    """Return the steady state of one replica with everything that an SLO limits, or None where none exists."""
+    return steady.operating_point(
+        profile, load, x=x, percentile_ratio=slo.percentile_ratio, tiers_tokens=slo.tier_tokens
+    )
+
+
+def stress_ratio(at: steady.OperatingPoint | None, slo: Slo) -> float:
+    """Return the largest latency over its limit: 1 at the limit, inf where no steady state exists."""
+    if at is None:
+        return math.inf
+    tiers = (ttft_s / limit_s for ttft_s, (_, limit_s) in zip(at.tier_ttft_s, slo.tiers, strict=True))
+    return max(at.ttft_s / slo.ttft_s, at.tpot_s / slo.tpot_s, *tiers)
+
+
+def meets(at: steady.OperatingPoint | None, slo: Slo, *, margin: float) -> bool:
+    """Return whether a steady state exists and keeps every limit with `margin` (a share of the limit, <= 1)."""
+    return stress_ratio(at, slo) <= margin
 
 
 @functools.lru_cache(maxsize=4096)
@@ -35,8 +50,8 @@ def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, 
     """
 
     def slack(cell: int) -> float:
-        asked = Workload(cell * BRACKET_RPS / CELLS, load.prompt_tokens, load.output_tokens)
-        return _slack(steady.operating_point(profile, asked, x=x, percentile_ratio=slo.percentile_ratio), slo, margin)
+        stress = stress_ratio(point(profile, load.at(cell * BRACKET_RPS / CELLS), slo, x=x), slo)
+        return NO_STEADY_STATE if stress == math.inf else margin / stress - 1
 
     first = slack(0)  # the answer is remembered: ask with `Workload.coarse` lengths
     if first < 0:
@@ -46,14 +61,6 @@ def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, 
         cell = bracket.next()
         bracket.narrow(cell, slack(cell))
     return bracket.low * BRACKET_RPS / CELLS
-
-
-def _slack(point: steady.OperatingPoint | None, slo: Slo, margin: float) -> float:
-    """Return how far off the nearer limit is, as a share of the latency; below zero exactly where `meets` says no."""
-    if point is None:
-        return NO_STEADY_STATE
-    ttft_s, tpot_s = point.ttft_s, point.tpot_s
-    return min((margin * slo.ttft_s - ttft_s) / ttft_s, (margin * slo.tpot_s - tpot_s) / tpot_s)
 
 
 @dataclass(slots=True)
@@ -115,8 +122,7 @@ def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, nea
     """
 
     def carry(count: int) -> bool:
-        asked = Workload(peak_rps / count, load.prompt_tokens, load.output_tokens)
-        return meets(steady.operating_point(profile, asked, percentile_ratio=slo.percentile_ratio), slo, margin=margin)
+        return meets(point(profile, load.at(peak_rps / count), slo), slo, margin=margin)
 
     if near >= 1 and carry(near) and (near == 1 or not carry(near - 1)):
         return near

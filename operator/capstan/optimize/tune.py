@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capstan.forecast import peak
-from capstan.model import plan, power, steady
+from capstan.model import plan, power
 from capstan.model.reasons import Reason
 from capstan.model.workload import Workload
-from capstan.optimize import clock
+from capstan.optimize import clock, sizing
 from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
@@ -152,7 +152,7 @@ def expected(case: Case, pool: plan.PoolPlan) -> plan.Effect:
     if load is None:
         return plan.Effect()
     x = case.profile.clocks.ratio(pool.clock_cap_mhz)
-    point = steady.operating_point(case.profile, load, x=x, percentile_ratio=case.policy.slo.percentile_ratio)
+    point = sizing.point(case.profile, load, case.policy.slo, x=x)
     if point is None:
         return plan.Effect()
     power_w = point.gpu_w * pool.gpus

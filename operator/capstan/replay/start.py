@@ -11,7 +11,6 @@ import numpy as np
 
 from capstan import units
 from capstan.forecast import peak
-from capstan.model import steady
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.workload import Workload
@@ -45,7 +44,7 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
         if count > most:
             continue
         count = min(max(count + SPARE, policy.bounds.min_replicas), most)
-        point = steady.operating_point(profile, load.scaled(1 / count), percentile_ratio=policy.slo.percentile_ratio)
+        point = sizing.point(profile, load.scaled(1 / count), policy.slo)
         watts = math.inf if point is None else point.gpu_w * profile.tp * count
         if best is None or watts < best[0]:
             best = (watts, Want(policy.key, profile.tp, count))

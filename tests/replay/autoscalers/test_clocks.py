@@ -44,9 +44,9 @@ def test_a_rate_that_holds_a_target_holds_it() -> None:
     assert rate_rps < clocks.rate_holding(PROFILE, MIX, 40.0, 1.0), "a slower clock serves fewer at the same depth"
 
 
-def service(**limits: float) -> Service:
+def service(*, ttft_s: float, tpot_s: float) -> Service:
     base = fake.service(2)
-    return dataclasses.replace(base, policy=dataclasses.replace(base.policy, slo=Slo(**limits)))
+    return dataclasses.replace(base, policy=dataclasses.replace(base.policy, slo=Slo(ttft_s, tpot_s)))
 
 
 def test_the_static_clock_is_chosen_once_and_keeps_the_slo_at_the_targets_load() -> None:

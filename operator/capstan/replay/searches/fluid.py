@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from capstan.model import power, steady
+from capstan.model import power
 from capstan.model.policy import Bounds
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
-from capstan.optimize import clock
+from capstan.optimize import clock, sizing
 from capstan.replay.runs import Floats, Requests
 from capstan.replay.searches.plans import Fleet
 
@@ -143,10 +143,8 @@ class Model:
 
     def _steady(self, profile: Profile, load: Workload, clock_mhz: float) -> tuple[float, float]:
         x = profile.clocks.ratio(clock_mhz)
-        point = steady.operating_point(profile, load, x=x, percentile_ratio=self.slo.percentile_ratio)
-        if point is None:
-            return profile.draw.limit_w, math.inf
-        return point.gpu_w, max(point.ttft_s / self.slo.ttft_s, point.tpot_s / self.slo.tpot_s)
+        point = sizing.point(profile, load, self.slo, x=x)
+        return profile.draw.limit_w if point is None else point.gpu_w, sizing.stress_ratio(point, self.slo)
 
     def smallest(self, tp: int, load: Workload | None, stress_ratio: float) -> Fleet:
         """Return the fewest replicas that keep a load within a stress at full clock; the most there may be if none do.
