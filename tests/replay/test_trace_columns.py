@@ -88,6 +88,11 @@ def test_a_time_that_does_not_exist_is_refused(cell: str, says: str) -> None:
         rows.Csv(NOWHERE, AZURE).parsed(Block(2, data))
 
 
+def test_a_carriage_return_inside_a_line_is_left_to_the_slow_path() -> None:
+    """In a column that nobody reads, too: the slow path refuses the row with its number."""
+    assert columns.parsed(b"\r,1,1,1\n", EITHER) is None
+
+
 def test_two_zones_in_one_block_are_both_understood() -> None:
     data = b"2024-05-10 00:00:00+00:00,5,4\n2024-05-10 02:00:01.5+02:00,6,4\n"
     found = rows.Csv(NOWHERE, AZURE).parsed(Block(2, data))

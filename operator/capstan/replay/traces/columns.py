@@ -84,7 +84,10 @@ def _split(data: bytes, width: int) -> list[Cells] | None:
     inner = commas.reshape(len(ends), width - 1)
     if width > 1 and ((inner[:, 0] < starts).any() or (inner[:, -1] > ends).any()):
         return None
-    last = ends - (buffer[ends - 1] == RETURN)
+    returned = buffer[ends - 1] == RETURN
+    if np.count_nonzero(buffer == RETURN) != np.count_nonzero(returned):  # elsewhere it is no end of a line
+        return None
+    last = ends - returned
     left = [starts, *(inner[:, i] + 1 for i in range(width - 1))]
     right = [*(inner[:, i] for i in range(width - 1)), last]
     return [Cells(buffer, start, end) for start, end in zip(left, right, strict=True)]
