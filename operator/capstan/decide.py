@@ -3,27 +3,30 @@
 Who calls it: `serving.cycle` live, every instance period, and `replay.engine` on virtual time. Must not know: who
 asked, what time it is (`observed.now_s` says), where the numbers came from.
 
-Thin and right: one pool per policy, a fixed tp; replicas from the forecast peak at a cluster period and at once on
-alarms; the clock with the least joules per token that keeps the SLO at the instance period. Blind, it never removes
-capacity and gives up its own caps (promise P3). Three time scales, class pools and live tp come behind the same
-signature.
+Three time scales, each a knob of its own (DESIGN 4): at the cluster period which classes share a pool, and how far
+replicas may fall; at the pool period the mix of tensor-parallel degrees; at the instance period the clock, and
+replicas up whenever the forecast or an alarm asks. Blind, it never removes capacity and gives up its own caps (P3).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh
 from capstan.optimize import case as cases
-from capstan.optimize import replicas, tune
+from capstan.optimize import fleets, lanes, replicas, share, split, tune
 from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 
 __all__ = ["MIN_SAMPLE_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
 
 POOL = "all"  # the one pool of the Single scheme
+
+QUIET = (Reason.NO_CHANGE_NEEDED, Reason.COOLING_DOWN)  # reasons that say nothing while another pool has news
 
 
 def decide(
@@ -34,7 +37,10 @@ def decide(
     settings: Settings,
 ) -> plan.Decision:
     """Decide one cycle for all policies; the order of policies does not matter to any one of them."""
-    decided = tuple(_one(observed, policy, profiles, memory.of(policy.key), settings) for policy in policies)
+    most = share.limits([_claim(observed, policy, memory) for policy in policies], dict(observed.gpus))
+    decided = tuple(
+        _one(observed, policy, profiles, memory.of(policy.key), settings, most.get(policy.key)) for policy in policies
+    )
     return plan.Decision(tuple(d for d, _ in decided), plan.Memory(tuple(m for _, m in decided)))
 
 
@@ -46,52 +52,209 @@ def profile_for(policy: Policy, profiles: tuple[Profile, ...], *, gpu_product: s
     return next((p for p in profiles if p.covers(policy.llm, gpu_product, tp)), None)
 
 
+def _claim(observed: fleet.Observed, policy: Policy, memory: plan.Memory) -> share.Claim:
+    """Return what a policy wanted in the last cycle, at least what it has."""
+    seen = observed.of(policy.key)
+    held = sum(pool.tp * pool.desired for pool in seen.pools) if seen is not None else 0
+    product = None if seen is None else seen.gpu_product
+    return share.Claim(policy.key, product, policy.priority, memory.of(policy.key).wanted_gpus or held)
+
+
 def _one(
     observed: fleet.Observed,
     policy: Policy,
     profiles: tuple[Profile, ...],
     memory: plan.PolicyMemory,
     settings: Settings,
+    most_gpus: int | None,
 ) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
     """Decide for one policy."""
     if policy.paused:
         return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), memory
     seen = observed.of(policy.key) or fleet.ServiceObserved(policy.key, ())
-    pool = _pool(policy, seen, profiles)
-    profile = profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=pool.tp)
-    if profile is None:
-        return _without_profile(policy, pool), memory
-    kept = cases.remembered(observed.now_s, seen, memory, settings.lookback_s)
-    case = cases.Case(observed.now_s, policy, seen, pool, profile, kept, settings)
-    return _planned(case)
-
-
-def _planned(case: cases.Case) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
-    """Return the decision of a policy whose physics is known, and what the next cycle must know of it."""
-    count = replicas.choose(case)
-    tuned = tune.choose(case, count.count)
-    knobs = case.policy.knobs
-    pool = plan.PoolPlan(case.pool.pool, case.pool.tp, count.count, None if knobs.clock is Knob.OFF else tuned.cap_mhz)
-    decision = plan.PolicyDecision(
-        policy=case.policy.key,
-        pools=(pool,),
-        expected=tune.expected(case, pool),
-        replicas_reason=Reason.KNOB_OFF if knobs.replicas is Knob.OFF else count.reason,
-        clock_reason=Reason.KNOB_OFF if knobs.clock is Knob.OFF else tuned.reason,
-        forecast_rps=count.forecast_rps,
-        candidates=tuned.candidates,
+    known = _usable(policy, seen, profiles)
+    if not known:
+        return _without_profile(policy, _main_pool(policy, seen, profiles)), memory
+    memory = _classified(observed.now_s, policy, seen, known, memory, settings)
+    scene = _Scene(observed.now_s, policy, seen, known, memory, settings)
+    found = tuple(_pool(case) for case in scene.pools(most_gpus))
+    wanted = sum(fleets.gpus(one.fleet) for one in found)
+    limit = scene.limit(most_gpus)
+    if limit is not None and wanted > limit:
+        allowed = [limit * fleets.gpus(one.fleet) // wanted for one in found]
+        found = tuple(_pool(case) for case in scene.pools(most_gpus, allowed))
+    return _joined(policy, found), dataclasses.replace(
+        memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted
     )
+
+
+def _usable(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> tuple[Profile, ...]:
+    """Return the physics of every degree that a plan may use: of the one in force alone while tp is not ours to move.
+
+    Empty where the degree in force has no profile: nothing is known of what serves.
+    """
+    main = _main_pool(policy, seen, profiles)
+    standing = profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=main.tp)
+    if policy.knobs.tensor_parallel is not Knob.ACT or standing is None:
+        return () if standing is None else (standing,)
+    degrees = sorted({*policy.bounds.tensor_parallel, main.tp})
+    known = (profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=tp) for tp in degrees)
+    return tuple(profile for profile in known if profile is not None)
+
+
+def _classified(
+    now_s: float,
+    policy: Policy,
+    seen: fleet.ServiceObserved,
+    profiles: tuple[Profile, ...],
+    memory: plan.PolicyMemory,
+    settings: Settings,
+) -> plan.PolicyMemory:
+    """Return the memory with this cycle's demand per class, and at a cluster period with the split that is best."""
+    classes = memory.classes
+    if isinstance(seen.arrival_rps, Fresh) and seen.classes:
+        age_s = None if memory.seen_at_s is None else now_s - memory.seen_at_s
+        classes = lanes.smoothed(memory.classes, seen.classes, age_s=age_s)
+        memory = dataclasses.replace(memory, classes=classes, seen_at_s=now_s)
+    since_s = memory.split_since_s
+    due = since_s is None or now_s - since_s >= settings.cluster_period_s
+    if not (due and classes and policy.pools.by_class and policy.knobs.pools is Knob.ACT):
+        return memory
+    cost = split.cost_of(policy, profiles, classes, margin=settings.slo_margin_ratio, window_s=settings.rate_window_s)
+    return dataclasses.replace(memory, split=split.best(policy, classes, memory.split, cost), split_since_s=now_s)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Scene:
+    """One policy in one cycle, before its pools are looked at one by one."""
+
+    now_s: float
+    policy: Policy
+    seen: fleet.ServiceObserved
+    profiles: tuple[Profile, ...]
+    memory: plan.PolicyMemory
+    settings: Settings
+
+    def limit(self, most_gpus: int | None) -> int | None:
+        """Return the GPUs of all pools together."""
+        limits = [gpus for gpus in (self.policy.bounds.max_gpus, most_gpus) if gpus is not None]
+        return min(limits, default=None)
+
+    def pools(self, most_gpus: int | None, allowed: Iterable[int] | None = None) -> tuple[cases.Case, ...]:
+        """Return a case per pool; `allowed` are the GPUs of each where all together want too many."""
+        acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
+        own = lanes.of(self.policy, self.memory.split if acts else ())
+        limits = [self.limit(most_gpus)] * len(own) if allowed is None else list(allowed)
+        return tuple(self._case(lane, len(own), limit) for lane, limit in zip(own, limits, strict=True))
+
+    def _case(self, lane: lanes.Lane, count: int, most_gpus: int | None) -> cases.Case:
+        policy, settings = self.policy, self.settings
+        seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
+        whole, own = (
+            lanes.demand(self.memory.classes, codes) for codes in (range(policy.pools.edges.count), lane.codes)
+        )
+        share_ratio = own.arrival_rps / whole.arrival_rps if own is not None and whole is not None else 1.0
+        memory = lanes.inherited(self.memory, lane, share_ratio)
+        kept = cases.remembered(self.now_s, seen, memory, settings.lookback_s)
+        pools = tuple(pool for pool in self.seen.pools if pool.pool == lane.name or count == 1)
+        if policy.knobs.tensor_parallel is not Knob.ACT:
+            pools = (_main_pool(policy, self.seen, self.profiles),)
+        return cases.Case(
+            now_s=self.now_s,
+            policy=policy if count == 1 else _narrowed(policy, count),
+            slo=lane.slo,
+            pool=pools[0].pool if count == 1 and pools else lane.name,
+            classes=lane.codes if count > 1 else (),
+            seen=seen,
+            pools=pools,
+            profiles=self.profiles,
+            memory=kept,
+            settings=settings,
+            most_gpus=most_gpus,
+        )
+
+
+def _narrowed(policy: Policy, pools: int) -> Policy:
+    """Return the policy as one of several pools is bound by it: one replica each at least, room for the others."""
+    bounds = policy.bounds
+    least = 1 if bounds.min_replicas else 0
+    most = max(bounds.max_replicas - (pools - 1), 1)
+    return dataclasses.replace(policy, bounds=dataclasses.replace(bounds, min_replicas=least, max_replicas=most))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Pool:
+    """What was decided for one pool."""
+
+    fleet: plan.Fleet
+    plans: tuple[plan.PoolPlan, ...]
+    sized: replicas.Choice
+    tuned: tune.Choice
+    expected: plan.Effect
+    tokens_rps: float
+    memory: plan.PoolMemory
+
+
+def _pool(case: cases.Case) -> _Pool:
+    """Decide for one pool whose physics is known."""
+    sized = replicas.choose(case)
+    tuned = tune.choose(case, sized.fleet)
+    cap_mhz = None if case.policy.knobs.clock is Knob.OFF else tuned.cap_mhz
+    weights = tune.weights(case)
+    entries = sized.fleet or ((case.tp, 0),)
+    plans = tuple(
+        plan.PoolPlan(case.pool, tp, count, cap_mhz, case.classes, weights.get(tp, 1.0)) for tp, count in entries
+    )
+    load = case.load(case.memory.rates[-1][1]) if case.blind is None else None
     memory = dataclasses.replace(
         case.memory,
-        replicas=count.count,
-        replicas_since_s=count.since_s,
+        fleet=sized.fleet,
+        fleet_since_s=sized.since_s,
+        reshaped_at_s=sized.reshaped_at_s if sized.reshaped_at_s is not None else case.memory.reshaped_at_s,
         clock_cap_mhz=tuned.cap_mhz,
         clock_since_s=_clock_since_s(case, tuned.cap_mhz),
         lower_clock_votes=tuned.votes,
         voted_at_s=tuned.voted_at_s,
-        planned_at_s=case.now_s,
     )
-    return decision, memory
+    tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens
+    return _Pool(sized.fleet, plans, sized, tuned, tune.expected(case, sized.fleet, cap_mhz), tokens_rps, memory)
+
+
+def _joined(policy: Policy, pools: tuple[_Pool, ...]) -> plan.PolicyDecision:
+    """Return the decision of a policy from those of its pools."""
+    forecasts = [one.sized.forecast_rps for one in pools if one.sized.forecast_rps is not None]
+    knobs = policy.knobs
+    return plan.PolicyDecision(
+        policy=policy.key,
+        pools=tuple(entry for one in pools for entry in one.plans),
+        expected=_together(pools),
+        replicas_reason=Reason.KNOB_OFF if knobs.replicas is Knob.OFF else _telling(one.sized.reason for one in pools),
+        clock_reason=Reason.KNOB_OFF if knobs.clock is Knob.OFF else _telling(one.tuned.reason for one in pools),
+        forecast_rps=sum(forecasts) if forecasts else None,
+        candidates=tuple(candidate for one in pools for candidate in one.tuned.candidates),
+    )
+
+
+def _telling(reasons: Iterable[Reason]) -> Reason:
+    """Return the first reason that says more than that nothing changes."""
+    known = tuple(reasons)
+    return next((reason for reason in known if reason not in QUIET), known[0])
+
+
+def _together(pools: tuple[_Pool, ...]) -> plan.Effect:
+    """Return the effect of all pools: watts add up, the slowest pool's latencies are the policy's."""
+    if len(pools) == 1:
+        return pools[0].expected
+    known = [one.expected for one in pools if one.expected.power_w is not None]
+    if len(known) < len(pools):
+        return plan.Effect()
+    power_w, tokens_rps = sum(effect.power_w or 0.0 for effect in known), sum(one.tokens_rps for one in pools)
+    return plan.Effect(
+        power_w,
+        power_w / tokens_rps if tokens_rps > 0 else None,
+        max((effect.ttft_s for effect in known if effect.ttft_s is not None), default=None),
+        max((effect.tpot_s for effect in known if effect.tpot_s is not None), default=None),
+    )
 
 
 def _clock_since_s(case: cases.Case, cap_mhz: float | None) -> float:
@@ -108,8 +271,8 @@ def _without_profile(policy: Policy, pool: fleet.PoolObserved) -> plan.PolicyDec
     return plan.PolicyDecision(policy.key, pools, plan.Effect(), Reason.PROFILE_MISSING, Reason.PROFILE_MISSING)
 
 
-def _pool(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> fleet.PoolObserved:
-    """Return the pool in force, or an empty one at the smallest tp of the bounds that has a profile."""
+def _main_pool(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> fleet.PoolObserved:
+    """Return the pool that serves most, or an empty one at the smallest tp of the bounds that has a profile."""
     if seen.pools:
         return max(seen.pools, key=lambda pool: (pool.ready, pool.desired, -pool.tp))
     degrees = policy.bounds.tensor_parallel

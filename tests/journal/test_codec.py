@@ -47,7 +47,7 @@ SERVICES = st.builds(
 )
 OBSERVED = st.builds(fleet.Observed, NUMBERS, st.lists(SERVICES, max_size=3).map(tuple))
 CANDIDATES = st.builds(plan.Candidate, COUNTS, COUNTS, MAYBE, MAYBE, REASONS, st.booleans())
-PLANS = st.builds(plan.PoolPlan, TEXTS, COUNTS, COUNTS, MAYBE)
+PLANS = st.builds(plan.PoolPlan, TEXTS, COUNTS, COUNTS, MAYBE, st.lists(COUNTS, max_size=3).map(tuple), NUMBERS)
 POLICY_DECISIONS = st.builds(
     plan.PolicyDecision,
     TEXTS,
@@ -58,17 +58,27 @@ POLICY_DECISIONS = st.builds(
     MAYBE,
     st.lists(CANDIDATES, max_size=3).map(tuple),
 )
-POLICY_MEMORIES = st.builds(
-    plan.PolicyMemory,
+POOL_MEMORIES = st.builds(
+    plan.PoolMemory,
     TEXTS,
     rates=st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4).map(tuple),
-    lengths=st.none() | st.tuples(NUMBERS, NUMBERS),
-    replicas=st.none() | COUNTS,
-    replicas_since_s=MAYBE,
+    lengths=st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS),
+    fleet=st.none() | st.lists(st.tuples(COUNTS, COUNTS), max_size=2).map(tuple),
+    fleet_since_s=MAYBE,
+    reshaped_at_s=MAYBE,
     clock_cap_mhz=MAYBE,
     lower_clock_votes=COUNTS,
     voted_at_s=MAYBE,
-    planned_at_s=MAYBE,
+)
+POLICY_MEMORIES = st.builds(
+    plan.PolicyMemory,
+    TEXTS,
+    pools=st.lists(POOL_MEMORIES, max_size=2).map(tuple),
+    split=st.lists(st.lists(COUNTS, max_size=3).map(tuple), max_size=2).map(tuple),
+    split_since_s=MAYBE,
+    classes=st.lists(st.builds(fleet.ClassDemand, COUNTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=2).map(tuple),
+    seen_at_s=MAYBE,
+    wanted_gpus=COUNTS,
 )
 MEMORIES = st.builds(plan.Memory, st.lists(POLICY_MEMORIES, max_size=3).map(tuple))
 DECISIONS = st.builds(plan.Decision, st.lists(POLICY_DECISIONS, max_size=3).map(tuple), MEMORIES)
@@ -123,11 +133,15 @@ def test_what_the_core_does_not_say_cannot_be_recorded(value: object) -> None:
     ("kind", "raw", "says"),
     [
         (plan.PolicyMemory, {"policy": 5}, r"PolicyMemory\.policy: 5 is not a str"),
-        (plan.PolicyMemory, {"policy": "llm/chat", "rates": "1,2"}, r"PolicyMemory\.rates: '1,2' is not a list"),
-        (plan.PolicyMemory, {"policy": "llm/chat", "lengths": [1.0]}, r"PolicyMemory\.lengths: 1 items instead of 2"),
+        (plan.PoolMemory, {"pool": "all", "rates": "1,2"}, r"PoolMemory\.rates: '1,2' is not a list"),
+        (plan.PoolMemory, {"pool": "all", "lengths": [1.0]}, r"PoolMemory\.lengths: 1 items instead of 3"),
         (plan.PolicyMemory, {"policy": "llm/chat", "surprise": 1}, "PolicyMemory: unknown field 'surprise'"),
-        (plan.PolicyMemory, {"policy": "llm/chat", "replicas": True}, r"PolicyMemory\.replicas: True is not a int"),
-        (plan.PolicyMemory, {"policy": "x", "planned_at_s": {"$": "float", "value": "big"}}, "'big' is none of nan"),
+        (
+            plan.PolicyMemory,
+            {"policy": "llm/chat", "wanted_gpus": True},
+            r"PolicyMemory\.wanted_gpus: True is not a int",
+        ),
+        (plan.PolicyMemory, {"policy": "x", "seen_at_s": {"$": "float", "value": "big"}}, "'big' is none of nan"),
         (plan.PolicyMemory, {}, "PolicyMemory: .*'policy'"),
         (plan.PolicyMemory, [], "PolicyMemory: .* is not an object"),
         (Missing, {"reason": "Surprise"}, r"Missing\.reason: 'Surprise' is not a valid Reason"),

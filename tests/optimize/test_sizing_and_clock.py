@@ -20,7 +20,7 @@ CONVERSATION = Workload(0.0, 1155, 211)  # mean lengths of the Azure 2023 conver
 
 def options(rps: float, **bounds: float) -> tuple[clock.Option, ...]:
     load = Workload(rps, CONVERSATION.prompt_tokens, CONVERSATION.output_tokens)
-    return clock.options(P, load, CHAT, min_clock_mhz=bounds.get("min_clock_mhz"), margin=0.9)
+    return clock.options((clock.Part(P, 1, load),), CHAT, min_clock_mhz=bounds.get("min_clock_mhz"), margin=0.9)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,7 @@ def test_the_chosen_clock_is_feasible_and_the_cheapest() -> None:
     best = clock.least_power(looked_at)
     assert best is not None
     assert best.feasible
-    assert best.point is not None
-    assert all(best.point.gpu_w <= o.point.gpu_w for o in looked_at if o.feasible and o.point is not None)
+    assert all(best.gpus_w <= o.gpus_w for o in looked_at if o.feasible)
 
 
 def test_an_overload_has_no_feasible_clock() -> None:
@@ -113,14 +112,13 @@ def test_the_grid_starts_at_the_maximum_and_keeps_the_floor() -> None:
 @given(st.floats(0.03, 10.0), st.integers(50, 4000), st.integers(10, 900))
 def test_the_search_finds_what_looking_at_every_clock_finds(rps: float, prompt: int, output: int) -> None:
     load = Workload(rps, prompt, output)
-    every = clock.options(P, load, CHAT, min_clock_mhz=None, margin=0.9)
-    some = clock.Search(P, load, CHAT, min_clock_mhz=None, margin=0.9).run(standing_mhz=None)
+    parts = (clock.Part(P, 1, load),)
+    every = clock.options(parts, CHAT, min_clock_mhz=None, margin=0.9)
+    some = clock.Search(parts, CHAT, min_clock_mhz=None, margin=0.9).run()
     full, quick = clock.least_power(every), clock.least_power(some)
     assert (full is None) == (quick is None)
-    if full is not None and quick is not None and full.point is not None and quick.point is not None:
-        assert (
-            quick.point.gpu_w <= full.point.gpu_w * 1.005
-        )  # half a percent: far less than what keeps a clock in force
+    if full is not None and quick is not None:
+        assert quick.gpus_w <= full.gpus_w * 1.005  # half a percent: far less than what keeps a clock in force
         assert len(some) < len(every)
 
 

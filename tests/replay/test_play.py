@@ -190,7 +190,7 @@ def test_what_capstan_learnt_is_the_rate_of_the_history_and_ends_where_the_trace
     system.start(scenario.services[0])
     (memory,) = system._memory.policies
     assert memory.policy == "llm/chat"
-    times_s, rates = (np.array(column) for column in zip(*memory.rates, strict=True))
+    times_s, rates = (np.array(column) for column in zip(*memory.of("all").rates, strict=True))
     assert (times_s < 0).all()
     assert times_s[-1] >= -scenario.settings.instance_period_s
     assert float(rates.mean()) == pytest.approx(12.0, rel=0.2)

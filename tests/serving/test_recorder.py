@@ -94,7 +94,7 @@ async def test_memory_that_a_status_brought_is_written_down(tmp_path: Path) -> N
     await stage.tick()
     journal.write(stage.recorder.cycles[-1])
     remembered = stage.recorder.cycles[-1].memory
-    assert remembered.of("llm/chat").clock_cap_mhz is not None, "else this test shows nothing"
+    assert remembered.of("llm/chat").of("all").clock_cap_mhz is not None, "else this test shows nothing"
     assert verify.of_file(path).equal == 32
 
 
@@ -115,6 +115,6 @@ async def test_a_line_names_its_writer_and_is_small_between_checkpoints(tmp_path
     await recorded(path, 90, writer="operator-abc")
     last = lines(path)[-1]
     assert json.loads(last)["writer"] == "operator-abc"
-    assert " items, hash " in json.loads(last)["digest"][0]["rates"]
+    assert " items, hash " in json.loads(last)["digest"][0]["pools"][0]["rates"]
     assert len(last) < 3_000
     assert record.FORMAT in lines(path)[0]

@@ -72,6 +72,7 @@ class ServiceObserved:
     gpu_product: str | None = None
     capped: bool = False  # a power domain caps GPUs of this policy: no scale-out into it
     classes: tuple[ClassDemand, ...] = ()
+    prompt_cv2_ratio: float | None = None  # how much prompt lengths vary, where it is known
     lane: str = ""
     lanes: tuple[ServiceObserved, ...] = ()
 
@@ -82,10 +83,14 @@ class ServiceObserved:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything one cycle sees. `now_s` is the only clock of the core."""
+    """Everything one cycle sees. `now_s` is the only clock of the core.
+
+    `gpus` counts the GPUs that may be used per product, those in use included; empty: not known, no limit but bounds.
+    """
 
     now_s: float
     services: tuple[ServiceObserved, ...]
+    gpus: tuple[tuple[str, int], ...] = ()
 
     def of(self, policy: str) -> ServiceObserved | None:
         """Return what was seen of one policy."""

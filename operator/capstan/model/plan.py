@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from capstan.model.classes import Split
+from capstan.model.fleet import ClassDemand
 from capstan.model.reasons import Reason
 
 
@@ -22,7 +24,7 @@ class PoolPlan:
     """One pool: `replicas` engines of `tp` GPUs, each capped at `clock_cap_mhz` (None: no cap, full clock).
 
     `classes` are the codes of the request classes it serves (`model.classes`); empty: all of them. A mix of degrees
-    is several plans under one pool name.
+    is several plans under one pool name; `weight_ratio` is the share of requests that one replica takes beside others.
     """
 
     pool: str
@@ -30,6 +32,7 @@ class PoolPlan:
     replicas: int
     clock_cap_mhz: float | None = None
     classes: tuple[int, ...] = ()
+    weight_ratio: float = 1.0
 
     @property
     def gpus(self) -> int:
@@ -65,23 +68,60 @@ class PolicyDecision:
     candidates: tuple[Candidate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyMemory:
-    """What the next cycle must know of one policy. Small, frozen, replayable.
+Fleet = tuple[tuple[int, int], ...]
+"""(tp, replicas) of one pool, ascending in tp; what is not named has no replica."""
 
-    `rates` is `((t_s, arrival_rps), ...)`, oldest first, bounded by the forecast's look-back.
+
+@dataclass(frozen=True, slots=True)
+class PoolMemory:
+    """What the next cycle must know of one pool. Small, frozen, replayable.
+
+    Attributes:
+        pool: Its name, which says what classes it serves (`model.classes`).
+        rates: `((t_s, arrival_rps), ...)`, oldest first, bounded by the forecast's look-back.
+        lengths: Mean prompt and output tokens of what it serves, and `prompt_cv2_ratio` of `Workload`.
+        fleet: What was planned last, since `fleet_since_s`; None: nothing yet.
+        reshaped_at_s: When the tp mix was last looked at.
+        clock_cap_mhz, clock_since_s: The cap planned last (None: full clock), and since when.
+        lower_clock_votes, voted_at_s: Ticks in a row that asked for a lower clock, and when the last did.
     """
 
-    policy: str
+    pool: str
     rates: tuple[tuple[float, float], ...] = ()
-    lengths: tuple[float, float] | None = None
-    replicas: int | None = None
-    replicas_since_s: float | None = None
+    lengths: tuple[float, float, float] | None = None
+    fleet: Fleet | None = None
+    fleet_since_s: float | None = None
+    reshaped_at_s: float | None = None
     clock_cap_mhz: float | None = None
     clock_since_s: float | None = None
     lower_clock_votes: int = 0
     voted_at_s: float | None = None
-    planned_at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyMemory:
+    """What the next cycle must know of one policy.
+
+    Attributes:
+        pools: One per pool in force.
+        split: The classes of each pool, in the same order; empty: one pool, nothing was ever split.
+        split_since_s: Since when it stands.
+        classes: Demand per class, smoothed.
+        seen_at_s: When `classes` was brought up to date.
+        wanted_gpus: GPUs that the last plan wanted before the fleet's limits.
+    """
+
+    policy: str
+    pools: tuple[PoolMemory, ...] = ()
+    split: Split = ()
+    split_since_s: float | None = None
+    classes: tuple[ClassDemand, ...] = ()
+    seen_at_s: float | None = None
+    wanted_gpus: int = 0
+
+    def of(self, pool: str) -> PoolMemory:
+        """Return the memory of a pool, empty when it is new."""
+        return next((m for m in self.pools if m.pool == pool), PoolMemory(pool))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,16 @@ class Knob(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
-    """One switch per knob; every one is Advise until its owner says otherwise."""
+    """One switch per knob; every one is Advise until its owner says otherwise.
+
+    `pools` is the split over class pools: what Act means there is the caller's to know (in replay, requests are
+    steered; live nobody does that yet, so `serving` turns it to Advise).
+    """
 
     replicas: Knob = Knob.ADVISE
     tensor_parallel: Knob = Knob.ADVISE
     clock: Knob = Knob.ADVISE
+    pools: Knob = Knob.ACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Objective(StrEnum):
     CARBON = "Carbon"
 
 
+DEFAULT_EDGES = Edges()
+
+
 @dataclass(frozen=True, slots=True)
 class Pools:
     """How requests are split over pools.
@@ -74,7 +82,7 @@ class Pools:
     """
 
     by_class: bool = False
-    edges: Edges = Edges()
+    edges: Edges = DEFAULT_EDGES
     count: int | None = None
 
     def __post_init__(self) -> None:

@@ -19,8 +19,8 @@ from capstan.model.profile import Profile
 from capstan.model.workload import PROMPT_CV2, Workload
 
 PROMPT_TAIL_RATIO = 3.67
-"""p99 over mean prompt length where `prompt_cv2_ratio` is `workload.PROMPT_CV2`: 3.33, 3.67, 4.02 in the three traces of
-that constant; the next one is theirs, too."""
+"""p99 over mean prompt length where `prompt_cv2_ratio` is `PROMPT_CV2`: 3.33, 3.67, 4.02 in the three traces of that
+constant; the next one is theirs, too."""
 
 SHORT_OUTPUT_RATIO = 0.2
 """p10 of output lengths over their mean: 0.23, 0.25, 0.05. Few tokens average over few steps: the tail of TPOT is

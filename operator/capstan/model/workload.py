@@ -21,8 +21,8 @@ CV2_STEP = 0.05
 class Workload:
     """Mean demand on one pool. Shapes: scalars. `prompt_tokens` and `output_tokens` are means per request.
 
-    `prompt_cv2_ratio` is the squared coefficient of variation of prompt lengths: a pool of one class has less than a whole
-    service.
+    `prompt_cv2_ratio` is the squared coefficient of variation of prompt lengths: a pool of one class has less than a
+    whole service.
     """
 
     arrival_rps: float

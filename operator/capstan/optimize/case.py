@@ -1,4 +1,4 @@
-"""One policy with everything its decision needs; the record that `replicas` and `tune` share."""
+"""One pool of one policy with everything its decision needs; the record that `replicas` and `tune` share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from capstan.forecast import peak
 from capstan.model import fleet, plan, sample
-from capstan.model.policy import Policy
+from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
-from capstan.model.workload import Workload
+from capstan.model.slo import Slo
+from capstan.model.workload import PROMPT_CV2, Workload
+from capstan.optimize import fleets
 
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
@@ -22,7 +24,7 @@ class Settings:
 
     Attributes:
         cluster_period_s: How long a replica count stands before it may fall (DynamoLLM: 30 min).
-        pool_period_s: Period of the tp mix (DynamoLLM: 5 min); unused while tp is fixed.
+        pool_period_s: Period of the tp mix (DynamoLLM: 5 min).
         instance_period_s: How often `decide` is called and the clock may move (DynamoLLM: 5 s).
         lookback_s: How long rates are remembered.
         rate_window_s: Window that each arrival rate was measured over.
@@ -48,15 +50,59 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One policy in one cycle. `memory` already holds this cycle's fresh rate and lengths."""
+    """One pool in one cycle. `memory` already holds this cycle's fresh rate and lengths.
+
+    Attributes:
+        policy: Whose pool it is; `slo` is what of its limits the pool's classes have.
+        pool, classes: Its name and the codes it serves.
+        seen: What was measured of it, or of the whole service where that is one pool.
+        pools: Its replicas as the API server shows them, one record per tp.
+        profiles: The physics of every tp that a plan may use, ascending; never empty.
+        most_gpus: GPUs that it may have; None: only the bounds bind.
+    """
 
     now_s: float
     policy: Policy
+    slo: Slo
+    pool: str
+    classes: tuple[int, ...]
     seen: fleet.ServiceObserved
-    pool: fleet.PoolObserved
-    profile: Profile
-    memory: plan.PolicyMemory
+    pools: tuple[fleet.PoolObserved, ...]
+    profiles: tuple[Profile, ...]
+    memory: plan.PoolMemory
     settings: Settings
+    most_gpus: int | None = None
+
+    @property
+    def ready(self) -> int:
+        """Replicas that serve."""
+        return sum(pool.ready for pool in self.pools)
+
+    @property
+    def starting(self) -> int:
+        """Replicas that are not Ready yet."""
+        return sum(pool.starting for pool in self.pools)
+
+    @property
+    def standing(self) -> plan.Fleet:
+        """What is in force: what we planned last, else what the workloads ask for."""
+        if self.memory.fleet is not None:
+            return self.memory.fleet
+        return fleets.of({pool.tp: pool.desired for pool in self.pools if self.profile(pool.tp)})
+
+    @property
+    def tp(self) -> int:
+        """The degree that most of the pool has; of none, the smallest that may be used."""
+        return fleets.main_tp(self.standing) or self.profiles[0].tp
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether a plan may change tensor-parallel degrees."""
+        return self.policy.knobs.tensor_parallel is Knob.ACT
+
+    def profile(self, tp: int) -> Profile | None:
+        """Return the physics of a degree, None where nobody knows it."""
+        return next((profile for profile in self.profiles if profile.tp == tp), None)
 
     @property
     def blind(self) -> Reason | None:
@@ -90,7 +136,7 @@ class Case:
     def queued(self) -> bool:
         """Whether more requests wait than a replica's next steps take in."""
         waiting = self.seen.waiting
-        limit = WAITING_PER_REPLICA * max(self.pool.ready, 1)
+        limit = WAITING_PER_REPLICA * max(self.ready, 1)
         return isinstance(waiting, sample.Fresh) and waiting.value > limit
 
     @property
@@ -99,7 +145,7 @@ class Case:
         counted = self.seen.sample_requests
         if not isinstance(counted, sample.Fresh) or counted.value < MIN_SAMPLE_REQUESTS:
             return False
-        limits = ((self.seen.ttft_s, self.policy.slo.ttft_s), (self.seen.tpot_s, self.policy.slo.tpot_s))
+        limits = ((self.seen.ttft_s, self.slo.ttft_s), (self.seen.tpot_s, self.slo.tpot_s))
         return any(isinstance(seen, sample.Fresh) and seen.value > limit for seen, limit in limits)
 
     def load(self, arrival_rps: float) -> Workload | None:
@@ -108,13 +154,14 @@ class Case:
 
 
 def remembered(
-    now_s: float, seen: fleet.ServiceObserved, memory: plan.PolicyMemory, lookback_s: float
-) -> plan.PolicyMemory:
+    now_s: float, seen: fleet.ServiceObserved, memory: plan.PoolMemory, lookback_s: float
+) -> plan.PoolMemory:
     """Return the memory with this cycle's fresh rate and lengths; stale and missing ones leave no trace."""
     if not isinstance(seen.arrival_rps, sample.Fresh):
         return memory
     lengths = memory.lengths
     if isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh):
-        lengths = (max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0))
+        spread = PROMPT_CV2 if seen.prompt_cv2_ratio is None else seen.prompt_cv2_ratio
+        lengths = (max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0), spread)
     rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=lookback_s)
     return dataclasses.replace(memory, rates=rates, lengths=lengths)

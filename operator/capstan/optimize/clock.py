@@ -22,11 +22,29 @@ grid keeps two nearly equal clocks from trading places at every tick."""
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Equal replicas of a pool: their physics, how many there are, and the load of each (a `Workload.coarse`)."""
+
+    profile: Profile
+    count: int
+    load: Workload
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that they hold."""
+        return self.count * self.profile.tp
+
+
+@dataclass(frozen=True, slots=True)
 class Option:
-    """One clock and the steady state under it; `point` None where none exists."""
+    """One clock for all parts of a pool: mean watts of all its GPUs, and whether every part keeps the SLO.
+
+    `points` has each part's steady state, None where there is none; `gpus_w` is infinite then.
+    """
 
     clock_mhz: float
-    point: steady.OperatingPoint | None
+    points: tuple[steady.OperatingPoint | None, ...]
+    gpus_w: float
     feasible: bool
 
 
@@ -40,46 +58,45 @@ def grid_mhz(profile: Profile, *, min_clock_mhz: float | None = None) -> tuple[f
 
 
 @functools.lru_cache(maxsize=1 << 15)
-def option(profile: Profile, load: Workload, slo: Slo, *, clock_mhz: float, margin: float) -> Option:
-    """Return one clock with its steady state under `load` (of one replica).
-
-    Remembered, because loads come back: ask with a `Workload.coarse`.
-    """
-    x = profile.clocks.ratio(clock_mhz)
-    point = sizing.point(profile, load, slo, x=x)
-    return Option(clock_mhz, point, sizing.meets(point, slo, margin=margin))
+def _point(profile: Profile, load: Workload, slo: Slo, clock_mhz: float) -> steady.OperatingPoint | None:
+    """Return the steady state of one replica at a clock; remembered, because loads come back."""
+    return sizing.point(profile, load, slo, x=profile.clocks.ratio(clock_mhz))
 
 
-def options(
-    profile: Profile, load: Workload, slo: Slo, *, min_clock_mhz: float | None, margin: float
-) -> tuple[Option, ...]:
-    """Return every clock of the grid with its steady state, highest clock first."""
-    grid = grid_mhz(profile, min_clock_mhz=min_clock_mhz)
-    return tuple(option(profile, load, slo, clock_mhz=mhz, margin=margin) for mhz in grid)
+def option(parts: tuple[Part, ...], slo: Slo, *, clock_mhz: float, margin: float) -> Option:
+    """Return one clock with what it makes of a pool."""
+    points = tuple(_point(part.profile, part.load, slo, clock_mhz) for part in parts)
+    watts = (math.inf if point is None else point.gpu_w * part.gpus for part, point in zip(parts, points, strict=True))
+    feasible = all(sizing.meets(point, slo, margin=margin) for point in points)
+    return Option(clock_mhz, points, sum(watts), feasible)
+
+
+def options(parts: tuple[Part, ...], slo: Slo, *, min_clock_mhz: float | None, margin: float) -> tuple[Option, ...]:
+    """Return every clock of the grid with what it makes of a pool, highest clock first."""
+    grid = grid_mhz(parts[0].profile, min_clock_mhz=min_clock_mhz)
+    return tuple(option(parts, slo, clock_mhz=mhz, margin=margin) for mhz in grid)
 
 
 class Search:
-    """The clocks of one load, looked at only where it matters.
+    """The clocks of one pool, looked at only where it matters.
 
     Feasibility rises with the clock, and over the feasible clocks watts fall and then rise: two bisections find both
     ends in about ten looks instead of one per clock.
     """
 
-    def __init__(
-        self, profile: Profile, load: Workload, slo: Slo, *, min_clock_mhz: float | None, margin: float
-    ) -> None:
-        self._grid = grid_mhz(profile, min_clock_mhz=min_clock_mhz)
-        self._question = (profile, load, slo, margin)
+    def __init__(self, parts: tuple[Part, ...], slo: Slo, *, min_clock_mhz: float | None, margin: float) -> None:
+        self._grid = grid_mhz(parts[0].profile, min_clock_mhz=min_clock_mhz)
+        self._question = (parts, slo, margin)
         self._seen: dict[int, Option] = {}
 
     def at(self, index: int) -> Option:
         """Return one clock of the grid, highest first."""
         if index not in self._seen:
-            profile, load, slo, margin = self._question
-            self._seen[index] = option(profile, load, slo, clock_mhz=self._grid[index], margin=margin)
+            parts, slo, margin = self._question
+            self._seen[index] = option(parts, slo, clock_mhz=self._grid[index], margin=margin)
         return self._seen[index]
 
-    def run(self, *, standing_mhz: float | None) -> tuple[Option, ...]:
+    def run(self, *, standing_mhz: float | None = None) -> tuple[Option, ...]:
         """Return what was looked at, highest clock first: both ends of the search, the best and its neighbours."""
         last = len(self._grid) - 1
         if self.at(0).feasible:
@@ -112,11 +129,10 @@ class Search:
         return low
 
     def _watts(self, index: int) -> float:
-        point = self.at(index).point
-        return math.inf if point is None else point.gpu_w
+        return self.at(index).gpus_w
 
 
 def least_power(candidates: tuple[Option, ...]) -> Option | None:
     """Return the feasible option with the least watts (ties: the higher clock), or None where none is feasible."""
-    feasible = [(c.point.gpu_w, -c.clock_mhz, c) for c in candidates if c.feasible and c.point is not None]
-    return min(feasible, key=lambda ranked: ranked[:2])[2] if feasible else None
+    feasible = [candidate for candidate in candidates if candidate.feasible]
+    return min(feasible, key=lambda candidate: (candidate.gpus_w, -candidate.clock_mhz), default=None)

@@ -1,30 +1,41 @@
-"""How many replicas now: up at once, down only at a cluster period, never down while blind or starting."""
+"""Which replicas now: up at once, down only at a cluster period, another tp only where it pays; blind, nothing goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from capstan.forecast import peak
+from capstan.model import plan, power
 from capstan.model.policy import Policy
 from capstan.model.reasons import Reason
-from capstan.optimize import sizing
+from capstan.model.workload import Workload
+from capstan.optimize import fleets, mix, sizing
 from capstan.optimize.case import Case
 
 BOUND_REASONS = (Reason.AT_MINIMUM, Reason.AT_MAXIMUM, Reason.SLO_INFEASIBLE)
 
+PAYS_RATIO = 1.5
+"""A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A replica count, why, since when it stands, and the forecast behind it (None while blind)."""
+    """A fleet, why, since when it stands, the forecast behind it (None while blind), when degrees were looked at."""
 
-    count: int
+    fleet: plan.Fleet
     reason: Reason
     since_s: float
     forecast_rps: float | None = None
+    reshaped_at_s: float | None = None
+
+    @property
+    def count(self) -> int:
+        """Replicas of all degrees."""
+        return fleets.replicas(self.fleet)
 
 
 def bounded(policy: Policy, wanted: int, tp: int) -> tuple[int, Reason | None]:
-    """Return `wanted` inside the policy's bounds, and the bound that held it, if any."""
+    """Return `wanted` replicas of one degree inside the policy's bounds, and the bound that held it, if any."""
     ceiling = policy.bounds.most_replicas(tp)
     if wanted > ceiling:
         return max(ceiling, policy.bounds.min_replicas), Reason.AT_MAXIMUM
@@ -34,71 +45,165 @@ def bounded(policy: Policy, wanted: int, tp: int) -> tuple[int, Reason | None]:
 
 
 def choose(case: Case) -> Choice:
-    """Return the replica count of this cycle. Blind, it keeps what stands (inside the bounds)."""
-    standing = _standing(case)
-    kept, _ = bounded(case.policy, standing, case.pool.tp)
-    if case.blind is Reason.NO_TRAFFIC and case.alarmed and not case.pool.starting:
+    """Return the fleet of this cycle. Blind, it keeps what stands (inside the bounds)."""
+    standing = case.standing
+    kept, _ = _bounded(case, standing)
+    if case.blind is Reason.NO_TRAFFIC and case.alarmed and not case.starting:
         # A first burst: requests wait before any has finished, so nothing is known of their lengths yet.
-        more, _ = bounded(case.policy, max(standing, case.pool.ready + 1), case.pool.tp)
+        more = fleets.with_more((), case.tp, max(fleets.replicas(standing), case.ready + 1))
+        more, _ = _bounded(case, more)
         return Choice(more, Reason.REQUESTS_WAITING, _since_s(case, more))
     if case.blind is not None:
         return Choice(kept, case.blind, _since_s(case, kept))
-    wanted, why, forecast_rps = _wanted(case)
-    if wanted > standing and case.seen.capped:
+    wanted, why, forecast_rps, looked_s = _wanted(case)
+    each_rps = _each_rps(case)
+    raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
+    if raised and case.seen.capped:
         return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps)
-    hold = _hold_down(case) if wanted < standing else None
+    hold = None if raised or wanted == standing else _hold_down(case)
     if hold is not None:
         return Choice(kept, hold, _since_s(case, kept), forecast_rps)
     if wanted == standing and why not in BOUND_REASONS:
         why = Reason.NO_CHANGE_NEEDED
-    return Choice(wanted, why, _since_s(case, wanted), forecast_rps)
+    return Choice(wanted, why, _since_s(case, wanted), forecast_rps, looked_s)
 
 
-def _standing(case: Case) -> int:
-    """Return the replica count in force: what we planned last, else what the workload asks for."""
-    return case.memory.replicas if case.memory.replicas is not None else case.pool.desired
+def _bounded(case: Case, fleet: plan.Fleet) -> tuple[plan.Fleet, Reason | None]:
+    """Return a fleet with its main degree moved inside the bounds and the GPUs of the pool."""
+    tp = fleets.main_tp(fleet) or case.tp
+    others = fleets.of({other: count for other, count in fleet if other != tp})
+    own = fleets.replicas(fleet) - fleets.replicas(others)
+    bounds = case.policy.bounds
+    room = bounds.most_replicas(tp, case.most_gpus) - fleets.replicas(others)
+    least = bounds.min_replicas - fleets.replicas(others)
+    if own > room:
+        return fleets.with_more(others, tp, max(room, least)), Reason.AT_MAXIMUM
+    if own < least:
+        return fleets.with_more(others, tp, least), Reason.AT_MINIMUM
+    return fleet, None
 
 
-def _since_s(case: Case, count: int) -> float:
-    """Return since when `count` stands."""
-    stands = case.memory.replicas == count and case.memory.replicas_since_s is not None
-    return case.memory.replicas_since_s if stands and case.memory.replicas_since_s is not None else case.now_s
+def _since_s(case: Case, fleet: plan.Fleet) -> float:
+    """Return since when `fleet` stands."""
+    before_s = case.memory.fleet_since_s
+    return before_s if before_s is not None and case.memory.fleet == fleet else case.now_s
+
+
+def _each_rps(case: Case) -> dict[int, float]:
+    load = case.load(0.0)
+    return {} if load is None else fleets.capacities_rps(case.profiles, load, case.slo, margin=_margin(case))
+
+
+def _margin(case: Case) -> float:
+    return case.settings.slo_margin_ratio
 
 
 def _hold_down(case: Case) -> Reason | None:
-    """Return why the count may not fall yet, or None."""
-    if case.pool.starting:
+    """Return why capacity may not fall yet, or None."""
+    if case.starting:
         return Reason.STARTING
     # A restarted operator has not planned yet: one look at the load is no reason to remove what somebody runs.
-    since_s = case.memory.replicas_since_s if case.memory.replicas is not None else case.memory.rates[0][0]
+    since_s = case.memory.fleet_since_s if case.memory.fleet is not None else case.memory.rates[0][0]
     young = since_s is None or case.now_s - since_s < case.settings.cluster_period_s
     return Reason.COOLING_DOWN if young else None
 
 
-def _wanted(case: Case) -> tuple[int, Reason, float]:
-    """Return the count that the forecast peak or an alarm asks for, inside the bounds, with reason and forecast."""
+def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
+    """Return the fleet that the forecast peak or an alarm asks for, inside the bounds; reason, forecast, when looked.
+
+    Replicas that start are not shaped again before they are Ready.
+    """
     load = case.load(0.0)
     if load is None:
-        raise ValueError("a blind case has no wanted count")
-    forecast_rps = peak.peak_rps(
+        raise ValueError("a blind case has no wanted fleet")
+    forecast_rps = _forecast_rps(case)
+    standing = case.standing
+    looked_s = case.memory.reshaped_at_s
+    why = Reason.FORECAST_PEAK
+    reshaped = None
+    if case.reshapes and not case.starting and _due(case):
+        looked_s = case.now_s
+        reshaped = _reshaped(case, load, forecast_rps)
+    wanted = reshaped or _resized(case, load, forecast_rps)
+    if wanted is None:
+        return _bounded(case, standing)[0], Reason.SLO_INFEASIBLE, forecast_rps, looked_s
+    if case.short and not case.starting and fleets.replicas(wanted) <= case.ready:
+        more = max(case.ready + 1 - fleets.replicas(standing), 0)
+        wanted, why = fleets.with_more(standing, case.tp, more), Reason.REQUESTS_WAITING
+    fleet, bound = _bounded(case, wanted)
+    return fleet, bound or why, forecast_rps, looked_s
+
+
+def _forecast_rps(case: Case) -> float:
+    settings = case.settings
+    startup_s = max(profile.startup_s for profile in case.profiles)
+    return peak.peak_rps(
         case.memory.rates,
         now_s=case.now_s,
-        lead_s=min(case.settings.cluster_period_s, 2 * case.profile.startup_s),
-        window_s=case.settings.rate_window_s,
-        recent_s=2 * case.settings.rate_window_s,
+        lead_s=min(settings.cluster_period_s, 2 * startup_s),
+        window_s=settings.rate_window_s,
+        recent_s=2 * settings.rate_window_s,
     )
-    wanted = sizing.smallest(
-        case.profile,
-        load.coarse(),
-        case.policy.slo,
-        peak_rps=forecast_rps,
-        near=_standing(case),
-        margin=case.settings.slo_margin_ratio,
+
+
+def _due(case: Case) -> bool:
+    """Return whether degrees are to be looked at: once a pool period, and at the first look."""
+    before_s = case.memory.reshaped_at_s
+    return before_s is None or case.now_s - before_s >= case.settings.pool_period_s - 1e-6
+
+
+def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:
+    """Return the standing fleet with as many replicas of its main degree as the peak asks for; None: no count does."""
+    standing, tp = case.standing, case.tp
+    others = fleets.of({other: count for other, count in standing if other != tp})
+    profile = case.profile(tp)
+    if profile is None:
+        return None
+    each_rps = _each_rps(case)
+    left_rps = forecast_rps - fleets.capacity_rps(others, each_rps)
+    if left_rps <= 0:
+        return others
+    near = dict(standing).get(tp, 0)
+    count = sizing.smallest(profile, load.coarse(), case.slo, peak_rps=left_rps, near=near, margin=_margin(case))
+    return None if count is None else fleets.with_more(others, tp, count)
+
+
+def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:
+    """Return the cheapest mix of degrees where moving to it pays, else None."""
+    question = question_of(case, load, forecast_rps)
+    found = mix.cheapest(question)
+    if found is None or found.fleet == case.standing:
+        return None if found is None else found.fleet
+    each_rps = _each_rps(case)
+    kept = _resized(case, load, forecast_rps)
+    if kept is None or not mix.allowed(question, kept):
+        return found.fleet
+    saved_w = mix.cost_w(question, kept, each_rps) - found.cost_w
+    return found.fleet if saved_w * case.settings.cluster_period_s > PAYS_RATIO * _moving_j(case, found.fleet) else kept
+
+
+def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:
+    """Return what the tp mix of this pool is chosen by: the mean of the rates remembered, and the peak."""
+    recent = [rate for t_s, rate in case.memory.rates if t_s >= case.now_s - case.settings.pool_period_s]
+    mean_rps = sum(recent) / len(recent) if recent else 0.0
+    bounds = case.policy.bounds
+    return mix.Question(
+        profiles=case.profiles,
+        load=load.at(mean_rps),
+        slo=case.slo,
+        peak_rps=max(peak_rps, mean_rps),
+        most_replicas=bounds.max_replicas,
+        most_gpus=min((gpus for gpus in (bounds.max_gpus, case.most_gpus) if gpus is not None), default=None),
+        margin_ratio=_margin(case),
+        min_clock_mhz=bounds.min_clock_mhz,
     )
-    if wanted is None:
-        return max(_standing(case), case.policy.bounds.min_replicas), Reason.SLO_INFEASIBLE, forecast_rps
-    why = Reason.FORECAST_PEAK
-    if case.short and not case.pool.starting and wanted <= case.pool.ready:
-        wanted, why = case.pool.ready + 1, Reason.REQUESTS_WAITING
-    count, bound = bounded(case.policy, wanted, case.pool.tp)
-    return count, bound or why, forecast_rps
+
+
+def _moving_j(case: Case, fleet: plan.Fleet) -> float:
+    """Return the joules of starting what a fleet has more than stands, beside what serves meanwhile."""
+    counts = dict(case.standing)
+    joules = 0.0
+    for profile in case.profiles:
+        new = max(dict(fleet).get(profile.tp, 0) - counts.get(profile.tp, 0), 0)
+        joules += new * profile.tp * power.idle_w(profile) * profile.startup_s
+    return joules

@@ -6,13 +6,14 @@ wish, and the clock that bounds the worst case under it needs no data.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from capstan.forecast import peak
 from capstan.model import plan, power
 from capstan.model.reasons import Reason
 from capstan.model.workload import Workload
-from capstan.optimize import clock, sizing
+from capstan.optimize import clock, fleets, mix
 from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
@@ -30,79 +31,115 @@ class Choice:
     voted_at_s: float | None = None
 
 
-def choose(case: Case, count: int) -> Choice:
-    """Return the clock cap for `count` replicas under the load of now."""
-    load = _replica_load(case, count)
-    if load is None:
+def choose(case: Case, fleet: plan.Fleet) -> Choice:
+    """Return the clock cap for a fleet under the load of now."""
+    parts = _parts(case, fleet)
+    if not parts:
         waits = case.alarmed and case.blind in (None, Reason.NO_TRAFFIC)
-        return _unseen(case, count, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
+        return _unseen(case, fleet, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
     if case.alarmed:
-        return _unseen(case, count, Reason.REQUESTS_WAITING)
-    question = (case.profile, load, case.policy.slo)
+        return _unseen(case, fleet, Reason.REQUESTS_WAITING)
     bounds, margin = case.policy.bounds, case.settings.slo_margin_ratio
-    standing_mhz = case.memory.clock_cap_mhz or case.profile.clocks.max_mhz
-    search = clock.Search(*question, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
-    affordable = _affordable(case, search.run(standing_mhz=standing_mhz), count)
+    standing_mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
+    search = clock.Search(parts, case.slo, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
+    affordable = _affordable(case, search.run(standing_mhz=standing_mhz), fleet)
     best = clock.least_power(affordable)
     if best is not None:
-        return _moved(case, count, affordable, best)
-    options = clock.options(*question, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
-    affordable = _affordable(case, options, count)
+        return _moved(case, fleet, affordable, best)
+    options = clock.options(parts, case.slo, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
+    affordable = _affordable(case, options, fleet)
     best = clock.least_power(affordable)
-    return _overcommitted(case, count, options, affordable) if best is None else _moved(case, count, affordable, best)
+    return _overcommitted(case, fleet, options, affordable) if best is None else _moved(case, fleet, affordable, best)
 
 
-def _replica_load(case: Case, count: int) -> Workload | None:
-    """Return the load that one ready replica carries now, with the counting guard; None while blind."""
-    serving = min(case.pool.ready, count)
-    if case.blind is not None or serving < 1:
-        return None
-    rate_rps = peak.guarded_rps(case.memory.rates[-1][1], window_s=case.settings.rate_window_s)
-    load = case.load(rate_rps / serving)
-    return None if load is None else load.coarse()
+def _parts(case: Case, fleet: plan.Fleet) -> tuple[clock.Part, ...]:
+    """Return what serves now with the load of each, the counting guard included; none while blind.
+
+    Replicas that are planned away serve no more, those that start do not serve yet.
+    """
+    if case.blind is not None:
+        return ()
+    load = case.load(peak.guarded_rps(case.memory.rates[-1][1], window_s=case.settings.rate_window_s))
+    return () if load is None else shared(case, _serving(case, fleet), load)
 
 
-def _unseen(case: Case, count: int, reason: Reason) -> Choice:
+def _serving(case: Case, fleet: plan.Fleet) -> plan.Fleet:
+    """Return what serves of a plan; while degrees change hands, the old ones until the first new one is Ready."""
+    wanted = dict(fleet)
+    serving = fleets.of({pool.tp: min(pool.ready, wanted.get(pool.tp, 0)) for pool in case.pools})
+    return serving or fleets.of({pool.tp: pool.ready for pool in case.pools})
+
+
+def shared(case: Case, fleet: plan.Fleet, load: Workload) -> tuple[clock.Part, ...]:
+    """Return a fleet's parts under a load; where no degree keeps the SLO, each GPU takes its share."""
+    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.settings.slo_margin_ratio)
+    if not any(each_rps.get(tp, 0.0) for tp, _ in fleet):
+        each_rps = {profile.tp: float(profile.tp) for profile in case.profiles}
+    return mix.shares(case.profiles, fleet, load, each_rps)
+
+
+def weights(case: Case) -> dict[int, float]:
+    """Return the share of requests that a replica of each degree takes, the strongest 1."""
+    load = case.load(0.0)
+    if load is None:
+        return {}
+    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.settings.slo_margin_ratio)
+    most_rps = max(each_rps.values())
+    return {tp: one_rps / most_rps for tp, one_rps in each_rps.items() if one_rps > 0}
+
+
+def _unseen(case: Case, fleet: plan.Fleet, reason: Reason) -> Choice:
     """Return full clock, or under a power budget the highest clock whose worst case fits it."""
     budget_w = case.policy.power_budget_w
-    gpus = case.pool.tp * max(count, 1)
-    if budget_w is None or power.worst_case_w(case.profile, 1.0) * gpus <= budget_w:
+    if budget_w is None or _worst_w(case, fleet, case.profiles[0].clocks.max_mhz) <= budget_w:
         return Choice(None, reason)
-    grid = clock.grid_mhz(case.profile, min_clock_mhz=case.policy.bounds.min_clock_mhz)
-    fits = (mhz for mhz in grid if power.worst_case_w(case.profile, case.profile.clocks.ratio(mhz)) * gpus <= budget_w)
+    grid = clock.grid_mhz(case.profiles[0], min_clock_mhz=case.policy.bounds.min_clock_mhz)
+    fits = (mhz for mhz in grid if _worst_w(case, fleet, mhz) <= budget_w)
     return Choice(next(fits, grid[-1]), Reason.POWER_LIMITED)
 
 
-def _affordable(case: Case, options: tuple[clock.Option, ...], count: int) -> tuple[clock.Option, ...]:
+def _worst_w(case: Case, fleet: plan.Fleet, clock_mhz: float) -> float:
+    """Return the most that a fleet, one replica at least, draws at a clock."""
+    counted = fleet or ((case.tp, 1),)
+    known = ((case.profile(tp) or case.profiles[0], tp * count) for tp, count in counted)
+    return sum(power.worst_case_w(profile, profile.clocks.ratio(clock_mhz)) * gpus for profile, gpus in known)
+
+
+def _affordable(case: Case, options: tuple[clock.Option, ...], fleet: plan.Fleet) -> tuple[clock.Option, ...]:
     """Return the options whose mean watts fit the policy's power budget; all of them without one."""
     budget_w = case.policy.power_budget_w
     if budget_w is None:
         return options
-    gpus = case.pool.tp * max(count, 1)
-    return tuple(o for o in options if o.point is not None and o.point.gpu_w * gpus <= budget_w)
+    return tuple(o for o in options if _scaled_w(case, o, fleet) <= budget_w)
+
+
+def _scaled_w(case: Case, option: clock.Option, fleet: plan.Fleet) -> float:
+    """Return an option's watts, those of GPUs that are planned and do not serve yet as if they did."""
+    serving = fleets.gpus(_serving(case, fleet))
+    return option.gpus_w * max(fleets.gpus(fleet) / max(serving, 1), 1.0)
 
 
 def _overcommitted(
-    case: Case, count: int, options: tuple[clock.Option, ...], affordable: tuple[clock.Option, ...]
+    case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], affordable: tuple[clock.Option, ...]
 ) -> Choice:
     """Return full clock where only the SLO is out of reach, else the highest clock that the budget allows."""
     if case.policy.power_budget_w is None or len(affordable) == len(options):
         return Choice(None, Reason.SLO_INFEASIBLE)
     if affordable:
         return Choice(affordable[0].clock_mhz, Reason.POWER_LIMITED)
-    return _unseen(case, count, Reason.POWER_LIMITED)
+    return _unseen(case, fleet, Reason.POWER_LIMITED)
 
 
-def _moved(case: Case, count: int, options: tuple[clock.Option, ...], best: clock.Option) -> Choice:
+def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], best: clock.Option) -> Choice:
     """Return the best clock, or the one in force while it is good enough or too few ticks agreed."""
-    candidates = _candidates(case, count, options, best)
-    standing_mhz = case.memory.clock_cap_mhz or case.profile.clocks.max_mhz
+    candidates = _candidates(case, fleet, options, best)
+    standing_mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
     if _good_enough(options, standing_mhz, best):
         return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
     votes, voted_at_s = _votes(case)
     if best.clock_mhz < standing_mhz and votes < case.settings.agreeing_ticks:
         return Choice(case.memory.clock_cap_mhz, Reason.WAITING_FOR_AGREEMENT, votes, candidates, voted_at_s)
-    full = best.clock_mhz >= case.profile.clocks.max_mhz
+    full = best.clock_mhz >= case.profiles[0].clocks.max_mhz
     return Choice(None if full else best.clock_mhz, Reason.LEAST_ENERGY, 0, candidates)
 
 
@@ -120,24 +157,23 @@ def _votes(case: Case) -> tuple[int, float]:
 def _good_enough(options: tuple[clock.Option, ...], standing_mhz: float, best: clock.Option) -> bool:
     """Return whether the clock in force keeps the SLO at no more than 2 % above the least watts."""
     standing = next((o for o in options if o.clock_mhz == standing_mhz), None)
-    if standing is None or not standing.feasible or standing.point is None or best.point is None:
+    if standing is None or not standing.feasible:
         return False
-    return standing.point.gpu_w <= best.point.gpu_w * (1 + KEEP_WITHIN_RATIO)
+    return standing.gpus_w <= best.gpus_w * (1 + KEEP_WITHIN_RATIO)
 
 
 def _candidates(
-    case: Case, count: int, options: tuple[clock.Option, ...], best: clock.Option
+    case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], best: clock.Option
 ) -> tuple[plan.Candidate, ...]:
     """Return what was looked at, for people: the highest clock, the chosen one and its two neighbours."""
     at = options.index(best)
     shown = {0, max(at - 1, 0), at, min(at + 1, len(options) - 1)}
-    gpus = case.pool.tp * count
     return tuple(
         plan.Candidate(
-            tp=case.pool.tp,
-            replicas=count,
+            tp=fleets.main_tp(fleet) or case.tp,
+            replicas=fleets.replicas(fleet),
             clock_cap_mhz=o.clock_mhz,
-            power_w=None if o.point is None else o.point.gpu_w * gpus,
+            power_w=None if o.gpus_w == math.inf else _scaled_w(case, o, fleet),
             reason=Reason.LEAST_ENERGY if o.feasible else Reason.SLO_INFEASIBLE,
             chosen=o is best,
         )
@@ -146,16 +182,17 @@ def _candidates(
     )
 
 
-def expected(case: Case, pool: plan.PoolPlan) -> plan.Effect:
+def expected(case: Case, fleet: plan.Fleet, clock_cap_mhz: float | None) -> plan.Effect:
     """Return what the plan should cost and achieve once it is in force; empty while blind."""
-    load = case.load(case.memory.rates[-1][1] / pool.replicas) if case.blind is None and pool.replicas else None
-    if load is None:
+    load = case.load(case.memory.rates[-1][1]) if case.blind is None else None
+    parts = () if load is None else shared(case, fleet, load)
+    if load is None or not parts:
         return plan.Effect()
-    x = case.profile.clocks.ratio(pool.clock_cap_mhz)
-    point = sizing.point(case.profile, load, case.policy.slo, x=x)
-    if point is None:
+    mhz = clock_cap_mhz or case.profiles[0].clocks.max_mhz
+    found = clock.option(parts, case.slo, clock_mhz=mhz, margin=1.0)
+    points = [point for point in found.points if point is not None]
+    if len(points) < len(parts):
         return plan.Effect()
-    power_w = point.gpu_w * pool.gpus
-    tokens_per_s = load.arrival_rps * pool.replicas * load.output_tokens
-    j_per_token = power_w / tokens_per_s if tokens_per_s > 0 else None
-    return plan.Effect(power_w, j_per_token, point.ttft_s, point.tpot_s)
+    tokens_per_s = load.arrival_rps * load.output_tokens
+    j_per_token = found.gpus_w / tokens_per_s if tokens_per_s > 0 else None
+    return plan.Effect(found.gpus_w, j_per_token, max(p.ttft_s for p in points), max(p.tpot_s for p in points))

@@ -11,7 +11,7 @@ import numpy as np
 
 from capstan import decide
 from capstan.model.fleet import Observed, PoolObserved, ServiceObserved
-from capstan.model.plan import Decision, Memory, PolicyDecision, PolicyMemory
+from capstan.model.plan import Decision, Memory, PolicyDecision, PolicyMemory, PoolMemory
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
@@ -150,5 +150,7 @@ def _learnt(policy: str, history: Requests, settings: decide.Settings) -> Policy
         (t_s, count / window_s) for t_s, count in zip((times_s - end_s).tolist(), counts.tolist(), strict=True)
     )
     recent = history.arrival_s > end_s - window_s
-    lengths = (float(history.prompt_tokens[recent].mean()), float(history.output_tokens[recent].mean()))
-    return PolicyMemory(policy, rates=rates, lengths=lengths)
+    prompt = history.prompt_tokens[recent]
+    mean = float(prompt.mean())
+    lengths = (mean, float(history.output_tokens[recent].mean()), float(prompt.var()) / mean**2)
+    return PolicyMemory(policy, (PoolMemory(decide.POOL, rates=rates, lengths=lengths),))

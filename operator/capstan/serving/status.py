@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from capstan import decide
 from capstan.api import status
 from capstan.model import plan, sample
 from capstan.model.fleet import ServiceObserved
@@ -66,7 +67,11 @@ def remembered(memory: plan.Memory, views: tuple[View, ...]) -> plan.Memory:
     """
     known = {m.policy for m in memory.policies}
     new = (v for v in views if v.key not in known)
-    return plan.Memory((*memory.policies, *(plan.PolicyMemory(v.key, clock_cap_mhz=_planned_mhz(v.raw)) for v in new)))
+    return plan.Memory((*memory.policies, *(_restarted(v) for v in new)))
+
+
+def _restarted(view: View) -> plan.PolicyMemory:
+    return plan.PolicyMemory(view.key, (plan.PoolMemory(decide.POOL, clock_cap_mhz=_planned_mhz(view.raw)),))
 
 
 def _planned_mhz(raw: Manifest) -> float | None:

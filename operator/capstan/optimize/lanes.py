@@ -1,0 +1,153 @@
+"""A policy's pools by class: their names, limits, demand, and what was seen of each.
+
+Who calls it: `decide`, `split`, `advice`. Must not know: fleets, clocks.
+
+A *lane* is a pool before anybody said how many replicas it has: a set of request classes with the limits and the
+demand that are theirs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from capstan.model import fleet, plan
+from capstan.model.classes import Edges, Split
+from capstan.model.policy import Policy
+from capstan.model.sample import Fresh, Sample
+from capstan.model.slo import Slo
+from capstan.model.workload import Workload
+
+SMOOTHING_S = 300.0
+"""Time constant of the demand per class: a class with a hundredth of a service's requests has a few in five minutes."""
+
+LONGEST_TOKENS = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A set of classes: the name of their pool, their codes, and the limits that bind there."""
+
+    name: str
+    codes: tuple[int, ...]
+    slo: Slo
+
+
+def of(policy: Policy, split: Split) -> tuple[Lane, ...]:
+    """Return the lanes of a split; one for everything where it is empty."""
+    edges = policy.pools.edges
+    return tuple(Lane(edges.pool_name(codes), codes, limits(policy, codes)) for codes in split or edges.whole())
+
+
+def limits(policy: Policy, codes: tuple[int, ...]) -> Slo:
+    """Return the limits of the prompts in these classes."""
+    edges = policy.pools.edges
+    buckets = [edges.prompt_bucket(code) for code in codes]
+    bounds = (0.0, *map(float, edges.prompt_tokens), LONGEST_TOKENS)
+    return policy.slo.of_prompts(bounds[min(buckets)], bounds[max(buckets) + 1])
+
+
+def smoothed(
+    before: Sequence[fleet.ClassDemand], seen: Iterable[fleet.ClassDemand], *, age_s: float | None
+) -> tuple[fleet.ClassDemand, ...]:
+    """Return the demand per class with what was just seen blended in; a class that was not seen fades.
+
+    Args:
+        before: As of the last time.
+        seen: This cycle's, of one window.
+        age_s: How long ago the last time was; None: there was none.
+    """
+    now = {demand.code: demand for demand in seen}
+    if age_s is None or not before:
+        return tuple(now[code] for code in sorted(now))
+    keep = math.exp(-age_s / SMOOTHING_S)
+    known = {demand.code: demand for demand in before}
+    found = []
+    for code in sorted({*known, *now}):
+        blended = _blended(known.get(code), now.get(code), keep)
+        if blended.arrival_rps > 0:
+            found.append(blended)
+    return tuple(found)
+
+
+def _blended(old: fleet.ClassDemand | None, new: fleet.ClassDemand | None, keep: float) -> fleet.ClassDemand:
+    """Return rates blended by time, lengths by requests."""
+    if old is None or new is None:
+        one = old or new
+        if one is None:
+            raise ValueError("a class was neither known nor seen")
+        return dataclasses.replace(one, arrival_rps=one.arrival_rps * (keep if new is None else 1 - keep))
+    rates = keep * old.arrival_rps, (1 - keep) * new.arrival_rps
+    total = sum(rates)
+    if total <= 0:
+        return dataclasses.replace(old, arrival_rps=0.0)
+    share = rates[1] / total
+    return fleet.ClassDemand(
+        old.code,
+        total,
+        old.prompt_tokens + share * (new.prompt_tokens - old.prompt_tokens),
+        old.output_tokens + share * (new.output_tokens - old.output_tokens),
+        old.prompt_cv2_ratio + share * (new.prompt_cv2_ratio - old.prompt_cv2_ratio),
+    )
+
+
+def demand(classes: Iterable[fleet.ClassDemand], codes: Iterable[int]) -> Workload | None:
+    """Return the demand of some classes together; None where none of them has any.
+
+    Prompt lengths of a mixture: second moments add by requests.
+    """
+    wanted = frozenset(codes)
+    own = [one for one in classes if one.code in wanted and one.arrival_rps > 0]
+    rate_rps = sum(one.arrival_rps for one in own)
+    if not own:
+        return None
+    prompt = sum(one.arrival_rps * one.prompt_tokens for one in own) / rate_rps
+    squares = sum(one.arrival_rps * (1 + one.prompt_cv2_ratio) * one.prompt_tokens**2 for one in own) / rate_rps
+    output = sum(one.arrival_rps * one.output_tokens for one in own) / rate_rps
+    return Workload(rate_rps, max(prompt, 1.0), max(output, 1.0), max(squares / prompt**2 - 1, 0.0))
+
+
+def seen_of(
+    lane: Lane, seen: fleet.ServiceObserved, classes: tuple[fleet.ClassDemand, ...], edges: Edges
+) -> fleet.ServiceObserved:
+    """Return what was seen of a lane: its own latencies and queues, its classes' rate now and their usual lengths.
+
+    Where the service is one lane, or where classes are not told apart, that is the service itself.
+    """
+    now = demand(seen.classes, lane.codes)
+    usual = demand(classes, lane.codes)
+    whole = len(lane.codes) == edges.count
+    own = seen if whole else seen.of_lane(lane.name)
+    if own is None:
+        own = dataclasses.replace(seen, waiting=fleet.NO_DATA, ttft_s=fleet.NO_DATA, tpot_s=fleet.NO_DATA)
+    if usual is None or not isinstance(seen.arrival_rps, Fresh):
+        return own if whole else dataclasses.replace(own, arrival_rps=_none(seen), prompt_tokens=fleet.NO_DATA)
+    age_s = seen.arrival_rps.age_s
+    rate_rps = seen.arrival_rps.value if whole else 0.0 if now is None else now.arrival_rps
+    return dataclasses.replace(
+        own,
+        arrival_rps=Fresh(rate_rps, age_s),
+        prompt_tokens=Fresh(usual.prompt_tokens, age_s),
+        output_tokens=Fresh(usual.output_tokens, age_s),
+        prompt_cv2_ratio=usual.prompt_cv2_ratio,
+    )
+
+
+def _none(seen: fleet.ServiceObserved) -> Sample[float]:
+    """Return why a lane's rate is not known: for what reason the service's is not, else nobody asked."""
+    return Fresh(0.0, seen.arrival_rps.age_s) if isinstance(seen.arrival_rps, Fresh) else seen.arrival_rps
+
+
+def inherited(memory: plan.PolicyMemory, lane: Lane, share_ratio: float) -> plan.PoolMemory:
+    """Return the memory of a lane: its own, or where it is new the rates of all lanes together times its share."""
+    known = next((own for own in memory.pools if own.pool == lane.name), None)
+    if known is not None:
+        return known
+    by_time: dict[float, float] = {}
+    for own in memory.pools:
+        for t_s, rate_rps in own.rates:
+            by_time[t_s] = by_time.get(t_s, 0.0) + rate_rps
+    rates = tuple((t_s, by_time[t_s] * share_ratio) for t_s in sorted(by_time))
+    return plan.PoolMemory(lane.name, rates=rates)
