@@ -18,6 +18,8 @@ from capstan.model.profile import ClockResponse
 
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
 SCALE_RATE_PATTERN = r"^(auto:[1-9][0-9]{0,4}|[0-9]{1,6}([.][0-9]{1,9})?)$"
+CLASSES_PATTERN = r"^(fixed|terciles|[0-9]{1,7}(,[0-9]{1,7}){0,2}/[0-9]{1,7}(,[0-9]{1,7}){0,2})$"
+PREDICTOR_PATTERN = r"^(none|live|0([.][0-9]{1,6})?|1([.]0{1,6})?)$"
 POLICY_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 
@@ -172,6 +174,11 @@ class Run(Spec):
     """Fleet sizes to play, each in a run of its own; the first node group has as many nodes as it says."""
     power_scale: fields.Parameter = "1"
     """Watts of the true GPUs as a multiple of the profile's."""
+    classes: Annotated[str, Field(pattern=CLASSES_PATTERN)] = "fixed"
+    """Edges of the request classes: `fixed` (the policy's), `terciles` (of the history, else of the trace), or
+    prompt/output in tokens, such as 256,1024/100,350."""
+    predictor: Annotated[str, Field(pattern=PREDICTOR_PATTERN)] = "0.81"
+    """Who says how long an answer will be: right in this share of the requests, `live` (running quantiles), `none`."""
     price: fields.Text | None = None
     carbon_intensity: fields.Text | None = None
     strict: fields.Flag = False

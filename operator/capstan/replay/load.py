@@ -17,13 +17,14 @@ from capstan import decide
 from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
 from capstan.api.powerdomain import Mode
+from capstan.model.classes import Edges
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import ClockResponse, Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, sources, start, traces
+from capstan.replay import believed, classify, sources, start, traces
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 from capstan.replay.scenario import BudgetCut, Scenario
@@ -51,7 +52,10 @@ class Loaded:
 
     @property
     def chancy(self) -> bool:
-        """Whether another seed would be another trace, at the trace's own rates."""
+        """Whether another seed would be another run, at the trace's own rates."""
+        pooled = any(_policy(self.documents, demand.spec.policy).pools.by_class for demand in self.demands)
+        if pooled and classify.chancy(self.options.guess):
+            return True
         return self.run.compression != 1 or any(demand.chancy for demand in self.demands)
 
     def scenario(self, *, seed: int | None = None, servers: int | None = None, rate: float = 1.0) -> Scenario:
@@ -86,7 +90,7 @@ class Loaded:
                 f"{demand.spec.policy}: {demand.source}{_too_long(service, truth)}"
                 for demand, (service, truth) in zip(self.demands, served, strict=True)
             ),
-            notes=_notes(run, self.options, settings, rate=rate, seed=seed),
+            notes=(*_notes(run, self.options, settings, rate=rate, seed=seed), *_class_notes(services, self.options)),
         )
 
     def _service(
@@ -98,12 +102,15 @@ class Loaded:
         known = believed.believed(policy, self.profiles, nodes)
         truth = believed.true(policy, known, self.truths, nodes)
         requests = sources.played(demand, self.run, seed=seed, rate=rate)
+        policy = _classed(policy, classify.edges(self.options.edges, policy.pools.edges, demand.history or requests))
+        guess = self.options.guess
+        predicted = classify.predicted(requests, policy.pools.edges, guess, seed=seed, history=demand.history)
         if self.run.start is files.Start.SIZED:
             want = start.sized(policy, known, requests, nodes)
         else:
             want = start.at_bounds(policy, known)
         most_gpus = max(room(nodes, profile) * profile.tp for profile in known)
-        return Service(policy, known, want, most_gpus, requests, demand.history), truth
+        return Service(policy, known, want, most_gpus, requests, demand.history, predicted), truth
 
 
 def read(path: Path, options: Options | None = None) -> Loaded:
@@ -157,6 +164,19 @@ def _aimed(policy: Policy, judged: files.SloSet | None) -> Policy:
     return dataclasses.replace(policy, slo=limits.aim(judged, policy.slo))
 
 
+def _classed(policy: Policy, edges: Edges) -> Policy:
+    """Return a policy whose classes begin at these edges.
+
+    Raises:
+        Invalid: It asks for more pools than that makes classes.
+    """
+    try:
+        return dataclasses.replace(policy, pools=dataclasses.replace(policy.pools, edges=edges))
+    except ValueError as problem:
+        fix = f"{policy.key} wants {policy.pools.count} pools of {edges.count} classes; ask for fewer, or other edges"
+        raise errors.Invalid("--classes", fix) from problem
+
+
 def _settings(run: files.Run, options: Options) -> decide.Settings:
     """Return the periods in force.
 
@@ -207,6 +227,12 @@ def _notes(
     if options.power_scale not in (None, 1.0):
         notes.append(("power scale", f"{options.power_scale:g} times the profile's watts"))
     return tuple(notes)
+
+
+def _class_notes(services: Sequence[Service], options: Options) -> tuple[tuple[str, str], ...]:
+    """Return what makes a class, and who says how long an answer will be."""
+    edges = "; ".join(dict.fromkeys(classify.words(service.edges) for service in services))
+    return ("classes", edges), ("output lengths", classify.predictor_words(options.guess))
 
 
 def _only(documents: Sequence[manifests.Document], kind: type[D], path: Path) -> D:

@@ -12,10 +12,15 @@ from pathlib import Path
 
 from capstan.api import errors
 from capstan.api import scenario as files
+from capstan.model.classes import Edges
 from capstan.model.profile import ClockResponse
+from capstan.replay.classify import Classes, Given, Predictor, Source
 
 POWER_SCALES = (0.5, 2.0)
 """`--power-scale` stands for fit errors and limiter gains of some percent; beyond this it is another GPU's profile."""
+
+DEFAULT_PREDICTOR = "0.81"
+"""Share of answers that DynamoLLM's predictor puts into the right one of three buckets."""
 
 _NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,9})?")
 _AUTO = re.compile(r"auto:([1-9][0-9]{0,4})")
@@ -46,6 +51,8 @@ class Options:
     seeds: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     power_scale: float | None = None
+    classes: str | None = None
+    predictor: str | None = None
     price: Path | None = None
     carbon_intensity: Path | None = None
     strict: bool = False
@@ -74,6 +81,8 @@ class Options:
             seeds=self.seeds or run.seeds or (run.seed,),
             servers=self.servers or run.servers,
             power_scale=float(run.power_scale) if self.power_scale is None else self.power_scale,
+            classes=self.classes or run.classes,
+            predictor=self.predictor or run.predictor,
             price=self.price or beside(run.price),
             carbon_intensity=self.carbon_intensity or beside(run.carbon_intensity),
             strict=self.strict or run.strict,
@@ -91,6 +100,7 @@ class Options:
             if len(set(told)) != len(told):
                 twice = next(number for number in told if told.count(number) > 1)
                 raise errors.Invalid(flag, f"{twice} is there twice; write each number once")
+        _ = self.edges, self.guess  # refused before a trace is read
 
     @property
     def rate(self) -> Rate:
@@ -106,3 +116,34 @@ class Options:
         if not _NUMBER.fullmatch(text) or float(text) <= 0:
             raise errors.Invalid("--scale-rate", f"{text} is no rate; write a number above 0, or auto:12")
         return Rate(float(text))
+
+    @property
+    def edges(self) -> Classes | Edges:
+        """What `--classes` asks for.
+
+        Raises:
+            Invalid: It is neither a word nor edges that make classes.
+        """
+        text = self.classes or Classes.FIXED
+        if text in tuple(Classes):
+            return Classes(text)
+        fix = f"{text} is neither fixed, terciles nor edges in tokens; write prompt/output, such as 256,1024/100,350"
+        if not re.fullmatch(files.CLASSES_PATTERN, text):
+            raise errors.Invalid("--classes", fix)
+        prompt, output = (tuple(map(int, side.split(","))) for side in text.split("/"))
+        try:
+            return Edges(prompt, output)
+        except ValueError as problem:
+            raise errors.Invalid("--classes", f"{text}: {problem}") from problem
+
+    @property
+    def guess(self) -> Predictor:
+        """What `--predictor` asks for.
+
+        Raises:
+            Invalid: It is neither a word nor a share.
+        """
+        text = self.predictor or DEFAULT_PREDICTOR
+        if not re.fullmatch(files.PREDICTOR_PATTERN, text):
+            raise errors.Invalid("--predictor", f"{text} is no share of 0 to 1, live or none; write 0.81")
+        return Given(float(text)) if text[0].isdigit() else Source(text)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from capstan.model.classes import Edges
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
-from capstan.replay.runs import Requests
+from capstan.replay import classify
+from capstan.replay.runs import Ints, Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ class Service:
         most_gpus: GPUs of the fleet that fit its profiles.
         requests: The trace. Only `single-pool`, `best-static`, `oracle` and `bound` may read it.
         history: What came before the trace and every system may know; empty without `--history`.
+        predicted: The class that each request is taken for when it arrives, shape `[request]`; None: its true one.
     """
 
     policy: Policy
@@ -183,6 +186,21 @@ class Service:
     most_gpus: int
     requests: Requests
     history: Requests | None = None
+    predicted: Ints | None = None
+
+    def __post_init__(self) -> None:
+        if self.predicted is not None and len(self.predicted) != len(self.requests):
+            raise ValueError("a service has one predicted class per request")
+
+    @property
+    def edges(self) -> Edges:
+        """What makes a class."""
+        return self.policy.pools.edges
+
+    @property
+    def codes(self) -> Ints:
+        """The class that each request is taken for when it arrives, shape `[request]`: a router may read it."""
+        return classify.true_codes(self.requests, self.edges) if self.predicted is None else self.predicted
 
     def profile(self, tp: int) -> Profile:
         """Return what is believed of a degree.
