@@ -6,6 +6,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,14 @@ def trace(*rows: tuple[float, int, int]) -> Requests:
 def world(requests: Requests, *, slots: int = 4, end_s: float = 200.0, pools: int = 1) -> kernel.World:
     """A world of plain Python: the same source as the compiled one, and nothing to wait for."""
     return kernel.World(requests, (PROFILE,), slots=slots, end_s=end_s, pools=pools, compile_it=False)
+
+
+def classes(requests: Requests, codes: list[int], *, class_pool: Sequence[int], slots: int = 4) -> kernel.World:
+    """Two pools, and requests of these classes."""
+    return kernel.World(
+        requests, (PROFILE,), slots=slots, end_s=200.0, pools=2, request_class=np.array(codes), class_pool=class_pool,
+        compile_it=False,
+    )  # fmt: skip
 
 
 def ready(made: kernel.World, count: int = 1) -> kernel.World:
@@ -174,11 +183,44 @@ def test_a_slot_is_used_again_only_after_its_owner_was_told() -> None:
 
 def test_pools_share_nothing() -> None:
     rows = trace((0.0, 100, 5), (0.0, 100, 5))
-    made = kernel.World(rows, (PROFILE,), slots=2, end_s=50.0, pools=2, request_pool=np.array([0, 1]), compile_it=False)
+    made = classes(rows, [0, 1], class_pool=(0, 1), slots=2)
     made.create(0, now_s=0.0, ready_s=0.0, pool=1)
     made.advance(20.0)
     assert made.finished[: made.finished_count].tolist() == [1]
     assert made.unrouted == 1
+
+
+def test_a_new_table_sends_the_next_request_of_a_class_elsewhere_and_moves_nobody_who_is_inside() -> None:
+    made = classes(trace((0.0, 100, 200), (1.0, 100, 2)), [0, 0], class_pool=(0, 1))
+    for pool in (0, 1):
+        made.create(0, now_s=0.0, ready_s=0.0, pool=pool)
+    made.advance(0.5)
+    made.route((1, 1))
+    made.advance(1.0)
+    assert (made.replicas["running"] + made.replicas["waiting"]).tolist() == [1, 1, 0, 0]
+
+
+def test_held_requests_follow_the_table_in_order_of_arrival() -> None:
+    """1 and 2 wait before pool 1, 0 before pool 0: all go to pool 0's replica at the moment it is ready."""
+    made = classes(trace((0.0, 100, 2), (0.1, 100, 2), (0.2, 100, 2)), [0, 1, 1], class_pool=(0, 1))
+    made.create(0, now_s=0.0, ready_s=5.0)
+    made.advance(1.0)
+    assert made.unrouted == 3
+    made.route((0, 0))
+    made.advance(30.0)
+    assert made.unrouted == 0
+    assert made.finished[:3].tolist() == [0, 1, 2]
+    assert made.first_s[0] == pytest.approx(5.0 + HOST_S + latency.mixed_step_s(PROFILE, 0, 0, 300, 0, 1.0))
+
+
+def test_a_held_request_whose_new_pool_is_ready_goes_there_at_once() -> None:
+    made = classes(trace((0.0, 100, 2)), [1], class_pool=(0, 1))
+    made.create(0, now_s=0.0, ready_s=0.0)
+    made.advance(4.0)
+    assert made.unrouted == 1
+    made.route((0, 0))
+    made.advance(30.0)
+    assert made.first_s[0] == pytest.approx(4.0 + HOST_S + latency.mixed_step_s(PROFILE, 0, 0, 100, 0, 1.0))
 
 
 # --- clocks and limits -------------------------------------------------------------------------------
@@ -266,6 +308,18 @@ def test_time_and_caps_that_cannot_be_are_refused() -> None:
         made.cap(0, 5.0 + step * 1e-3, 0.5 + step / 100, math.inf)
     with pytest.raises(ValueError, match="caps of slot 0 within"):
         made.cap(0, 5.04, 1.0, math.inf)
+
+
+@pytest.mark.parametrize("table", [(), (0,), (0, 2), (-1, 0), (0, 0, 0)])
+def test_a_table_that_is_not_one_pool_per_class_is_refused(table: tuple[int, ...]) -> None:
+    made = classes(trace((0.0, 1, 1)), [1], class_pool=(0, 1))
+    with pytest.raises(ValueError, match="one pool for each of the 2 classes, each between 0 and 1"):
+        made.route(table)
+
+
+def test_a_class_without_a_row_in_the_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="request_class must lie between 0 and 1"):
+        classes(trace((0.0, 1, 1)), [2], class_pool=(0, 1))
 
 
 def test_a_batch_beyond_the_largest_table_is_refused() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class Naive:
     """The same words as `kernel.World`, one step at a time."""
 
     def __init__(
-        self, requests: Requests, profiles: tuple[Profile, ...], *, slots: int, pools: int, request_pool: Ints
+        self, requests: Requests, profiles: tuple[Profile, ...], *, slots: int, pools: int, request_class: Ints
     ) -> None:
         count = len(requests)
         self.now_s = 0.0
@@ -58,7 +58,8 @@ class Naive:
         self.ends = [0] * count
         self._requests = requests
         self._profiles = profiles
-        self._pool_of = request_pool
+        self._class_of = request_class
+        self._class_pool: Sequence[int] = range(pools)
         self._arrived = 0
         self._held: list[list[int]] = [[] for _ in range(pools)]
         self._gone: list[int] = []
@@ -98,6 +99,13 @@ class Naive:
         self._play(to_s)
         self.now_s = to_s
 
+    def route(self, class_pool: Sequence[int]) -> None:
+        self._class_pool = class_pool
+        held = sorted(request for requests in self._held for request in requests)
+        self._held = [[] for _ in self._held]
+        for request in held:
+            self._route(request, self.now_s)
+
     def take_gone(self) -> list[int]:
         slots, self._gone = self._gone, []
         self._free |= set(slots)
@@ -132,7 +140,7 @@ class Naive:
 
     def _route(self, request: int, now_s: float) -> None:
         self._play(now_s)
-        pool = int(self._pool_of[request])
+        pool = self._class_pool[int(self._class_of[request])]
         ready = [r for r in self.slots if r is not None and r.pool == pool and not r.draining and r.ready_s <= now_s]
         if not ready:
             self._held[pool].append(request)
@@ -195,6 +203,7 @@ class Playable(Protocol):
     def drain(self, slot: int) -> None: ...
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None: ...
     def advance(self, to_s: float) -> None: ...
+    def route(self, class_pool: Sequence[int]) -> None: ...
     def take_gone(self) -> list[int]: ...
 
 
@@ -203,13 +212,14 @@ class Event:
     """Something done to a world at `t_s`. Replicas are named by the order in which they are made."""
 
     t_s: float
-    verb: str  # create, drain, cap
-    replica: int
+    verb: str  # create, drain, cap, route
+    replica: int = -1
     profile: int = 0
     pool: int = 0
     startup_s: float = 0.0
     cap_mhz: float = math.inf
     limit_w: float = math.inf
+    class_pool: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +227,7 @@ class Script:
     """A whole run. `end_s` is late enough for everything to have ended."""
 
     requests: Requests
-    request_pool: Ints
+    request_class: Ints  # as many classes as pools; at first each class has the pool of its number
     profiles: tuple[Profile, ...]
     events: tuple[Event, ...]
     pools: int
@@ -232,12 +242,12 @@ class Script:
         """Return a kernel's world for it."""
         return kernel.World(
             self.requests, self.profiles, slots=self.slots, end_s=self.end_s, pools=self.pools,
-            request_pool=self.request_pool, compile_it=compile_it,
+            request_class=self.request_class, class_pool=range(self.pools), compile_it=compile_it,
         )  # fmt: skip
 
     def naive(self) -> Naive:
         """Return the oracle's world for it."""
-        return Naive(self.requests, self.profiles, slots=self.slots, pools=self.pools, request_pool=self.request_pool)
+        return Naive(self.requests, self.profiles, slots=self.slots, pools=self.pools, request_class=self.request_class)
 
 
 def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bool = False) -> list[int]:
@@ -262,6 +272,9 @@ def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bo
         if event.verb == "create":
             slot = world.create(event.profile, now_s=now_s, ready_s=now_s + event.startup_s, pool=event.pool)
             made[event.replica] = (slot, event.profile)
+            continue
+        if event.verb == "route":
+            world.route(event.class_pool)
             continue
         slot, profile = made[event.replica]
         if slot in gone:
@@ -288,9 +301,17 @@ def random_script(seed: int, *, requests: int = 60) -> Script:
     prompts = 1 + rng.integers(0, max(int(largest * 0.5), 2), count)
     outputs = 1 + rng.integers(0, max(min(int(largest * 0.6), 300), 2), count)
     trace = Requests(arrivals, prompts, outputs)
-    events = _events(rng, pools, float(arrivals[-1]) + 5.0)
+    span_s = float(arrivals[-1]) + 5.0
+    events = _events(rng, pools, span_s)
+    request_class = rng.integers(0, pools, count)
+    events += _changes(rng, pools, span_s)
     slots = sum(event.verb == "create" for event in events)
-    return Script(trace, rng.integers(0, pools, count), profiles, events, pools, slots)
+    return Script(trace, request_class, profiles, in_order(events), pools, slots)
+
+
+def in_order(events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Return events by time; what happens at one moment stays in its order."""
+    return tuple(sorted(events, key=lambda event: event.t_s))
 
 
 def _profile(rng: np.random.Generator, tp: int) -> Profile:
@@ -324,4 +345,15 @@ def _events(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event,
             events.append(Event(t_s, "cap", replica, cap_mhz=cap_mhz, limit_w=limit_w))
         if not first and rng.random() < 0.6:
             events.append(Event(float(rng.uniform(born_s, span_s + 1)), "drain", replica))
-    return tuple(sorted(events, key=lambda event: event.t_s))
+    return tuple(events)
+
+
+def _changes(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event, ...]:
+    """Return changes of the table of classes, and the end of some pool's last sure replica."""
+    events = []
+    for _ in range(int(rng.choice([0, 1, 4]))):
+        table = tuple(int(pool) for pool in rng.integers(0, pools, pools))
+        events.append(Event(float(rng.uniform(0, span_s)), "route", class_pool=table))
+    if rng.random() < 0.3:
+        events.append(Event(float(rng.uniform(0, span_s)), "drain", int(rng.integers(0, pools))))
+    return tuple(events)

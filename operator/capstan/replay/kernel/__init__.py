@@ -3,8 +3,9 @@
 Who calls it: `replay.engine`, `replay.pool`, `replay.telemetry` and the searches, through `World`. Must not know:
 policies, systems, files other than its compiler's cache. numba is imported when the first world is made, not before.
 
-`layout` tables, `heap` and `joules` what an engine books, `leaps` and `steps` its rules, `play` the world's events,
-`compiling` makes machine code of these very files and of the formulas in `model`, `world` is the class.
+`layout` tables, `heap` and `joules` what an engine books, `leaps` and `steps` its rules, `routes` who
+gets a request, `play` the world's events, `compiling` makes machine code of these very files and of the
+formulas in `model`, `world` is the class.
 """
 
 from capstan.replay.kernel.layout import DRAINING, FREE, READY, STARTING, parameters

@@ -33,6 +33,7 @@ Index = int | np.int64
 Records = npt.NDArray[np.void]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Classes = npt.NDArray[np.int16]  # one per request, of a week's 27 million
 
 REPLICA = np.dtype(
     [

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from capstan.model.profile import Profile
-from capstan.replay.kernel import joules, leaps, steps
+from capstan.replay.kernel import joules, leaps, routes, steps
 from capstan.replay.kernel.layout import (
     DRAINING,
     EVERY,
@@ -24,6 +24,7 @@ from capstan.replay.kernel.layout import (
     READY,
     STARTING,
     STEP,
+    Classes,
     Floats,
     Ints,
     Records,
@@ -50,13 +51,15 @@ def advance(
     bins: Floats,
     gone: Ints,
     arrival_s: Floats,
-    request_pool: Ints,
+    request_class: Classes,
+    class_pool: Ints,
     to_s: float,
 ) -> None:
     """Play everything up to and including `to_s`, and make what a watcher sees."""
     _advance(
         w, borrowed(pools), borrowed(members), borrowed(rows), borrowed(deeps), borrowed(profiles), borrowed(q),
-        borrowed(out), borrowed(log), borrowed(bins), borrowed(gone), borrowed(arrival_s), borrowed(request_pool), to_s,
+        borrowed(out), borrowed(log), borrowed(bins), borrowed(gone), borrowed(arrival_s),
+        borrowed(request_class), borrowed(class_pool), to_s,
     )  # fmt: skip
 
 
@@ -73,12 +76,15 @@ def _advance(
     bins: Floats,
     gone: Ints,
     arrival_s: Floats,
-    request_pool: Ints,
+    request_class: Classes,
+    class_pool: Ints,
     to_s: float,
 ) -> None:
     over = False
     while not over:
-        now_s, request, pool = _next(w, pools, members, rows, profiles, q, bins, arrival_s, request_pool, to_s)
+        now_s, request, pool = _next(
+            w, pools, members, rows, profiles, q, bins, arrival_s, request_class, class_pool, to_s
+        )
         over = pool == EVERY
         for one in range(0 if over else pool, len(pools) if over else pool + 1):
             for at in range(pools[one]["members"]):
@@ -87,7 +93,7 @@ def _advance(
                 if r["next_s"] <= now_s and (over or r["state"] == READY):
                     _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, now_s)
         if request != NOBODY:
-            _route(w, pools, members, rows, profiles, q, pool, request, now_s)
+            routes.route(w, pools, members, rows, profiles, q, pool, request, now_s)
     for one in range(len(pools)):
         for at in range(pools[one]["members"]):
             r = rows[members[one, at]]
@@ -106,7 +112,8 @@ def _next(
     q: Records,
     bins: Floats,
     arrival_s: Floats,
-    request_pool: Ints,
+    request_class: Classes,
+    class_pool: Ints,
     to_s: float,
 ) -> tuple[float, int, int]:
     """Return the next request to route, when, and its pool; at the end nobody and every pool."""
@@ -119,7 +126,7 @@ def _next(
                 pools[pool]["held"] -= 1
                 w["held"] -= 1
                 return w["released_s"], int(request), int(pool)
-            w["releasing"] = _serving(pools, members, rows, pool)
+            w["releasing"] = routes.serving(pools, members, rows, pool)
             continue
         request = w["arrived"]
         due_s = arrival_s[request] if request < len(arrival_s) else math.inf
@@ -127,10 +134,11 @@ def _next(
         if min(due_s, ready_s) > to_s:
             return to_s, NOBODY, EVERY
         if ready_s <= due_s:
-            _let_ready(w, pools, members, rows, profiles, bins, ready_s)
+            routes.let_ready(w, pools, members, rows, profiles, bins, ready_s)
         else:
             w["arrived"] += 1
-            return due_s, int(request), int(request_pool[request]) if len(request_pool) > 0 else 0
+            code = request_class[request] if len(request_class) > 0 else 0
+            return due_s, int(request), int(class_pool[code])
 
 
 def _run(
@@ -142,82 +150,6 @@ def _run(
         steps.begin(r, d, p, w, q, out)
         if r["state"] == DRAINING and r["running"] + r["waiting"] == 0:
             _leave(r)
-
-
-def _route(
-    w: np.void,
-    pools: Records,
-    members: Ints,
-    rows: Records,
-    profiles: tuple[Profile, ...],
-    q: Records,
-    pool: int,
-    request: int,
-    now_s: float,
-) -> None:
-    """Give a request to the ready replica with the fewest inside, the lowest slot on a tie; hold it while none is."""
-    chosen, fewest = NOBODY, 0
-    for at in range(pools[pool]["members"]):
-        slot = members[pool, at]
-        r = rows[slot]
-        inside = r["running"] + r["waiting"]
-        if r["state"] == READY and (chosen == NOBODY or inside < fewest):
-            chosen, fewest = slot, inside
-    if chosen == NOBODY:
-        _hold(w, pools[pool], q, request)
-        return
-    p = profiles[rows[chosen]["profile"]]
-    if q[request]["prompt"] + q[request]["output"] > p.kv_tokens:
-        w["refused"] += 1
-    else:
-        steps.enqueue(rows[chosen], p, q, request, now_s)
-
-
-def _hold(w: np.void, pool: np.void, q: Records, request: int) -> None:
-    """Keep a request before its pool, in order of arrival."""
-    q[request]["next"] = NOBODY
-    if pool["held"] > 0:
-        q[pool["tail"]]["next"] = request
-    else:
-        pool["head"] = request
-    pool["tail"] = request
-    pool["held"] += 1
-    w["held"] += 1
-
-
-def _let_ready(
-    w: np.void,
-    pools: Records,
-    members: Ints,
-    rows: Records,
-    profiles: tuple[Profile, ...],
-    bins: Floats,
-    now_s: float,
-) -> None:
-    """Let started replicas serve, and begin to give them what was held for them."""
-    w["next_ready_s"] = math.inf
-    for pool in range(len(pools)):
-        for at in range(pools[pool]["members"]):
-            r = rows[members[pool, at]]
-            if r["state"] != STARTING:
-                continue
-            if r["ready_s"] <= now_s:
-                r["transition_j"] += joules.rest(r, profiles[r["profile"]], w, bins, now_s)
-                r["state"] = READY
-            else:
-                w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
-    w["released_s"] = now_s
-    w["releasing"] = _serving(pools, members, rows, w["releasing"])
-
-
-def _serving(pools: Records, members: Ints, rows: Records, after: int) -> int:
-    """Return the next pool after one (EVERY: of all) in which requests are held and a replica is ready."""
-    for pool in range(after + 1, len(pools)):
-        if pools[pool]["held"] > 0:
-            for at in range(pools[pool]["members"]):
-                if rows[members[pool, at]]["state"] == READY:
-                    return pool
-    return EVERY
 
 
 # --- what a watcher sees -----------------------------------------------------------------------------

@@ -16,19 +16,19 @@ import functools
 import heapq
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import compiling, heap, joules, layout, leaps, play, steps
-from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Floats, Ints, Records
+from capstan.replay.kernel import compiling, heap, joules, layout, leaps, play, routes, steps
+from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Classes, Floats, Ints, Records
 from capstan.replay.runs import Requests
 from capstan.replay.world import CLOCK_SWITCH_S
 
-MODULES = (latency, power, heap, joules, leaps, steps, play)  # what is compiled, callees before callers
+MODULES = (latency, power, heap, joules, leaps, steps, routes, play)  # what is compiled, callees before callers
 ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
 LARGEST = 2**31 - 1  # ids and lengths are 32-bit in the kernel's tables
 
@@ -90,7 +90,8 @@ class World:
         end_s: float,
         bin_s: float = 1.0,
         pools: int = 1,
-        request_pool: Ints | None = None,
+        request_class: Ints | None = None,
+        class_pool: Sequence[int] = (0,),
         compile_it: bool = True,
     ) -> None:
         """Lay out the tables.
@@ -102,10 +103,11 @@ class World:
             end_s: Until when joules are binned; what is later goes into the last bin.
             bin_s: Length of a bin.
             pools: Requests and replicas are routed within a pool.
-            request_pool: The pool of each request; None: all are of pool 0.
+            request_class: The class of each request; None: all are of class 0.
+            class_pool: The pool of each class, until `route` says otherwise.
             compile_it: False runs the same source uncompiled, the kernel's oracle; so does NUMBA_DISABLE_JIT=1.
         """
-        _check(requests, pools, request_pool)
+        _check(requests, request_class, len(class_pool))
         compile_it = compile_it and os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
         count = len(requests)
         self.profiles = profiles
@@ -129,13 +131,14 @@ class World:
         self._requests: Records = np.zeros(count, layout.REQUEST)
         self._requests["prompt"], self._requests["output"] = requests.prompt_tokens, requests.output_tokens
         self._arrival_s: Floats = np.ascontiguousarray(requests.arrival_s, dtype=np.float64)
-        none = np.zeros(0, dtype=np.int64)
-        self._request_pool: Ints = none if request_pool is None else np.ascontiguousarray(request_pool, dtype=np.int64)
+        self._request_class: Classes = np.array([] if request_class is None else request_class, dtype=np.int16)
+        self._class_pool: Ints = np.zeros(len(class_pool), dtype=np.int64)
+        self._set_route(class_pool)
         self.first_s, self.finish_s, self.max_tbt_s = self._out
         self._advance = self._functions["advance"]
         self._tables = (
             self._w, self._pools, self._members, self.replicas, self._deeps, self._rows, self._requests, self._out,
-            self.finished, self._bins, self._gone, self._arrival_s, self._request_pool,
+            self.finished, self._bins, self._gone, self._arrival_s, self._request_class, self._class_pool,
         )  # fmt: skip
 
     # --- what the outside does ---------------------------------------------------------------------
@@ -179,6 +182,17 @@ class World:
         if to_s < self._w["now_s"]:
             raise ValueError(f"time runs backwards: at {self.now_s} s, asked for {to_s} s")
         self._advance(*self._tables, float(to_s))
+
+    def route(self, class_pool: Sequence[int]) -> None:
+        """Send the requests of each class to another pool from now on, those that are still held before one included.
+
+        Raises:
+            ValueError: Another number of classes than at the start, or a pool that is none.
+        """
+        self._set_route(class_pool)
+        routes.remap(
+            self._w, self._pools, self._members, self.replicas, self._requests, self._request_class, self._class_pool
+        )
 
     def take_gone(self) -> list[int]:
         """Return the slots whose replicas are gone since the last call; from here on they are used again."""
@@ -287,16 +301,24 @@ class World:
         if inside + ended != self._w["arrived"]:
             raise AssertionError(f"{self._w['arrived']} requests arrived, {ended} ended, {inside} are inside")
 
+    def _set_route(self, class_pool: Sequence[int]) -> None:
+        if len(class_pool) != len(self._class_pool) or not all(0 <= pool < len(self._pools) for pool in class_pool):
+            raise ValueError(
+                f"class_pool must name one pool for each of the {len(self._class_pool)} classes, "
+                f"each between 0 and {len(self._pools) - 1}"
+            )
+        self._class_pool[:] = class_pool
+
     def _move_to(self, now_s: float) -> None:
         if now_s != self._w["now_s"]:
             self.advance(now_s)
 
 
-def _check(requests: Requests, pools: int, request_pool: Ints | None) -> None:
+def _check(requests: Requests, request_class: Ints | None, classes: int) -> None:
     """Refuse columns that the kernel cannot play."""
     columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
     count = len(requests)
-    if any(len(column) != count for column in columns) or (request_pool is not None and len(request_pool) != count):
+    if any(len(column) != count for column in columns) or (request_class is not None and len(request_class) != count):
         raise ValueError("the columns of a trace have one row per request each")
     if count == 0:
         return
@@ -309,5 +331,5 @@ def _check(requests: Requests, pools: int, request_pool: Ints | None) -> None:
     for name, column in (("prompt_tokens", requests.prompt_tokens), ("output_tokens", requests.output_tokens)):
         if column.min() < 1 or column.max() > LARGEST:
             raise ValueError(f"{name} must lie between 1 and {LARGEST}")
-    if request_pool is not None and (request_pool.min() < 0 or request_pool.max() >= pools):
-        raise ValueError(f"request_pool must lie between 0 and {pools - 1}")
+    if request_class is not None and (request_class.min() < 0 or request_class.max() >= classes):
+        raise ValueError(f"request_class must lie between 0 and {classes - 1}, the rows of class_pool")
