@@ -29,7 +29,7 @@ def pool(requests: Requests | None = None, *, servers: int = 2, tp: int = 4, rep
     world = kernel.World(requests, small.BOTH, slots=8, end_s=2000.0, compile_it=False)
     seats = Seats(tuple(Node(f"gpu-{i}", 8, builders.H100) for i in range(servers)))
     made = Pool(world, small.BOTH, seats, startup_s=STARTUP_S)
-    made.start_ready(Want(KEY, tp, replicas), 0.0)
+    made.start_ready([Want(KEY, tp, replicas)], 0.0)
     return made
 
 
@@ -52,7 +52,7 @@ def test_what_stands_at_the_start_is_ready_at_once_and_no_change() -> None:
 
 def test_a_new_replica_starts_for_its_start_up_time() -> None:
     made = pool()
-    made.scale(Want(KEY, 4, 2), 0.0)
+    made.scale([Want(KEY, 4, 2)], 0.0)
     assert moved(made, 29.9).counts() == (1, 1, 0)
     assert moved(made, 30.0).counts() == (2, 0, 0)
 
@@ -60,15 +60,15 @@ def test_a_new_replica_starts_for_its_start_up_time() -> None:
 def test_the_same_want_again_changes_nothing() -> None:
     made = pool(replicas=2)
     for _ in range(3):
-        made.scale(Want(KEY, 4, 2, reason="NoChangeNeeded"), 0.0)
+        made.scale([Want(KEY, 4, 2, reason="NoChangeNeeded")], 0.0)
     assert (made.reconfigurations, made.clock_changes, len(made.pods)) == (0, 0, 2)
 
 
 def test_a_starting_replica_goes_before_one_that_serves() -> None:
     made = moved(pool(trace(1.0)), 5.0)
     busy = made.pods[0]
-    made.scale(Want(KEY, 4, 3), 5.0)
-    made.scale(Want(KEY, 4, 1), 10.0)
+    made.scale([Want(KEY, 4, 3)], 5.0)
+    made.scale([Want(KEY, 4, 1)], 10.0)
     assert made.pods == [busy], "gone at once: nothing was in them"
     assert (made.gpus, made.gpu_seconds) == (4, 2 * 4 * 5.0)
 
@@ -77,7 +77,7 @@ def test_the_least_loaded_replica_drains_and_finishes_what_it_has() -> None:
     """Three requests on two replicas: the first gets two, the second one."""
     made = moved(pool(trace(1.0, 1.0, 1.0), replicas=2), 5.0)
     first, second = made.pods
-    made.scale(Want(KEY, 4, 1), 5.0)
+    made.scale([Want(KEY, 4, 1)], 5.0)
     assert (first.draining, second.draining) == (False, True)
     assert made.counts() == (1, 0, 1)
     moved(made, 100.0)
@@ -88,7 +88,7 @@ def test_the_least_loaded_replica_drains_and_finishes_what_it_has() -> None:
 def test_a_pod_without_a_node_is_pending_until_one_is_free() -> None:
     """Three of tp 8 on two servers: the third waits for whoever leaves, here a second service."""
     made = pool(tp=8)
-    made.scale(Want(KEY, 8, 3), 0.0)
+    made.scale([Want(KEY, 8, 3)], 0.0)
     assert (made.counts(), made.gpus) == ((1, 2, 0), 16), "one starts, one is pending"
     made._seats.give(0, 8)  # another service's pod is gone: the node has eight more
     moved(made, 5.0)
@@ -98,7 +98,7 @@ def test_a_pod_without_a_node_is_pending_until_one_is_free() -> None:
 
 def test_a_change_of_tp_keeps_as_many_old_ones_as_are_not_replaced_yet() -> None:
     made = pool(replicas=2, servers=3)
-    made.scale(Want(KEY, 8, 2), 0.0)
+    made.scale([Want(KEY, 8, 2)], 0.0)
     moved(made, 5.0)
     assert made.counts() == (2, 2, 0), "the old two serve while the new two start"
     assert nodes(made) == [0, 0, 1, 2]
@@ -110,7 +110,7 @@ def test_a_change_of_tp_keeps_as_many_old_ones_as_are_not_replaced_yet() -> None
 def test_without_room_one_server_is_cleared_and_the_other_serves_until_the_new_one_is_ready() -> None:
     """Four of tp 4 on two servers, two of tp 8 wanted: 5 s one server is cleared, 10 to 40 s a new one starts there."""
     made = pool(replicas=4)
-    made.scale(Want(KEY, 8, 2), 0.0)
+    made.scale([Want(KEY, 8, 2)], 0.0)
     stood = {}
     for now_s in np.arange(5.0, 90.0, 5.0):
         moved(made, now_s)
@@ -128,14 +128,14 @@ def test_without_room_one_server_is_cleared_and_the_other_serves_until_the_new_o
 def test_room_that_is_coming_is_waited_for() -> None:
     """Both servers are busy to the last replica: two drain for a new one, and no third while they do."""
     made = moved(pool(trace(*[1.0] * 4), replicas=4), 5.0)
-    made.scale(Want(KEY, 8, 1), 5.0)
+    made.scale([Want(KEY, 8, 1)], 5.0)
     for now_s in (10.0, 15.0, 20.0):
         assert moved(made, now_s).counts() == (2, 1, 2)
 
 
 def test_one_server_has_no_choice() -> None:
     made = pool(servers=1, replicas=2)
-    made.scale(Want(KEY, 8, 1), 0.0)
+    made.scale([Want(KEY, 8, 1)], 0.0)
     moved(made, 5.0)
     assert (made.counts(), made.gpus) == ((0, 1, 0), 0)
     assert moved(moved(made, 10.0), 40.0).counts() == (1, 0, 0)
@@ -143,9 +143,9 @@ def test_one_server_has_no_choice() -> None:
 
 def test_to_nothing_and_back() -> None:
     made = pool(replicas=2)
-    made.scale(Want(KEY, 4, 0), 10.0)
+    made.scale([Want(KEY, 4, 0)], 10.0)
     assert (made.counts(), made.gpus) == ((0, 0, 0), 0)
-    made.scale(Want(KEY, 8, 1), 20.0)
+    made.scale([Want(KEY, 8, 1)], 20.0)
     assert moved(made, 50.0).counts() == (1, 0, 0)
 
 
@@ -153,16 +153,16 @@ def test_to_nothing_and_back() -> None:
 def test_a_cap_reaches_the_replicas_that_stand_and_those_to_come(cap_mhz: float | None) -> None:
     """1000 MHz is not on the grid of 15: 990 holds."""
     made = pool()
-    made.set_cap(0.0, cap_mhz)
-    made.scale(Want(KEY, 4, 2, clock_cap_mhz=cap_mhz), 1.0)
-    moved(made, 60.0)
+    made.cap(0.0)
+    made.scale([Want(KEY, 4, 2, clock_cap_mhz=cap_mhz)], 1.0)
+    moved(made, 60.0).cap(60.0)
     expected = 1.0 if cap_mhz is None else 990 / 1980
     assert [made.world.replicas[pod.slot]["asked_ratio"] for pod in made.pods] == [expected] * 2
 
 
 def test_a_nodes_cap_is_that_nodes_alone() -> None:
     made = pool(replicas=3)
-    made.set_caps(0.0, 1, clock_cap_mhz=990.0, power_limit_w=400.0)
+    made.cap(0.0, [(None, None), (990.0, 400.0)])
     moved(made, 1.0)
     asked = [
         (made.world.replicas[p.slot]["asked_ratio"], made.world.replicas[p.slot]["asked_limit_w"]) for p in made.pods

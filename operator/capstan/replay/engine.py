@@ -23,10 +23,10 @@ from capstan.replay import guards, kernel, telemetry
 from capstan.replay.nodes import Seats
 from capstan.replay.pages import words
 from capstan.replay.plant import Plant
-from capstan.replay.pool import Pool
+from capstan.replay.pool import LANES_PER_CLASS, Pool
 from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
 from capstan.replay.scenario import Scenario
-from capstan.replay.seen import Seen, Service, System
+from capstan.replay.seen import Seen, Service, System, Want
 from capstan.replay.series import ServiceLog
 
 SLICES_PER_S = 10  # DESIGN 7.1: true AC watts at 100 ms
@@ -87,9 +87,20 @@ class _Engine:
         scenario = self._scenario
         slots = sum(node.gpus // truth[0].tp for node in scenario.nodes)
         end_s = scenario.duration_s + scenario.drain_s + self._tick_s
-        world = kernel.World(service.requests, truth, slots=slots, bin_s=1.0, end_s=end_s)
-        pool = Pool(world, truth, self._seats, startup_s=startup_s)
-        pool.start_ready(self._system.start(service), 0.0)
+        count = service.edges.count if service.policy.pools.by_class else 1
+        world = kernel.World(
+            service.requests,
+            truth,
+            slots=slots,
+            bin_s=1.0,
+            end_s=end_s,
+            pools=LANES_PER_CLASS * count,
+            request_class=service.codes if count > 1 else None,
+            class_pool=(0,) * count,
+        )
+        pool = Pool(world, truth, self._seats, startup_s=startup_s, classes=count)
+        begun = self._system.start(service)
+        pool.start_ready((begun,) if isinstance(begun, Want) else begun, 0.0)
         return Served(service, pool, telemetry.View(service, pool, delay_s=scenario.telemetry_s))
 
     def run(self, progress: Progress | None) -> Run:
@@ -139,27 +150,24 @@ class _Engine:
     def _plan(self, now_s: float) -> None:
         capped = frozenset(served.key for served in self._served if served.class_cap_mhz is not None)
         views = tuple(served.view for served in self._served)
-        wants = {want.policy: want for want in self._system.plan(Seen(now_s, views, capped))}
+        wants: dict[str, list[Want]] = {}
+        for want in self._system.plan(Seen(now_s, views, capped)):
+            wants.setdefault(want.policy, []).append(want)
         for served in self._served:
-            want = wants.get(served.key)
-            if want is not None:
-                served.pool.scale(want, now_s)
+            if served.key in wants:
+                served.pool.scale(wants[served.key], now_s)
 
     def _cap(self, now_s: float) -> None:
         """Cap each node's replicas at the tighter of the plan and of every domain above the node."""
         for served in self._served:
-            plan_mhz = served.pool.want.clock_cap_mhz
             if not self._guarding:
-                served.pool.set_cap(now_s, plan_mhz)
+                served.pool.cap(now_s)
                 continue
             high = served.service.policy.priority is Priority.HIGH
-            served.class_cap_mhz = None
-            for index, node in enumerate(self._seats.nodes):
-                caps = self._guards.caps(node.name)
-                class_mhz = caps.high_mhz if high else caps.low_mhz
-                served.class_cap_mhz = guards.least((served.class_cap_mhz, class_mhz))
-                cap_mhz = guards.least((plan_mhz, class_mhz))
-                served.pool.set_caps(now_s, index, clock_cap_mhz=cap_mhz, power_limit_w=caps.power_limit_w)
+            each = [self._guards.caps(node.name) for node in self._seats.nodes]
+            nodes = [(caps.high_mhz if high else caps.low_mhz, caps.power_limit_w) for caps in each]
+            served.class_cap_mhz = guards.least(tuple(mhz for mhz, _ in nodes))
+            served.pool.cap(now_s, nodes)
 
     # --- the record --------------------------------------------------------------------------------
 

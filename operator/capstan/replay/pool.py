@@ -1,43 +1,71 @@
-"""Replicas of one service in virtual time: placement on nodes, start-up, change of tp, drain.
+"""Replicas of one service in virtual time: class pools, placement on nodes, start-up, change of tp, drain.
 
 Who calls it: `replay.engine`. Must not know: why a count or a cap was chosen.
 
 A starting replica draws loaded-idle watts on all its GPUs from the moment its pod exists (it loads weights; nobody
 has published watts of that phase) and serves nothing. A draining one takes no new request, finishes what it has and
 is then gone. A pod that no node has room for stays pending: it draws nothing and is tried again at every tick.
+Which class pool a replica serves is a label on its pod: it moves to another pool at once, with what it has in hand.
 Replicas of another tp are started first; each that is Ready lets its share of the old ones drain. Where the fleet has
 no room for even one of them, the fewest old ones of one node drain first, and the others serve until it is Ready.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from capstan.model.profile import Profile
 from capstan.replay import kernel
 from capstan.replay.nodes import Seats
+from capstan.replay.runs import Ints
 from capstan.replay.seen import Want
+
+Kind = tuple[str, int]
+"""Class pool and tp."""
+
+Caps = tuple[float | None, float | None]
+"""Clock in MHz and board limit in watts of a node; None: none."""
+
+LANES_PER_CLASS = 2  # pools of a world per class: those of the split in force and those that still drain
 
 
 @dataclass(slots=True)
 class Pod:
-    """One replica: its slot in the world, the node that its GPUs lie on, and since when it exists."""
+    """One replica: its slot in the world, the node that its GPUs lie on, since when it exists, the pool it serves."""
 
     slot: int
     node: int
     tp: int
     created_s: float
+    lane: str
     draining: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Class pool and tp."""
+        return self.lane, self.tp
 
 
 class Pool:
-    """The replicas of one service. `want` is what its workload's spec says."""
+    """The replicas of one service. `wants` is what its workloads' specs say, one per class pool and tp."""
 
-    def __init__(self, world: kernel.World, profiles: tuple[Profile, ...], seats: Seats, *, startup_s: float) -> None:
+    def __init__(
+        self,
+        world: kernel.World,
+        profiles: tuple[Profile, ...],
+        seats: Seats,
+        *,
+        startup_s: float,
+        classes: int = 1,
+    ) -> None:
         self.world = world
         self.pods: list[Pod] = []
-        self.want = Want("", profiles[0].tp, 0)
+        self.wants: tuple[Want, ...] = (Want("", profiles[0].tp, 0),)
         self.reconfigurations = 0
         self.clock_changes = 0
         self.gpu_seconds = 0.0
@@ -45,13 +73,18 @@ class Pool:
         self._index = {profile.tp: index for index, profile in enumerate(profiles)}
         self._seats = seats
         self._startup_s = startup_s
-        self._caps: dict[int, tuple[float, float]] = {}
-        self._cap_everywhere = (1.0, math.inf)
+        self._classes = classes
+        self._lanes: dict[str, int] = {}
+        self._asked: tuple[object, ...] = ()  # caps in force, so that the same ones cost nothing
+        self._fresh = False  # a pod has come or moved since caps were brought into force
 
     @property
-    def profile(self) -> Profile:
-        """The physics of the degree that is wanted."""
-        return self._profiles[self._index[self.want.tp]]
+    def want(self) -> Want:
+        """All pools as one: all replicas, the tp and the clock of those with most GPUs."""
+        main = max(self.wants, key=lambda want: (want.replicas * want.tp, -want.tp))
+        known = [want.expected_w for want in self.wants if want.expected_w is not None]
+        watts = sum(known) if known else None
+        return dataclasses.replace(main, replicas=sum(want.replicas for want in self.wants), expected_w=watts)
 
     @property
     def gpus(self) -> int:
@@ -60,83 +93,156 @@ class Pool:
 
     # --- what the outside does ---------------------------------------------------------------------
 
-    def start_ready(self, want: Want, now_s: float) -> None:
+    def start_ready(self, wants: Sequence[Want], now_s: float) -> None:
         """Place what stands ready when the run begins."""
-        self.want = want
+        self.wants = tuple(wants)
+        self._route()
         self._create(now_s, ready_s=now_s)
 
-    def scale(self, want: Want, now_s: float) -> None:
-        """Ask for replicas of a degree: pending and starting ones go first, then the least loaded drain."""
-        changed = (want.tp, want.replicas) != (self.want.tp, self.want.replicas)
-        self.clock_changes += want.clock_cap_mhz != self.want.clock_cap_mhz
-        self.want = want
-        if not changed:
+    def scale(self, wants: Sequence[Want], now_s: float) -> None:
+        """Ask for replicas per pool and degree: pods change pools, pending and starting ones go, then least loaded."""
+        before, self.wants = self.wants, tuple(wants)
+        caps = {(want.pool, want.tp): want.clock_cap_mhz for want in before}
+        self.clock_changes += any(
+            caps.get((want.pool, want.tp), want.clock_cap_mhz) != want.clock_cap_mhz for want in wants
+        )
+        if _shape(before) == _shape(self.wants):
             return
         self.reconfigurations += 1
-        self._shrink(want.tp, want.replicas)
+        self._route()
+        self._move()
+        self._shrink()
         self._release(now_s)
         self._create(now_s, ready_s=now_s + self._startup_s)
 
-    def set_cap(self, now_s: float, clock_cap_mhz: float | None) -> None:
-        """Cap every replica's clock, also those that will come."""
-        caps = (self.profile.clocks.ratio(clock_cap_mhz), math.inf)
-        if caps == self._cap_everywhere:
+    def cap(self, now_s: float, nodes: Sequence[Caps] = ()) -> None:
+        """Cap every replica at the tighter of its pool's plan and its node's caps, also those that will come."""
+        plans = {(want.pool, want.tp): want.clock_cap_mhz for want in self.wants}
+        asked = (tuple(plans.items()), tuple(nodes))
+        if asked == self._asked and not self._fresh:
             return
-        self._cap_everywhere = caps
+        self._asked, self._fresh = asked, False
         for pod in self.pods:
-            self.world.cap(pod.slot, now_s, *caps)
-
-    def set_caps(self, now_s: float, node: int, *, clock_cap_mhz: float | None, power_limit_w: float | None) -> None:
-        """Cap the replicas of a node, also those that will come."""
-        limit_w = math.inf if power_limit_w is None else power_limit_w
-        caps = (self.profile.clocks.ratio(clock_cap_mhz), limit_w)
-        if self._caps.get(node, self._cap_everywhere) == caps:
-            return
-        self._caps[node] = caps
-        for pod in self.pods:
-            if pod.node == node:
-                self.world.cap(pod.slot, now_s, *caps)
+            plan_mhz = plans.get(pod.kind, self._cap_of(pod.lane))
+            node_mhz, limit_w = nodes[pod.node] if nodes else (None, None)
+            clocks = self._profiles[self._index[pod.tp]].clocks
+            ratio = min(clocks.ratio(plan_mhz), clocks.ratio(node_mhz))
+            self.world.cap(pod.slot, now_s, ratio, math.inf if limit_w is None else limit_w)
 
     def settle(self, now_s: float) -> None:
         """Let drained replicas go, place pending ones, and move on with a change of tp."""
         self._release(now_s)
-        old = [pod for pod in self.pods if pod.tp != self.want.tp and not pod.draining]
-        if len(self._staying(self.want.tp)) < self.want.replicas:
+        if self._missing():
             self._create(now_s, ready_s=now_s + self._startup_s)
-        if old:
-            self._hand_over(old)
+        if self._surplus():
+            self._hand_over()
             self._release(now_s)
 
     # --- what the outside sees ---------------------------------------------------------------------
 
-    def counts(self) -> tuple[int, int, int]:
-        """Return (ready, starting or pending, draining)."""
+    def counts(self, kind: Kind | None = None) -> tuple[int, int, int]:
+        """Return (ready, starting or pending, draining) of all replicas, or of those of one pool and tp."""
         states = self.world.replicas["state"]
-        ready = sum(bool(states[pod.slot] == kernel.READY) for pod in self.pods if not pod.draining)
-        draining = sum(pod.draining for pod in self.pods)
-        starting = len(self.pods) - draining - ready
-        pending = max(self.want.replicas - len(self._staying(self.want.tp)), 0)
-        return ready, starting + pending, draining
+        own = [pod for pod in self.pods if kind in (None, pod.kind)]
+        ready = sum(bool(states[pod.slot] == kernel.READY) for pod in own if not pod.draining)
+        draining = sum(pod.draining for pod in own)
+        missing = self._missing()
+        pending = sum(missing.values()) if kind is None else missing.get(kind, 0)
+        return ready, len(own) - draining - ready + pending, draining
 
-    # --- inside ------------------------------------------------------------------------------------
+    # --- pools -------------------------------------------------------------------------------------
 
-    def _staying(self, tp: int) -> list[Pod]:
-        return [pod for pod in self.pods if pod.tp == tp and not pod.draining]
+    def _cap_of(self, lane: str) -> float | None:
+        """Return the cap of a pool's first plan: that of old replicas that still serve in it."""
+        return next((want.clock_cap_mhz for want in self.wants if want.pool == lane), None)
 
-    def _shrink(self, tp: int, count: int) -> None:
-        """Drain what is above `count`: starting replicas first, then the least loaded."""
+    def _route(self) -> None:
+        """Let requests go to the pools that their classes now belong to."""
+        wanted = {want.pool for want in self.wants}
+        held = wanted | {pod.lane for pod in self.pods}
+        self._lanes = {name: index for name, index in self._lanes.items() if name in held}
+        free = (index for index in range(LANES_PER_CLASS * self._classes) if index not in self._lanes.values())
+        for name in sorted(wanted - self._lanes.keys()):
+            self._lanes[name] = next(free)
+        table: Ints = np.zeros(self._classes, dtype=np.int64)
+        for want in self.wants:
+            for code in want.classes or range(self._classes):
+                table[code] = self._lanes[want.pool]
+        if self._classes > 1:
+            self.world.route(table.tolist())
+
+    def _move(self) -> None:
+        """Give replicas that a pool has too many of to pools that want more of the same degree, ready ones first.
+
+        What is left over where no class is served any more helps the pool that lacks most until that has its own.
+        """
+        missing, states = self._missing(), self.world.replicas["state"]
+        for pod in sorted(self._surplus(), key=lambda pod: bool(states[pod.slot] != kernel.READY)):
+            lane = next((lane for (lane, tp), count in missing.items() if tp == pod.tp and count > 0), None)
+            if lane is not None:
+                missing[lane, pod.tp] -= 1
+                self._relabel(pod, lane)
+        served = {want.pool for want in self.wants}
+        lacking = max(missing, key=lambda kind: missing[kind] * kind[1], default=None)
+        if lacking is not None and missing[lacking] > 0:
+            for pod in self._surplus():
+                if pod.lane not in served:
+                    self._relabel(pod, lacking[0])
+
+    def _relabel(self, pod: Pod, lane: str) -> None:
+        if pod.lane != lane:
+            pod.lane = lane
+            self.world.move(pod.slot, self._lanes[lane])
+            self._fresh = True
+
+    # --- replicas ----------------------------------------------------------------------------------
+
+    def _staying(self) -> list[Pod]:
+        return [pod for pod in self.pods if not pod.draining]
+
+    def _missing(self) -> dict[Kind, int]:
+        """Return the pods that no node has had room for, by pool and tp."""
+        held: dict[Kind, int] = {}
+        for pod in self._staying():
+            held[pod.kind] = held.get(pod.kind, 0) + 1
+        counts = {(want.pool, want.tp): want.replicas - held.get((want.pool, want.tp), 0) for want in self.wants}
+        return {kind: count for kind, count in counts.items() if count > 0}
+
+    def _surplus(self) -> list[Pod]:
+        """Return the replicas that are more than their pool wants of their degree: starting ones, then least loaded."""
+        wanted = {(want.pool, want.tp): want.replicas for want in self.wants}
         rows = self.world.replicas
-        staying = self._staying(tp)
-        surplus = len(staying) - count
-        if surplus <= 0:
-            return
+        by_kind: dict[Kind, list[Pod]] = {}
+        for pod in self._staying():
+            by_kind.setdefault(pod.kind, []).append(pod)
 
         def rank(pod: Pod) -> tuple[bool, int]:
             row = rows[pod.slot]
             return bool(row["state"] == kernel.READY), int(row["running"]) + int(row["waiting"])
 
-        for pod in sorted(staying, key=rank)[:surplus]:
-            self._drain(pod)
+        found: list[Pod] = []
+        for kind, pods in by_kind.items():
+            more = len(pods) - wanted.get(kind, 0)
+            found += sorted(pods, key=rank)[:more] if more > 0 else []
+        return found
+
+    def _shrink(self) -> None:
+        """Drain what nobody has to wait for: pods above the count of a pool that lacks nothing else."""
+        lacking = {lane for lane, _ in self._unready()}
+        wanted = {(want.pool, want.tp) for want in self.wants if want.replicas}
+        for pod in self._surplus():
+            if pod.lane not in lacking or pod.kind in wanted:
+                self._drain(pod)
+
+    def _unready(self) -> dict[Kind, int]:
+        """Return the replicas that are wanted and not Ready, by pool and tp."""
+        states = self.world.replicas["state"]
+        ready: dict[Kind, int] = {}
+        for pod in self._staying():
+            if states[pod.slot] == kernel.READY:
+                ready[pod.kind] = ready.get(pod.kind, 0) + 1
+        counts = {(want.pool, want.tp): want.replicas - ready.get((want.pool, want.tp), 0) for want in self.wants}
+        return {kind: count for kind, count in counts.items() if count > 0}
 
     def _release(self, now_s: float) -> None:
         """Give back the GPUs of replicas that are gone: an empty one's at once, else at the tick after its end."""
@@ -150,22 +256,25 @@ class Pool:
         pod.draining = True
         self.world.drain(pod.slot)
 
-    def _hand_over(self, old: list[Pod]) -> None:
+    def _hand_over(self) -> None:
         """Drain as many old replicas as Ready new ones replace; where no new one finds a node, those in its way."""
-        new = self._staying(self.want.tp)
-        states = self.world.replicas["state"]
-        ready = sum(states[pod.slot] == kernel.READY for pod in new)
-        wanted = self.want.replicas
-        keep = 0 if wanted == 0 else math.ceil(len(old) * (1 - ready / wanted)) if ready < wanted else 0
-        leaving = old[: len(old) - keep]
-        if not leaving and ready == len(new) < wanted:  # while one starts, what is left of the old ones serves
-            leaving = self._in_the_way(old)
-        for pod in leaving:
-            self._drain(pod)
+        unready, missing = self._unready(), self._missing()
+        surplus = self._surplus()
+        for lane in dict.fromkeys(pod.lane for pod in surplus):
+            old = [pod for pod in surplus if pod.lane == lane]
+            wanted = sum(want.replicas for want in self.wants if want.pool == lane)
+            lacking = sum(count for (name, _), count in unready.items() if name == lane)
+            for pod in old[: len(old) - (math.ceil(len(old) * lacking / wanted) if wanted else 0)]:
+                self._drain(pod)
+        for (lane, tp), count in missing.items():
+            starting = unready.get((lane, tp), 0) - count  # while one starts, what is left of the old ones serves
+            if not starting and not any(pod.draining for pod in surplus):
+                for pod in self._in_the_way(tp, surplus):
+                    self._drain(pod)
 
-    def _in_the_way(self, old: list[Pod]) -> list[Pod]:
+    def _in_the_way(self, tp: int, old: list[Pod]) -> list[Pod]:
         """Return the fewest old replicas of one node that must go before a new one fits; none while room is coming."""
-        tp, products = self.want.tp, self.profile.gpu_products
+        products = self._profiles[self._index[tp]].gpu_products
         coming = list(self._seats.free)
         for pod in self.pods:
             coming[pod.node] += pod.tp if pod.draining else 0
@@ -181,15 +290,21 @@ class Pool:
         return min(fitting, key=_gpus, default=[])
 
     def _create(self, now_s: float, *, ready_s: float) -> None:
-        profile = self.profile
-        for _ in range(self.want.replicas - len(self._staying(profile.tp))):
-            node = self._seats.take(profile.tp, profile.gpu_products)
-            if node is None:
-                return
-            slot = self.world.create(self._index[profile.tp], now_s=now_s, ready_s=ready_s)
-            self.world.cap(slot, now_s, *self._caps.get(node, self._cap_everywhere))
-            self.pods.append(Pod(slot, node, profile.tp, now_s))
+        for (lane, tp), count in self._missing().items():
+            products = self._profiles[self._index[tp]].gpu_products
+            for _ in range(count):
+                node = self._seats.take(tp, products)
+                if node is None:
+                    break
+                slot = self.world.create(self._index[tp], now_s=now_s, ready_s=ready_s, pool=self._lanes[lane])
+                self.pods.append(Pod(slot, node, tp, now_s, lane))
+                self._fresh = True
 
 
-def _gpus(pods: list[Pod]) -> int:
+def _gpus(pods: Sequence[Pod]) -> int:
     return sum(pod.tp for pod in pods)
+
+
+def _shape(wants: Sequence[Want]) -> frozenset[tuple[str, tuple[int, ...], int, int]]:
+    """Return everything of wants that is not a clock or a word about it."""
+    return frozenset((want.pool, want.classes, want.tp, want.replicas) for want in wants)

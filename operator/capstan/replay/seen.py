@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from capstan.model.classes import Edges
+from capstan.model.fleet import ClassDemand
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.replay import classify
@@ -20,8 +21,10 @@ from capstan.replay.runs import Ints, Requests
 class Want:
     """Replicas of one service: `replicas` engines of `tp` GPUs, capped at `clock_cap_mhz` (None: full clock).
 
-    Replicas of another tp are started first and the old ones drained when these are ready. `reason` and `expected_w`
-    are printed beside the plan; a system that has none leaves them.
+    A service may have several at once, one per class pool and tp: together they are all that is wanted of it. `classes`
+    are the codes whose requests go to `pool`, empty for all of them; beside others of its pool a replica takes requests
+    by its `weight_ratio`. Replicas of another tp are started first and the old ones drained when these are ready.
+    `reason` and `expected_w` are printed beside the plan; a system that has none leaves them.
     """
 
     policy: str
@@ -30,6 +33,9 @@ class Want:
     clock_cap_mhz: float | None = None
     reason: str = ""
     expected_w: float | None = None
+    pool: str = "all"
+    classes: tuple[int, ...] = ()
+    weight_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,29 @@ class Window(Protocol):
         ...
 
 
+class PoolSeen(Protocol):
+    """One class pool of a service at the moment of a decision."""
+
+    @property
+    def pool(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def degrees(self) -> tuple[tuple[int, int, int, int, int], ...]:
+        """(tp, asked for, ready, starting or pending, draining) of each degree that it has or wants, now."""
+        ...
+
+    @property
+    def queues(self) -> tuple[int, int]:
+        """Requests that run and that wait in its replicas at the newest sample."""
+        ...
+
+    def window(self, span_s: float) -> Window:
+        """Return what was measured of its classes' requests over the last `span_s` seconds; watts are not told."""
+        ...
+
+
 class ServiceSeen(Protocol):
     """One service at the moment of a decision."""
 
@@ -152,8 +181,17 @@ class ServiceSeen(Protocol):
         """Requests that wait before the pool because no replica is ready."""
         ...
 
+    @property
+    def pools(self) -> tuple[PoolSeen, ...]:
+        """Its class pools; one for a service that has no others."""
+        ...
+
     def window(self, span_s: float) -> Window:
         """Return what was measured over the last `span_s` seconds."""
+        ...
+
+    def classes(self, span_s: float) -> tuple[ClassDemand, ...]:
+        """Return the demand per class over the last `span_s` seconds, by what requests were taken for."""
         ...
 
 
@@ -232,7 +270,7 @@ class System(Protocol):
         """How often `plan` is called."""
         ...
 
-    def start(self, service: Service) -> Want:
+    def start(self, service: Service) -> Want | tuple[Want, ...]:
         """Return what stands ready when the run begins; called once per service, before any `plan`."""
         ...
 

@@ -18,7 +18,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
 from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
-from capstan.replay.seen import Seen, Service, ServiceSeen, Want
+from capstan.replay.seen import PoolSeen, Seen, Service, ServiceSeen, Want
 
 
 class Capstan:
@@ -59,7 +59,7 @@ class Capstan:
     def plan(self, seen: Seen) -> tuple[Want, ...]:
         """Decide, and remember what the next cycle must know."""
         decision = self.decide(seen)
-        return tuple(_want(decided) for decided in decision.policies if decided.pools)
+        return tuple(want for decided in decision.policies for want in _wants(decided))
 
     def decide(self, seen: Seen) -> Decision:
         """Return the whole decision of one cycle."""
@@ -73,16 +73,16 @@ class Capstan:
         """Return a service as the live loop's observation shows it."""
         policy = self._services[seen.policy].policy
         product = self._services[seen.policy].profiles[0].gpu_products[0]
-        pool = PoolObserved(decide.POOL, seen.tp, seen.desired, seen.ready, seen.starting, seen.draining, product)
+        pools = tuple(PoolObserved(lane.pool, *counts, product) for lane in seen.pools for counts in lane.degrees)
         capped = seen.policy in moment.capped
         window = seen.window(self._settings.rate_window_s)
         if window.span_s < self._settings.rate_window_s:  # a rate over part of its window is noise
-            return ServiceObserved(seen.policy, (pool,), gpu_product=product, capped=capped)
+            return ServiceObserved(seen.policy, pools, gpu_product=product, capped=capped)
         queues = seen.replicas
         percentile = policy.slo.percentile_ratio
         return ServiceObserved(
             policy=seen.policy,
-            pools=(pool,),
+            pools=pools,
             arrival_rps=self._of(window.arrivals / window.span_s),
             prompt_tokens=self._of(window.prompt_tokens_mean),
             output_tokens=self._of(window.output_tokens_mean),
@@ -95,6 +95,25 @@ class Capstan:
             output_tokens_per_s=self._of(window.output_tokens_per_s),
             gpu_product=product,
             capped=capped,
+            classes=seen.classes(self._settings.rate_window_s) if policy.pools.by_class else (),
+            lanes=tuple(self._lane(policy, lane) for lane in seen.pools) if len(seen.pools) > 1 else (),
+        )
+
+    def _lane(self, policy: Policy, lane: PoolSeen) -> ServiceObserved:
+        """Return one class pool as the live loop would see it."""
+        window = lane.window(self._settings.rate_window_s)
+        running, waiting = lane.queues
+        percentile = policy.slo.percentile_ratio
+        return ServiceObserved(
+            policy=policy.key,
+            pools=(),
+            arrival_rps=self._of(window.arrivals / window.span_s),
+            running=self._of(float(running)),
+            waiting=self._of(float(waiting)),
+            ttft_s=self._of(window.ttft_s(percentile)),
+            tpot_s=self._of(window.tpot_s(percentile)),
+            sample_requests=self._of(float(window.finished)),
+            lane=lane.pool,
         )
 
     def _of(self, value: float | None) -> Sample[float]:
@@ -121,15 +140,21 @@ class Fixed:
         return ()
 
 
-def _want(decided: PolicyDecision) -> Want:
-    pool = decided.pools[0]
-    return Want(
-        policy=decided.policy,
-        tp=pool.tp,
-        replicas=pool.replicas,
-        clock_cap_mhz=pool.clock_cap_mhz,
-        reason=str(_reason(decided)),
-        expected_w=decided.expected.power_w,
+def _wants(decided: PolicyDecision) -> tuple[Want, ...]:
+    """Return a plan's pools; the watts that it expects of all of them stand with the first."""
+    return tuple(
+        Want(
+            policy=decided.policy,
+            tp=pool.tp,
+            replicas=pool.replicas,
+            clock_cap_mhz=pool.clock_cap_mhz,
+            reason=str(_reason(decided)),
+            expected_w=None if index else decided.expected.power_w,
+            pool=pool.pool,
+            classes=pool.classes,
+            weight_ratio=pool.weight_ratio,
+        )
+        for index, pool in enumerate(decided.pools)
     )
 
 

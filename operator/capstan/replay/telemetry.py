@@ -12,12 +12,16 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from capstan.model.fleet import ClassDemand
 from capstan.replay import kernel
 from capstan.replay.pool import Pool
 from capstan.replay.runs import Floats, Ints
 from capstan.replay.scores import measure
 from capstan.replay.seen import ReplicaSeen, Service
+
+Bools = npt.NDArray[np.bool_]
 
 LONGEST_WINDOW_S = 900.0  # KubeAI's ten minutes are the longest window of any system; half as much again
 
@@ -36,6 +40,7 @@ class Snapshot:
     kv_usage: Floats
     kv_tokens: Ints
     unrouted: int
+    lane: tuple[str, ...]
 
 
 class View:
@@ -51,6 +56,8 @@ class View:
         self._energy_j: list[float] = [0.0]
         self._windows: dict[float, Measured] = {}
         self._counts = (0, 0, 0)
+        self._codes = service.codes if service.edges.count > 1 else None
+        self._outputs: dict[int, float] = {}
         self._kv_tokens = {profile.tp: profile.kv_tokens for profile in service.profiles}
 
     # --- what the engine does ----------------------------------------------------------------------
@@ -82,6 +89,7 @@ class View:
             kv_usage=rows["kv_tokens"] / kv_tokens,
             kv_tokens=kv_tokens,
             unrouted=self._pool.world.unrouted,
+            lane=tuple(pod.lane for pod in self._pool.pods),
         )
 
     # --- what a system asks ------------------------------------------------------------------------
@@ -115,6 +123,11 @@ class View:
     def draining(self) -> int:
         """Replicas that drain, now."""
         return self._counts[2]
+
+    @property
+    def class_count(self) -> int:
+        """How many classes requests are taken for."""
+        return self._service.edges.count
 
     @property
     def at_s(self) -> float:
@@ -153,13 +166,67 @@ class View:
             found = self._windows[span_s] = Measured(self, span_s)
         return found
 
+    @property
+    def pools(self) -> tuple[LaneView, ...]:
+        """The class pools that were asked for last."""
+        names = dict.fromkeys(want.pool for want in self._pool.wants)
+        return tuple(LaneView(self, self._pool, name) for name in names)
+
+    def classes(self, span_s: float) -> tuple[ClassDemand, ...]:
+        """Return the demand per class over the last `span_s` seconds; lengths of answers as of the newest that ended.
+
+        A class of which no answer has ended yet is taken for as long as all that have.
+        """
+        window = self.window(span_s)
+        if self._codes is None or window.span_s <= 0:
+            return ()
+        first, last = self._arrived(window.start_s, window.end_s)
+        codes, prompts = self._codes[first:last], self._service.requests.prompt_tokens[first:last].astype(np.float64)
+        count = np.bincount(codes, minlength=self._service.edges.count)
+        total = np.bincount(codes, prompts, minlength=len(count))
+        squares = np.bincount(codes, prompts**2, minlength=len(count))
+        self._learn_outputs(window.ids)
+        usual = window.output_tokens_mean or (
+            sum(self._outputs.values()) / len(self._outputs) if self._outputs else None
+        )
+        if usual is None:
+            return ()
+        found = []
+        for code in np.flatnonzero(count).tolist():
+            mean = total[code] / count[code]
+            spread = max(float(squares[code] / count[code] / mean**2 - 1), 0.0)
+            output = self._outputs.get(code, usual)
+            found.append(ClassDemand(code, float(count[code] / window.span_s), float(mean), output, spread))
+        return tuple(found)
+
+    def _learn_outputs(self, ids: Ints) -> None:
+        """Take note of how long the answers per class were that ended lately."""
+        if self._codes is None or not len(ids):
+            return
+        codes, outputs = self._codes[ids], self._service.requests.output_tokens[ids]
+        count = np.bincount(codes)
+        for code, tokens in enumerate(np.bincount(codes, outputs).tolist()):
+            if count[code]:
+                self._outputs[code] = tokens / int(count[code])
+
     # --- what a window is made of ------------------------------------------------------------------
 
-    def arrivals(self, start_s: float, end_s: float) -> int:
-        """Return how many requests arrived in (start_s, end_s]; the first instant counts, too."""
+    def arrivals(self, start_s: float, end_s: float, codes: Bools | None = None) -> int:
+        """Return how many requests (of some classes) arrived in (start_s, end_s]; the first instant counts, too."""
+        first, last = self._arrived(start_s, end_s)
+        if codes is None or self._codes is None:
+            return last - first
+        return int(codes[self._codes[first:last]].sum())
+
+    def _arrived(self, start_s: float, end_s: float) -> tuple[int, int]:
+        """Return the rows of the requests that arrived in (start_s, end_s]."""
         times_s = self._service.requests.arrival_s
         first = int(np.searchsorted(times_s, start_s, "right")) if start_s > 0 else 0
-        return int(np.searchsorted(times_s, end_s, "right")) - first
+        return first, int(np.searchsorted(times_s, end_s, "right"))
+
+    def of_classes(self, ids: Ints, codes: Bools | None) -> Ints:
+        """Return those of the requests that were taken for one of some classes; `codes` has a flag per class."""
+        return ids if codes is None or self._codes is None else ids[codes[self._codes[ids]]]
 
     def done(self, start_s: float, end_s: float) -> Ints:
         """Return the ids of the requests that finished in (start_s, end_s]."""
@@ -203,31 +270,64 @@ class View:
         return found[::-1]
 
 
+class LaneView:
+    """`seen.PoolSeen` over a view."""
+
+    def __init__(self, view: View, pool: Pool, name: str) -> None:
+        self.pool = name
+        self._view = view
+        self._pool = pool
+
+    @property
+    def degrees(self) -> tuple[tuple[int, int, int, int, int], ...]:
+        """(tp, asked for, ready, starting or pending, draining) of each degree."""
+        wanted = {want.tp: want.replicas for want in self._pool.wants if want.pool == self.pool}
+        held = {pod.tp for pod in self._pool.pods if pod.lane == self.pool}
+        return tuple((tp, wanted.get(tp, 0), *self._pool.counts((self.pool, tp))) for tp in sorted({*wanted, *held}))
+
+    @property
+    def queues(self) -> tuple[int, int]:
+        """Requests that run and that wait in its replicas at the newest sample."""
+        snapshot = self._view.newest()
+        if snapshot is None:
+            return 0, 0
+        own = np.array([lane == self.pool for lane in snapshot.lane], dtype=bool)
+        return int(snapshot.running[own].sum()), int(snapshot.waiting[own].sum())
+
+    def window(self, span_s: float) -> Measured:
+        """Return what was measured of its classes' requests."""
+        own = next((want.classes for want in self._pool.wants if want.pool == self.pool), ())
+        flags = np.zeros(self._view.class_count, dtype=bool)
+        flags[list(own) or slice(None)] = True
+        return Measured(self._view, span_s, flags)
+
+
 class Measured:
     """`seen.Window` over a view; see there for what each figure is."""
 
-    def __init__(self, view: View, span_s: float) -> None:
+    def __init__(self, view: View, span_s: float, codes: Bools | None = None) -> None:
         self._view = view
-        self._end_s = max(view.at_s, 0.0)
-        self._start_s = max(self._end_s - span_s, 0.0)
+        self._codes = codes
+        self.end_s = max(view.at_s, 0.0)
+        self.start_s = max(self.end_s - span_s, 0.0)
         self._done: Ints | None = None
         self._latencies: tuple[Floats, Floats] | None = None
 
     @property
     def span_s(self) -> float:
         """Seconds that the window really covers."""
-        return self._end_s - self._start_s
+        return self.end_s - self.start_s
 
     @property
     def arrivals(self) -> int:
         """Requests that arrived."""
-        return self._view.arrivals(self._start_s, self._end_s) if self.span_s > 0 else 0
+        return self._view.arrivals(self.start_s, self.end_s, self._codes) if self.span_s > 0 else 0
 
     @property
     def ids(self) -> Ints:
         """Requests that finished."""
         if self._done is None:
-            self._done = self._view.done(self._start_s, self._end_s)
+            self._done = self._view.of_classes(self._view.done(self.start_s, self.end_s), self._codes)
         return self._done
 
     @property
@@ -253,7 +353,7 @@ class Measured:
     @property
     def power_w(self) -> float | None:
         """Mean watts of the service's GPUs."""
-        return self._view.mean_w(self._start_s, self._end_s)
+        return self._view.mean_w(self.start_s, self.end_s)
 
     def ttft_s(self, quantile: float) -> float | None:
         """Time to first token at a quantile, nearest rank."""
@@ -265,18 +365,18 @@ class Measured:
 
     def running_mean(self) -> float | None:
         """Requests running in all replicas, mean over the span."""
-        found = self._view.snapshots(self._start_s, self._end_s)
+        found = self._view.snapshots(self.start_s, self.end_s)
         return sum(int(s.running.sum()) for s in found) / len(found) if found else None
 
     def waiting_mean(self) -> float | None:
         """Requests queued in all replicas and before them, mean over the span."""
-        found = self._view.snapshots(self._start_s, self._end_s)
+        found = self._view.snapshots(self.start_s, self.end_s)
         return sum(int(s.waiting.sum()) + s.unrouted for s in found) / len(found) if found else None
 
     def peak_kv_usage(self) -> tuple[tuple[int, float], ...]:
         """(replica, highest KV usage) of the replicas that were ready at the end."""
         peaks: dict[int, float] = {}
-        found = self._view.snapshots(self._start_s, self._end_s)
+        found = self._view.snapshots(self.start_s, self.end_s)
         for snapshot in found:
             for replica, usage in zip(snapshot.replica.tolist(), snapshot.kv_usage.tolist(), strict=True):
                 peaks[replica] = max(peaks.get(replica, 0.0), usage)
@@ -285,7 +385,7 @@ class Measured:
     def peak_waiting(self) -> tuple[tuple[int, int], ...]:
         """(replica, longest queue) of the replicas that were ready at the end."""
         peaks: dict[int, int] = {}
-        found = self._view.snapshots(self._start_s, self._end_s)
+        found = self._view.snapshots(self.start_s, self.end_s)
         for snapshot in found:
             for replica, waiting in zip(snapshot.replica.tolist(), snapshot.waiting.tolist(), strict=True):
                 peaks[replica] = max(peaks.get(replica, 0), waiting)

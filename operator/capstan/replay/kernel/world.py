@@ -23,7 +23,7 @@ import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import compiling, heap, joules, layout, leaps, play, routes, steps
+from capstan.replay.kernel import compiling, heap, joules, labels, layout, leaps, play, routes, steps
 from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Classes, Floats, Ints, Records
 from capstan.replay.runs import Requests
 from capstan.replay.world import CLOCK_SWITCH_S
@@ -166,6 +166,13 @@ class World:
             return
         profile = self.profiles[row["profile"]]
         play.drain(self._w, self._pools, self._members, self.replicas, profile, self._bins, self._gone, slot)
+
+    def move(self, slot: int, pool: int) -> None:
+        """Let a replica serve another pool from now on, with what it has in hand; a draining one stays where it is."""
+        row = self.replicas[slot]
+        if row["state"] in {FREE, DRAINING} or row["pool"] == pool:
+            return
+        labels.move(self._w, self._pools, self._members, self.replicas, slot, pool)
 
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
         """Cap a replica's clock (as a ratio) and its boards' power (inf: the stock limit), from 50 ms later on."""
