@@ -82,7 +82,7 @@ class Timed:
         self.cpu_s = 0.0
         self._system = system
 
-    def start(self, service: Service) -> Want:
+    def start(self, service: Service) -> Want | tuple[Want, ...]:
         """Begin as the other one does."""
         return self._system.start(service)
 

@@ -53,17 +53,17 @@ def test_what_stands_at_a_moment(t_s: float, fleet: Fleet, clock: float | None) 
 
 
 def test_a_scheduled_system_wants_its_plan_whatever_it_sees() -> None:
-    system = Scheduled("oracle", {KEY: PLAN})
-    assert system.start(SERVICE) == Want(KEY, 4, 1)
+    system = Scheduled("oracle", {KEY: plans.whole(PLAN)})
+    assert system.start(SERVICE) == (Want(KEY, 4, 1),)
     assert system.plan(Seen(61.0, ())) == (Want(KEY, 8, 2, 1200.0),)
     assert system.period_s == 5.0
 
 
 def test_a_fixed_plan_is_asked_for_once_and_others_keep_their_start() -> None:
-    system = Scheduled("single-pool", {KEY: Plan.fixed(8, 2)})
-    assert system.start(SERVICE) == Want(KEY, 8, 2)
+    system = Scheduled("single-pool", {KEY: plans.whole(Plan.fixed(8, 2))})
+    assert system.start(SERVICE) == (Want(KEY, 8, 2),)
     assert system.plan(Seen(600.0, ())) == ()
-    assert Scheduled("single-pool", {}).start(SERVICE) == SERVICE.start
+    assert Scheduled("single-pool", {}).start(SERVICE) == (SERVICE.start,)
 
 
 def test_a_plan_without_a_fleet_is_refused() -> None:

@@ -55,7 +55,7 @@ def test_baselines_come_first_and_bounds_last_whatever_the_order_asked_for() -> 
     assert play.wanted(()) == ("single-pool", "capstan")
     everyone = play.wanted(("all",))
     assert (everyone[:2], everyone[-3:]) == (("single-pool", "best-static"), ("capstan", "oracle", "bound"))
-    assert len(everyone) == 17
+    assert len(everyone) == 18
     variant = play.wanted(("oracle", "kubeai-shipped"))
     assert variant == ("kubeai-shipped", "oracle"), "a variant decides from what it sees, so before the oracle"
 

@@ -8,6 +8,7 @@ import pytest
 from capstan.model.policy import Bounds
 from capstan.replay import engine
 from capstan.replay.scores import limits, score
+from capstan.replay.searches import plans
 from capstan.replay.searches.plans import Plan, Scheduled
 from capstan.replay.seen import Want
 from capstan.replay.stage import Stage
@@ -60,7 +61,7 @@ def test_a_search_tells_how_far_it_is(stage: Stage) -> None:
 def test_a_trials_joules_by_tick_are_the_runs_and_its_verdict_is_the_scores(stage: Stage) -> None:
     plan = Plan.fixed(4, 2)
     trial = stage.evaluate(stage.scenario, instant=False)(plan)
-    run = engine.run(stage.scenario, Scheduled("plan", {KEY: plan}))
+    run = engine.run(stage.scenario, Scheduled("plan", {KEY: plans.whole(plan)}))
     scored = score.of(run)
     assert (trial.slo_met, trial.energy_j) == (scored.slo_met, scored.energy_j)
     assert trial.tick_j.sum() == pytest.approx(trial.energy_j, rel=1e-9)

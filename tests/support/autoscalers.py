@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from capstan.model.fleet import ClassDemand
 from capstan.model.policy import Bounds
 from capstan.model.slo import Slo
 from capstan.replay.runs import Requests
-from capstan.replay.seen import ReplicaSeen, Seen, Service, System, Want, Window
+from capstan.replay.seen import PoolSeen, ReplicaSeen, Seen, Service, System, Want, Window
 from support import builders
 
 SLO = Slo(ttft_s=2.0, tpot_s=0.1)
@@ -63,6 +64,12 @@ class FakeService:
     waiting_unrouted: int = 0
     policy: str = builders.CHAT
     tp: int = 4
+
+    pools: tuple[PoolSeen, ...] = ()
+
+    def classes(self, span_s: float) -> tuple[ClassDemand, ...]:
+        del span_s
+        return ()
 
     @property
     def ready(self) -> int:

@@ -27,7 +27,7 @@ from capstan.replay.pool import LANES_PER_CLASS, Pool
 from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from capstan.replay.seen import Seen, Service, System, Want
-from capstan.replay.series import ServiceLog
+from capstan.replay.series import LaneLog, ServiceLog
 
 SLICES_PER_S = 10  # DESIGN 7.1: true AC watts at 100 ms
 LONGEST_TICK_S = 5.0  # queues and watts are noted at least as often as telemetry is scraped
@@ -55,6 +55,7 @@ class Served:
     pool: Pool
     view: telemetry.View
     log: ServiceLog = field(default_factory=ServiceLog)
+    lanes: dict[str, LaneLog] = field(default_factory=dict)
     class_cap_mhz: float | None = None
 
     @property
@@ -87,7 +88,7 @@ class _Engine:
         scenario = self._scenario
         slots = sum(node.gpus // truth[0].tp for node in scenario.nodes)
         end_s = scenario.duration_s + scenario.drain_s + self._tick_s
-        count = service.edges.count if service.policy.pools.by_class else 1
+        count = service.edges.count
         world = kernel.World(
             service.requests,
             truth,
@@ -193,8 +194,17 @@ class _Engine:
                 math.nan if expected_w is None else expected_w,
             )
             served.log.note(row, pool.want.reason)
+            self._note_lanes(now_s, served)
         if self._guarding:
             self._guards.note(now_s)
+
+    def _note_lanes(self, now_s: float, served: Served) -> None:
+        """Write down what each class pool has; pools that are no more are forgotten."""
+        classes = {want.pool: want.classes for want in served.pool.wants if want.classes}
+        served.lanes = {name: log for name, log in served.lanes.items() if classes.get(name) == log.classes}
+        for name, own in classes.items():
+            tp, ready, cap_mhz = served.pool.standing(name)
+            served.lanes.setdefault(name, LaneLog(own)).note(now_s, tp, ready, cap_mhz)
 
     def _record(self, end_s: float) -> Run:
         """Return the run, cut off at its last completion: nothing but idle watts came after it."""
@@ -247,6 +257,7 @@ class _Engine:
             reconfigurations=pool.reconfigurations,
             clock_changes=pool.clock_changes,
             gpu_seconds=pool.gpu_seconds + living_s - late_gpu_s,
+            lanes=tuple(log.series(name) for name, log in served.lanes.items()),
         )
 
 

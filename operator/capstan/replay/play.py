@@ -18,13 +18,22 @@ from capstan.replay.autoscalers import registry
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
 from capstan.replay.scores import compare, limits, score, tariff
-from capstan.replay.scores.compare import BEST_STATIC, BOUND, ORACLE, SINGLE_POOL, Column, Comparison, Conditions
+from capstan.replay.scores.compare import (
+    BEST_STATIC,
+    BOUND,
+    ORACLE,
+    SINGLE_POOL,
+    STATIC_POOLS,
+    Column,
+    Comparison,
+    Conditions,
+)
 from capstan.replay.searches import demand, hindsight, honesty
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan
 
 FIXED, CAPSTAN = "fixed", "capstan"
-BEFORE, AFTER = (SINGLE_POOL, BEST_STATIC, FIXED), (CAPSTAN, ORACLE, BOUND)
+BEFORE, AFTER = (SINGLE_POOL, BEST_STATIC, STATIC_POOLS, FIXED), (CAPSTAN, ORACLE, BOUND)
 NAMES = (*BEFORE, *registry.REGISTRY, *AFTER)
 KNOWN = (*NAMES, *registry.VARIANTS)
 ALL = tuple(name for name in NAMES if name != FIXED)
@@ -142,6 +151,8 @@ def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[floa
         return stage.single_pool()
     if name == BEST_STATIC:
         return stage.best_static()
+    if name == STATIC_POOLS:
+        return stage.best_static_pools()
     if name == FIXED:
         return stage.play(provision.at_mean_load(stage.scenario), told)
     if name == ORACLE:

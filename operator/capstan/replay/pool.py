@@ -150,6 +150,16 @@ class Pool:
         pending = sum(missing.values()) if kind is None else missing.get(kind, 0)
         return ready, len(own) - draining - ready + pending, draining
 
+    def standing(self, lane: str) -> tuple[int, int, float | None]:
+        """Return (tp, replicas, clock cap) of what serves in a pool: a mix as the degree that has most of it."""
+        states = self.world.replicas["state"]
+        gpus: dict[int, int] = {}
+        for pod in self._staying():
+            if pod.lane == lane and states[pod.slot] == kernel.READY:
+                gpus[pod.tp] = gpus.get(pod.tp, 0) + pod.tp
+        tp = max(gpus, key=lambda tp: (gpus[tp], -tp), default=self.want.tp)
+        return tp, math.ceil(sum(gpus.values()) / tp), self._cap_of(lane)
+
     # --- pools -------------------------------------------------------------------------------------
 
     def _cap_of(self, lane: str) -> float | None:

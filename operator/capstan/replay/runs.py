@@ -84,6 +84,21 @@ class ServiceSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneSeries:
+    """One class pool over time, shapes `[sample]`: `classes` go there, `replicas_ready` engines of `tp` GPUs serve.
+
+    A mix of degrees is told as the degree with most GPUs, as many of it as hold all the GPUs.
+    """
+
+    pool: str
+    classes: tuple[int, ...]
+    t_s: Floats
+    tp: Ints
+    replicas_ready: Ints
+    clock_cap_mhz: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class DomainSeries:
     """One power domain over time, shapes `[sample]`. `draw_w` is true AC, the highest since the sample before."""
 
@@ -116,6 +131,7 @@ class ServiceRun:
     reconfigurations: int = 0
     clock_changes: int = 0
     gpu_seconds: float = 0.0
+    lanes: tuple[LaneSeries, ...] = ()  # the class pools of the run's end; empty: there was one pool
 
 
 @dataclass(frozen=True, slots=True)

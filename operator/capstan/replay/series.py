@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from capstan.replay.runs import DomainSeries, Floats, Requests, ServiceSeries
+from capstan.replay.runs import DomainSeries, Floats, LaneSeries, Requests, ServiceSeries
 
 _COLUMNS = 13
 
@@ -61,6 +61,24 @@ class ServiceLog:
             expected_w=table[:, 12].copy(),
             reason=np.array(self.reasons, dtype=np.str_),
         )
+
+
+@dataclass(slots=True)
+class LaneLog:
+    """One class pool."""
+
+    classes: tuple[int, ...]
+    rows: array.array[float] = field(default_factory=lambda: array.array("d"))
+
+    def note(self, t_s: float, tp: int, ready: int, cap_mhz: float | None) -> None:
+        """Append one row."""
+        self.rows.extend((t_s, float(tp), float(ready), np.nan if cap_mhz is None else cap_mhz))
+
+    def series(self, pool: str) -> LaneSeries:
+        """Return the columns."""
+        table = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, 4)
+        tp, ready = table[:, 1].astype(np.int64), table[:, 2].astype(np.int64)
+        return LaneSeries(pool, self.classes, table[:, 0].copy(), tp, ready, table[:, 3].copy())
 
 
 @dataclass(slots=True)

@@ -12,18 +12,25 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from capstan.model.classes import Split
+from capstan.optimize import lanes, split
 from capstan.replay import engine
-from capstan.replay.runs import Floats, Run
+from capstan.replay.runs import Floats, Requests, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits, measure, score
-from capstan.replay.scores.compare import BEST_STATIC, ORACLE, SINGLE_POOL
+from capstan.replay.scores.compare import BEST_STATIC, ORACLE, SINGLE_POOL, STATIC_POOLS
 from capstan.replay.searches import fluid, hindsight, oracle, plans
-from capstan.replay.searches.plans import Plan, Scheduled
+from capstan.replay.searches.plans import Laned, Plan, Schedule, Scheduled, Standing, whole
 from capstan.replay.searches.schedule import Planner
-from capstan.replay.searches.trial import Evaluate, Trial
+from capstan.replay.searches.trial import Evaluate, Trial, Tried
 from capstan.replay.seen import Service, System
 
 Told = Callable[[float], None]
+
+
+REACH_RATIO = 1.15
+"""Splits whose best fixed fleets use up to this much of the best split's joules are searched: time moves a fleet's
+joules by a third at most, and nearly alike in every split."""
 
 
 class Stage:
@@ -36,8 +43,8 @@ class Stage:
             dataclasses.replace(scenario, services=(service,), truths=(truth,), domains=(), cuts=())
             for service, truth in zip(scenario.services, scenario.truths, strict=True)
         ]
-        self._fixed: dict[str, dict[str, Plan]] = {}
-        self._searches: tuple[str, ...] = ()
+        self._fixed: dict[str, dict[str, Schedule]] = {}
+        self._static: dict[tuple[int, tuple[int, ...]], Tried | None] = {}
 
     def play(self, system: System, told: Told | None = None) -> Run:
         """Run a system that decides from what it sees."""
@@ -51,6 +58,10 @@ class Stage:
         """Run each service's best fixed (tp, replicas, clock) in hindsight; single-pool's where none meets the SLO."""
         return self._play_fixed(BEST_STATIC)
 
+    def best_static_pools(self) -> Run:
+        """Run the same with class pools: each service's best split, every pool with its best fixed fleet."""
+        return self._play_fixed(STATIC_POOLS)
+
     def oracle(self, others: Sequence[Run], told: Told) -> Run:
         """Run the best plan found with the whole trace known and free instant transitions.
 
@@ -58,19 +69,14 @@ class Stage:
             others: Runs of the same scenario: what they had standing is where the search begins.
             told: Told the share of each service's world runs that is done.
         """
-        found: dict[str, Plan] = {}
+        found: dict[str, Schedule] = {}
         gaps = []
         for index, alone in enumerate(self._alone):
-            service = alone.services[0]
-            key = service.policy.key
-            runs = (run.services[index].series for run in others if run.services)
-            realised = [plan for series in runs for plan in plans.realised(series)]
-            fixed = [self._plans(name)[key] for name in (SINGLE_POOL, BEST_STATIC)]
-            planner = Planner(self._model(alone), service.requests)
-            evaluate = _counted(self.evaluate(alone, instant=True), oracle.runs_for(len(service.requests)), told)
-            best = oracle.search(evaluate, planner, service.requests, candidates=(*fixed, *realised))
-            found[key] = fixed[0] if best.tried is None else best.tried.plan
-            gaps.append(f"{key}: {best.runs} runs")
+            key = alone.services[0].policy.key
+            search = _Search(self, index, [run.services[index] for run in others if run.services], told)
+            best = search.best()
+            found[key] = best or self._schedules(SINGLE_POOL)[key]
+            gaps.append(f"{key}: {search.runs} runs")
         run = engine.run(self.scenario, Scheduled(ORACLE, found), instant=True)
         return dataclasses.replace(run, settings=(*run.settings, ("oracle's search", "; ".join(gaps))))
 
@@ -80,36 +86,61 @@ class Stage:
         tp = max(profile.tp for profile in alone.truths[0])
         return self.evaluate(alone, instant=False)(Plan.fixed(tp, replicas)).slo_met
 
-    # --- inside ------------------------------------------------------------------------------------
+    # --- class pools -------------------------------------------------------------------------------
 
-    def _play_fixed(self, name: str) -> Run:
-        return engine.run(self.scenario, Scheduled(name, self._plans(name)))
+    def splits(self, index: int) -> tuple[Split, ...]:
+        """Return the splits that a service's requests may have; one pool where its policy has no other."""
+        pools = self._alone[index].services[0].policy.pools
+        return tuple(split.candidates(pools.edges, pools.count)) if pools.by_class else (pools.edges.whole(),)
 
-    def _plans(self, name: str) -> dict[str, Plan]:
-        """Return the fixed plan of every service."""
-        if name not in self._fixed:
-            self._fixed[name] = {alone.services[0].policy.key: self._search(name, alone) for alone in self._alone}
-        return self._fixed[name]
-
-    def _search(self, name: str, alone: Scenario) -> Plan:
+    def lane(self, index: int, codes: tuple[int, ...]) -> Scenario:
+        """Return the scenario of some of a service's classes alone, in one pool under the limits that are theirs."""
+        alone = self._alone[index]
         service = alone.services[0]
-        evaluate, model = self.evaluate(alone, instant=False), self._model(alone)
-        if name == SINGLE_POOL:
-            return hindsight.single_pool(evaluate, model, service.requests).tried.plan
-        found = hindsight.best_static(evaluate, model, service.requests)
-        return self._plans(SINGLE_POOL)[service.policy.key] if found is None else found.plan
+        policy = service.policy
+        slo = lanes.limits(policy, codes)
+        one = dataclasses.replace(policy, slo=slo, pools=dataclasses.replace(policy.pools, by_class=False, count=None))
+        if len(codes) == service.edges.count:
+            return dataclasses.replace(alone, services=(dataclasses.replace(service, policy=one),))
+        inside = np.isin(service.codes, codes)
+        requests = service.requests
+        own = Requests(requests.arrival_s[inside], requests.prompt_tokens[inside], requests.output_tokens[inside])
+        return dataclasses.replace(
+            alone, services=(dataclasses.replace(service, policy=one, requests=own, predicted=None),)
+        )
 
-    def _model(self, alone: Scenario) -> fluid.Model:
+    def laned(self, index: int, codes: tuple[int, ...], plan: Plan) -> Laned:
+        """Return a plan as that of the pool of these classes."""
+        edges = self._alone[index].services[0].edges
+        return Laned(plan, edges.pool_name(codes), () if len(codes) == edges.count else codes)
+
+    def static(self, index: int, codes: tuple[int, ...]) -> Tried | None:
+        """Return the best fixed fleet of some classes in a pool of their own; None where none meets the SLO."""
+        if (index, codes) not in self._static:
+            alone = self.lane(index, codes)
+            requests = alone.services[0].requests
+            found = None
+            if len(requests):
+                found = hindsight.best_static(self.evaluate(alone, instant=False), self.model(alone), requests)
+            self._static[index, codes] = found
+        return self._static[index, codes]
+
+    def static_j(self, index: int, one: Split) -> float:
+        """Return the joules of a split's best fixed fleets; infinite where a pool has none."""
+        tried = [self.static(index, codes) for codes in one]
+        return sum(float("inf") if each is None else each.trial.energy_j for each in tried)
+
+    def model(self, alone: Scenario) -> fluid.Model:
         """Return the screening model on the true physics."""
         service = alone.services[0]
         return fluid.Model(alone.truths[0], service.policy.slo, service.policy.bounds, service.most_gpus)
 
     def evaluate(self, alone: Scenario, *, instant: bool) -> Evaluate:
-        """Return what plays a plan of one service and scores it."""
+        """Return what plays a plan of one service, as one pool, and scores it."""
         service = alone.services[0]
 
         def trial(plan: Plan) -> Trial:
-            run = engine.run(alone, Scheduled("plan", {service.policy.key: plan}), instant=instant)
+            run = engine.run(alone, Scheduled("plan", {service.policy.key: whole(plan)}), instant=instant)
             scored = score.of(run, self.slo_set)
             return Trial(
                 slo_met=scored.slo_met,
@@ -121,8 +152,93 @@ class Stage:
 
         return trial
 
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _play_fixed(self, name: str) -> Run:
+        return engine.run(self.scenario, Scheduled(name, self._schedules(name)))
+
+    def _schedules(self, name: str) -> dict[str, Schedule]:
+        """Return the fixed schedule of every service."""
+        if name not in self._fixed:
+            found = (self._search(name, index) for index in range(len(self._alone)))
+            keys = [alone.services[0].policy.key for alone in self._alone]
+            self._fixed[name] = dict(zip(keys, found, strict=True))
+        return self._fixed[name]
+
+    def _search(self, name: str, index: int) -> Schedule:
+        everything = self._alone[index].services[0].edges.whole()[0]
+        if name == SINGLE_POOL:
+            alone = self.lane(index, everything)
+            requests = alone.services[0].requests
+            return whole(
+                hindsight.single_pool(self.evaluate(alone, instant=False), self.model(alone), requests).tried.plan
+            )
+        splits = self.splits(index) if name == STATIC_POOLS else ((everything,),)
+        best = min(splits, key=lambda one: (self.static_j(index, one), len(one)))
+        tried = [self.static(index, codes) for codes in best]
+        plans = [each.plan for each in tried if each is not None]
+        if len(plans) < len(best):
+            return self._schedules(SINGLE_POOL)[self._alone[index].services[0].policy.key]
+        return tuple(self.laned(index, codes, plan) for codes, plan in zip(best, plans, strict=True))
+
     def _held(self, service: Service) -> limits.Limits:
         return limits.of(self.slo_set, service.policy.slo)
+
+
+class _Search:
+    """The oracle's search for one service: every split that comes into question, pool by pool."""
+
+    def __init__(self, stage: Stage, index: int, others: Sequence[ServiceRun], told: Told) -> None:
+        self.runs = 0
+        self._stage = stage
+        self._index = index
+        self._others = others
+        self._told = told
+        self._found: dict[tuple[int, ...], Tried | None] = {}
+
+    def best(self) -> Schedule | None:
+        """Return the schedule of least joules that was found; None where none meets the SLO."""
+        stage, index = self._stage, self._index
+        each = stage.splits(index)
+        ranked = {one: stage.static_j(index, one) for one in each} if len(each) > 1 else dict.fromkeys(each, 0.0)
+        near = [one for one in each if ranked[one] <= REACH_RATIO * min(ranked.values())]
+        pools = {codes for one in near for codes in one}
+        self._found = {codes: self._lane(codes, at / len(pools), len(pools)) for at, codes in enumerate(sorted(pools))}
+        best = min(near, key=self._joules)
+        tried = [(codes, self._found[codes]) for codes in best]
+        if any(found is None for _, found in tried):
+            return None
+        return tuple(stage.laned(index, codes, found.plan) for codes, found in tried if found is not None)
+
+    def _joules(self, one: Split) -> float:
+        tried = [self._found[codes] for codes in one]
+        return sum(float("inf") if found is None else found.trial.energy_j for found in tried)
+
+    def _lane(self, codes: tuple[int, ...], before: float, pools: int) -> Tried | None:
+        """Return the best plan of some classes in a pool of their own."""
+        stage = self._stage
+        alone = stage.lane(self._index, codes)
+        requests = alone.services[0].requests
+        if not len(requests):
+            return None
+        planner = Planner(stage.model(alone), requests)
+        evaluate = _counted(
+            stage.evaluate(alone, instant=True),
+            oracle.runs_for(len(requests)),
+            lambda done: self._told(before + done / pools),
+        )
+        static = stage.static(self._index, codes)
+        candidates = [*([] if static is None else [static.plan]), *self._realised(codes)]
+        found = oracle.search(evaluate, planner, requests, candidates=candidates)
+        self.runs += found.runs
+        return found.tried
+
+    def _realised(self, codes: tuple[int, ...]) -> list[Plan]:
+        """Return what others had standing for these classes."""
+        everything = len(codes) == self._stage.scenario.services[self._index].edges.count
+        own = [lane for run in self._others for lane in run.lanes if lane.classes == codes]
+        standing: list[Standing] = [run.series for run in self._others if everything and not run.lanes]
+        return [plan for series in (*own, *standing) for plan in plans.realised(series)]
 
 
 def _counted(evaluate: Evaluate, runs: int, told: Told) -> Evaluate:

@@ -139,7 +139,7 @@ def test_in_flight_of_a_load_is_littles_law() -> None:
 
 def test_hpa_queue_scales_on_running_and_waiting_and_holds_while_it_sees_nothing() -> None:
     system = REGISTRY["hpa-queue"]()
-    assert system.start(fake.service(2)).replicas == 2
+    assert system.start(fake.service(2)) == fake.service(2).start
     goal = queue.InFlight(fake.service(2), D, defaults.LoadTest())._target.value(0.0, fake.seen(fake.pod()))
     busy = fake.pod(running=round(goal * 1.5), waiting=0)
     assert fake.asked(system, 0.0, fake.seen(busy, busy)) == 3  # ceil(1.5 x 2)

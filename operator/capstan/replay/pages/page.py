@@ -53,6 +53,7 @@ def _notes(comparison: Comparison) -> list[str]:
     systems = {column.run.system for column in comparison.columns}
     told = {
         compare.SINGLE_POOL: f"{compare.SINGLE_POOL}: {summary.BASELINE_WORDS}.",
+        compare.STATIC_POOLS: "static-pools: the same with class pools: the best split, each pool's best fixed fleet.",
         compare.BEST_STATIC: "best-static: the cheapest fixed fleet, tp and clock that meet the SLO, in hindsight.",
         compare.ORACLE: "oracle: knows every arrival and changes plans at once and for nothing; found by search.",
         compare.BOUND: "bound: cheapest joules that any schedule needs; serves nothing, so it has no latency.",

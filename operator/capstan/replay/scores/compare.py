@@ -21,7 +21,8 @@ from capstan.replay.scores.limits import SloSet
 from capstan.replay.scores.score import Figures, Quantiles, Score
 from capstan.replay.scores.tariff import Tariff
 
-SINGLE_POOL, BEST_STATIC, ORACLE, BOUND = "single-pool", "best-static", "oracle", "bound"
+SINGLE_POOL, BEST_STATIC, STATIC_POOLS = "single-pool", "best-static", "static-pools"
+ORACLE, BOUND = "oracle", "bound"
 MISSED = "SLO missed"
 AS_GIVEN = "as given"
 OVER_PROVISIONED = "Fleet as given: over-provisioned, no rule sized it (--scale-rate auto:N does)."

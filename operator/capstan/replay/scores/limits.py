@@ -11,17 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from capstan.api.scenario import SloSet
+from capstan.model.classes import OUTPUT_EDGES, PROMPT_EDGES, Edges
 from capstan.model.slo import Slo
 from capstan.replay.runs import Floats, Ints
 
-__all__ = ["BUCKETS", "CHAT", "CLASSES", "Limits", "SloSet", "aim", "class_codes", "of"]
+__all__ = ["CHAT", "CLASSES", "OUTPUT_EDGES", "PROMPT_EDGES", "Limits", "SloSet", "aim", "class_codes", "of"]
 
-PROMPT_EDGES = (256, 1024)
-OUTPUT_EDGES = (100, 350)
-"""DESIGN 7.1: class edges in tokens, lower bound included."""
-
-BUCKETS = "SML"
-CLASSES = tuple(prompt + output for prompt in BUCKETS for output in BUCKETS)
+CLASSES = tuple(Edges().name(code) for code in range(Edges().count))
 """Class names by code: prompt bucket, then output bucket; `SL` is a short prompt and a long answer."""
 
 CHAT = Slo(ttft_s=2.0, tpot_s=0.1, percentile_ratio=0.99)
@@ -35,15 +31,16 @@ CLASS_PERCENTILE_RATIO = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one service's requests; `ttft_s` holds one for each prompt bucket, shortest first."""
+    """Limits of one service's requests; `ttft_s` holds one for each prompt bucket of `edges_tokens`, shortest first."""
 
-    ttft_s: tuple[float, float, float]
+    ttft_s: tuple[float, ...]
     tpot_s: float
     percentile_ratio: float
+    edges_tokens: tuple[int, ...] = PROMPT_EDGES
 
     def ttft_of(self, prompt_tokens: Ints) -> Floats:
         """Return each request's limit on its time to first token, shape `[request]`."""
-        return np.asarray(self.ttft_s)[_bucket(prompt_tokens, PROMPT_EDGES)]
+        return np.asarray(self.ttft_s)[_bucket(prompt_tokens, self.edges_tokens)]
 
     @property
     def words(self) -> str:
@@ -57,17 +54,18 @@ def of(slo_set: SloSet, slo: Slo) -> Limits:
     if slo_set is SloSet.CLASS:
         return Limits(CLASS_TTFT_S, CLASS_TPOT_S, CLASS_PERCENTILE_RATIO)
     held = CHAT if slo_set is SloSet.CHAT else slo
-    return Limits((held.ttft_s,) * 3, held.tpot_s, held.percentile_ratio)
+    if not held.tiers:
+        return Limits((held.ttft_s,) * 3, held.tpot_s, held.percentile_ratio)
+    edges, limits_s = zip(*held.tiers, strict=True)
+    return Limits((*limits_s, held.ttft_s), held.tpot_s, held.percentile_ratio, edges)
 
 
 def aim(slo_set: SloSet, slo: Slo) -> Slo:
-    """Return the one SLO that a policy aims at where it is judged by a set.
-
-    `class` has three TTFT limits and a policy one: it aims at the longest prompts' limit, which is what a closed form
-    of the p99 prompt speaks of. The short prompts' tighter limits are judged all the same.
-    """
+    """Return the SLO that a policy aims at where it is judged by a set."""
     held = of(slo_set, slo)
-    return Slo(held.ttft_s[-1], held.tpot_s, held.percentile_ratio)
+    pairs = zip(held.edges_tokens, held.ttft_s[:-1], strict=True)
+    tiers = tuple((tokens, ttft_s) for tokens, ttft_s in pairs if ttft_s < held.ttft_s[-1])
+    return Slo(held.ttft_s[-1], held.tpot_s, held.percentile_ratio, tiers)
 
 
 def class_codes(prompt_tokens: Ints, output_tokens: Ints) -> npt.NDArray[np.intp]:
@@ -75,5 +73,5 @@ def class_codes(prompt_tokens: Ints, output_tokens: Ints) -> npt.NDArray[np.intp
     return 3 * _bucket(prompt_tokens, PROMPT_EDGES) + _bucket(output_tokens, OUTPUT_EDGES)
 
 
-def _bucket(tokens: Ints, edges: tuple[int, int]) -> npt.NDArray[np.intp]:
+def _bucket(tokens: Ints, edges: tuple[int, ...]) -> npt.NDArray[np.intp]:
     return np.searchsorted(np.asarray(edges), tokens, side="right")

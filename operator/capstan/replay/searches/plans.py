@@ -10,10 +10,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from capstan.replay.runs import ServiceSeries
+from capstan.replay.runs import Floats, Ints
 from capstan.replay.seen import Seen, Service, Want
 
 SLOT_S = 60.0
@@ -73,36 +74,83 @@ def _index(t_s: float, period_s: float, count: int) -> int:
     return min(max(int(t_s / period_s + 1e-6), 0), count - 1)
 
 
-class Scheduled:
-    """Plays one plan per service, word for word; whatever is seen changes nothing.
+@dataclass(frozen=True, slots=True)
+class Laned:
+    """The plan of one class pool; `classes` empty: of the only pool."""
 
-    A service without a plan keeps the scenario's start.
+    plan: Plan
+    pool: str = "all"
+    classes: tuple[int, ...] = ()
+
+
+Schedule = tuple[Laned, ...]
+"""The plans of all class pools of a service."""
+
+
+def whole(plan: Plan) -> Schedule:
+    """Return the schedule of a service that is one pool."""
+    return (Laned(plan),)
+
+
+class Scheduled:
+    """Plays one schedule per service, word for word; whatever is seen changes nothing.
+
+    A service without one keeps the scenario's start.
     """
 
     caps_power = False
 
-    def __init__(self, name: str, plans: Mapping[str, Plan]) -> None:
+    def __init__(self, name: str, schedules: Mapping[str, Schedule]) -> None:
         self.name = name
-        self._plans = plans
-        moving = [plan.clock_s for plan in plans.values() if plan.moves]
+        self._schedules = schedules
+        moving = [lane.plan.clock_s for lanes in schedules.values() for lane in lanes if lane.plan.moves]
         self.period_s = min(moving, default=SLOT_S)
 
-    def start(self, service: Service) -> Want:
+    def start(self, service: Service) -> tuple[Want, ...]:
         """Begin with the plan's first fleet and clock."""
-        plan = self._plans.get(service.policy.key)
-        return service.start if plan is None else _want(service.policy.key, plan, 0.0)
+        lanes = self._schedules.get(service.policy.key)
+        return (service.start,) if lanes is None else _wants(service.policy.key, lanes, 0.0)
 
     def plan(self, seen: Seen) -> tuple[Want, ...]:
         """Want what the plans say for now; those that never move want nothing new."""
-        return tuple(_want(key, plan, seen.now_s) for key, plan in self._plans.items() if plan.moves)
+        moving = ((key, lanes) for key, lanes in self._schedules.items() if any(lane.plan.moves for lane in lanes))
+        return tuple(want for key, lanes in moving for want in _wants(key, lanes, seen.now_s))
 
 
-def _want(policy: str, plan: Plan, t_s: float) -> Want:
-    fleet = plan.fleet(t_s)
-    return Want(policy, fleet.tp, fleet.replicas, plan.clock_cap_mhz(t_s))
+def _wants(policy: str, lanes: Schedule, t_s: float) -> tuple[Want, ...]:
+    found = []
+    for lane in lanes:
+        fleet = lane.plan.fleet(t_s)
+        cap_mhz = lane.plan.clock_cap_mhz(t_s)
+        found.append(Want(policy, fleet.tp, fleet.replicas, cap_mhz, pool=lane.pool, classes=lane.classes))
+    return tuple(found)
 
 
-def realised(series: ServiceSeries, *, slot_s: float = SLOT_S, clock_s: float = CLOCK_S) -> tuple[Plan, ...]:
+class Standing(Protocol):
+    """What a service, or one class pool of it, had standing over time, shapes `[sample]`."""
+
+    @property
+    def t_s(self) -> Floats:
+        """When."""
+        ...
+
+    @property
+    def tp(self) -> Ints:
+        """Degree of most of it."""
+        ...
+
+    @property
+    def replicas_ready(self) -> Ints:
+        """Replicas that served."""
+        ...
+
+    @property
+    def clock_cap_mhz(self) -> Floats:
+        """Clock cap, NaN for none."""
+        ...
+
+
+def realised(series: Standing, *, slot_s: float = SLOT_S, clock_s: float = CLOCK_S) -> tuple[Plan, ...]:
     """Return what a run had standing, as plans: candidates for `oracle`, what a system found less what moving cost it.
 
     Three of them, each once: per slot the most replicas that were ready, per slot their mean rounded up, and what was
@@ -122,7 +170,7 @@ def realised(series: ServiceSeries, *, slot_s: float = SLOT_S, clock_s: float = 
     return tuple(dict.fromkeys((*found, Plan(raw, clocks, clock_s, clock_s))))
 
 
-def _by_slot(series: ServiceSeries, slot_s: float) -> tuple[tuple[Fleet, ...], tuple[Fleet, ...]]:
+def _by_slot(series: Standing, slot_s: float) -> tuple[tuple[Fleet, ...], tuple[Fleet, ...]]:
     """Return each slot's most replicas, and their mean rounded up; a slot without a sample is as the one before."""
     slots = np.floor(series.t_s / slot_s + 1e-6).astype(int)
     most: list[Fleet] = []
