@@ -7,6 +7,7 @@ request. A `Script` is a whole run (trace, replicas, caps, drains), played on ei
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Replica:
     """An engine with its life. `last_s` are the times of the last token of the requests inside."""
 
     engine: Engine
+    profile: int
     pool: int
     created_s: float
     ready_s: float
@@ -62,6 +64,10 @@ class Naive:
         self._class_pool: Sequence[int] = range(pools)
         self._arrived = 0
         self._held: list[list[int]] = [[] for _ in range(pools)]
+        self._weights = [[1.0] * len(profiles) for _ in range(pools)]
+        self._next: list[int | None] = [None] * pools
+        self._cap = [math.inf] * pools
+        self.spilled = [0] * pools
         self._gone: list[int] = []
         self._free = set(range(slots))
 
@@ -70,7 +76,7 @@ class Naive:
         self._free.remove(slot)
         p = self._profiles[profile]
         engine = Engine(p, now_s=now_s, chunk_tokens=p.chunk_tokens, max_num_seqs=p.max_num_seqs)
-        self.slots[slot] = Replica(engine, pool, now_s, max(now_s, ready_s))
+        self.slots[slot] = Replica(engine, profile, pool, now_s, max(now_s, ready_s))
         return slot
 
     def drain(self, slot: int) -> None:
@@ -101,6 +107,16 @@ class Naive:
 
     def route(self, class_pool: Sequence[int]) -> None:
         self._class_pool = class_pool
+        self._reroute()
+
+    def weigh(self, pool: int, weights: Sequence[float]) -> None:
+        self._weights[pool] = list(weights)
+
+    def spill(self, next_pool: Sequence[int | None], cap: Sequence[float]) -> None:
+        self._next, self._cap = list(next_pool), list(cap)
+        self._reroute()
+
+    def _reroute(self) -> None:
         held = sorted(request for requests in self._held for request in requests)
         self._held = [[] for _ in self._held]
         for request in held:
@@ -126,32 +142,50 @@ class Naive:
         )
 
     def _unserved(self) -> Iterator[Replica]:
-        """Yield live replicas of pools in which requests are held."""
+        """Yield live replicas that somebody who is held could be given to."""
+        waited_for = {pool for home, held in enumerate(self._held) if held for pool in self._chain(home)}
         for replica in self.slots:
-            if replica is not None and not replica.draining and self._held[replica.pool]:
+            if replica is not None and not replica.draining and replica.pool in waited_for:
                 yield replica
+
+    def _chain(self, pool: int | None) -> list[int]:
+        return [] if pool is None else [pool, *self._chain(self._next[pool])]
 
     def _release(self, now_s: float) -> None:
         for pool, held in enumerate(self._held):
-            if any(r.pool == pool and r.ready_s <= now_s for r in self._unserved()):
+            if any(r.pool in self._chain(pool) and r.ready_s <= now_s for r in self._unserved()):
                 requests, self._held[pool] = list(held), []
                 for request in requests:
                     self._route(request, now_s)
 
     def _route(self, request: int, now_s: float) -> None:
         self._play(now_s)
-        pool = self._class_pool[int(self._class_of[request])]
-        ready = [r for r in self.slots if r is not None and r.pool == pool and not r.draining and r.ready_s <= now_s]
-        if not ready:
-            self._held[pool].append(request)
+        home = self._class_pool[int(self._class_of[request])]
+        chosen = self._chosen(home, now_s)
+        if chosen is None:
+            self._held[home].append(request)
             return
-        chosen = min(ready, key=lambda replica: replica.inside)
+        self.spilled[home] += chosen.pool != home
         lengths = int(self._requests.prompt_tokens[request]), int(self._requests.output_tokens[request])
         asked = Request(request, float(self._requests.arrival_s[request]), *lengths)
         if not chosen.engine.fits(asked):
             self.refused += 1
             return
         chosen.engine.submit(asked, now_s)
+
+    def _chosen(self, home: int, now_s: float) -> Replica | None:
+        """Return the best of each pool in the chain that has one: the first below its cap, else the first."""
+        best: list[tuple[bool, Replica]] = []
+        for pool in self._chain(home):
+            ready = [r for r in self.slots if r is not None and r.pool == pool and not r.draining]
+            loads = [(self._load(r), index) for index, r in enumerate(ready) if r.ready_s <= now_s]
+            if loads:
+                load, index = min(loads)
+                best.append((load > self._cap[pool], ready[index]))
+        return min(best, key=lambda one: one[0])[1] if best else None
+
+    def _load(self, replica: Replica) -> float:
+        return (replica.inside + 1) / self._weights[replica.pool][replica.profile]
 
     def _play(self, to_s: float) -> None:
         for slot, replica in enumerate(self.slots):
@@ -204,6 +238,8 @@ class Playable(Protocol):
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None: ...
     def advance(self, to_s: float) -> None: ...
     def route(self, class_pool: Sequence[int]) -> None: ...
+    def weigh(self, pool: int, weights: Sequence[float]) -> None: ...
+    def spill(self, next_pool: Sequence[int | None], cap: Sequence[float]) -> None: ...
     def take_gone(self) -> list[int]: ...
 
 
@@ -212,7 +248,7 @@ class Event:
     """Something done to a world at `t_s`. Replicas are named by the order in which they are made."""
 
     t_s: float
-    verb: str  # create, drain, cap, route
+    verb: str  # create, drain, cap, route, weigh, spill
     replica: int = -1
     profile: int = 0
     pool: int = 0
@@ -220,6 +256,9 @@ class Event:
     cap_mhz: float = math.inf
     limit_w: float = math.inf
     class_pool: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    next_pool: tuple[int | None, ...] = ()
+    caps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +312,8 @@ def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bo
             slot = world.create(event.profile, now_s=now_s, ready_s=now_s + event.startup_s, pool=event.pool)
             made[event.replica] = (slot, event.profile)
             continue
-        if event.verb == "route":
-            world.route(event.class_pool)
+        if event.verb in {"route", "weigh", "spill"}:
+            _change(world, event)
             continue
         slot, profile = made[event.replica]
         if slot in gone:
@@ -286,6 +325,15 @@ def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bo
             world.cap(slot, now_s, ratio, event.limit_w)
     move(script.end_s)
     return gone
+
+
+def _change(world: Playable, event: Event) -> None:
+    if event.verb == "route":
+        world.route(event.class_pool)
+    elif event.verb == "weigh":
+        world.weigh(event.pool, event.weights)
+    else:
+        world.spill(event.next_pool, event.caps)
 
 
 def random_script(seed: int, *, requests: int = 60) -> Script:
@@ -349,11 +397,21 @@ def _events(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event,
 
 
 def _changes(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event, ...]:
-    """Return changes of the table of classes, and the end of some pool's last sure replica."""
+    """Return changes of who gets what: tables, weights, spill; and the end of some pool's last sure replica."""
     events = []
     for _ in range(int(rng.choice([0, 1, 4]))):
         table = tuple(int(pool) for pool in rng.integers(0, pools, pools))
         events.append(Event(float(rng.uniform(0, span_s)), "route", class_pool=table))
     if rng.random() < 0.3:
         events.append(Event(float(rng.uniform(0, span_s)), "drain", int(rng.integers(0, pools))))
+    for _ in range(int(rng.choice([0, 0, 3]))):
+        weights = tuple(float(weight) for weight in rng.choice([0.5, 1.0, 2.0, 2.7], 2))
+        events.append(Event(float(rng.uniform(0, span_s)), "weigh", pool=int(rng.integers(0, pools)), weights=weights))
+    for _ in range(int(rng.choice([0, 1, 3]))):
+        order = [int(pool) for pool in rng.permutation(pools)]
+        after: dict[int, int | None] = dict.fromkeys(order)
+        after |= {a: b for a, b in itertools.pairwise(order) if rng.random() < 0.7}
+        caps = tuple(float(cap) for cap in rng.choice([1, 3, 10, math.inf], pools))
+        next_pool = tuple(after[pool] for pool in range(pools))
+        events.append(Event(float(rng.choice([0.0, rng.uniform(0, span_s)])), "spill", next_pool=next_pool, caps=caps))
     return tuple(events)

@@ -57,6 +57,7 @@ REPLICA = np.dtype(
         ("open_j", "f8"),
         # what the engine works with
         ("slot", "i8"),
+        ("weight", "f8"),  # its share of requests beside others of its pool
         ("tp", "i8"),
         ("mode", "i8"),
         ("next_s", "f8"),  # when the mode ends; inf: not by itself
@@ -96,7 +97,17 @@ REQUEST = np.dtype(
         ("made", "i4"),  # output tokens as of then, or as of its preemption
     ]
 )
-POOL = np.dtype([("members", "i8"), ("head", "i8"), ("tail", "i8"), ("held", "i8")])
+POOL = np.dtype(
+    [
+        ("members", "i8"),
+        ("head", "i8"),  # of the held ones
+        ("tail", "i8"),
+        ("held", "i8"),
+        ("next", "i8"),  # who takes what is too much for it; NOBODY: none
+        ("cap", "f8"),  # requests inside a replica, per unit of its weight, beyond which that is asked for
+        ("spilled", "i8"),  # requests of it that another one took
+    ]
+)
 WORLD = np.dtype(
     [
         ("now_s", "f8"),

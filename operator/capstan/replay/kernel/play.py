@@ -86,14 +86,10 @@ def _advance(
             w, pools, members, rows, profiles, q, bins, arrival_s, request_class, class_pool, to_s
         )
         over = pool == EVERY
-        for one in range(0 if over else pool, len(pools) if over else pool + 1):
-            for at in range(pools[one]["members"]):
-                slot = members[one, at]
-                r = rows[slot]
-                if r["next_s"] <= now_s and (over or r["state"] == READY):
-                    _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, now_s)
         if request != NOBODY:
-            routes.route(w, pools, members, rows, profiles, q, pool, request, now_s)
+            routes.route(w, pools, members, rows, deeps, profiles, q, out, log, bins, pool, request, now_s)
+    for one in range(len(pools)):
+        routes.catch_up(w, pools, members, rows, deeps, profiles, q, out, log, bins, one, to_s, True)
     for one in range(len(pools)):
         for at in range(pools[one]["members"]):
             r = rows[members[one, at]]
@@ -139,17 +135,6 @@ def _next(
             w["arrived"] += 1
             code = request_class[request] if len(request_class) > 0 else 0
             return due_s, int(request), int(class_pool[code])
-
-
-def _run(
-    r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, log: Ints, bins: Floats, to_s: float
-) -> None:
-    """Play one replica up to `to_s`; a draining one is gone with its last request."""
-    while r["next_s"] <= to_s:
-        steps.end(r, d, p, w, q, out, log, bins)
-        steps.begin(r, d, p, w, q, out)
-        if r["state"] == DRAINING and r["running"] + r["waiting"] == 0:
-            _leave(r)
 
 
 # --- what a watcher sees -----------------------------------------------------------------------------
@@ -199,13 +184,22 @@ def _total(w: np.void, rows: Records, profiles: tuple[Profile, ...]) -> None:
 
 
 def create(
-    w: np.void, pools: Records, members: Ints, r: np.void, p: Profile, profile: int, pool: int, ready_s: float
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    r: np.void,
+    p: Profile,
+    profile: int,
+    pool: int,
+    weight: float,
+    ready_s: float,
 ) -> None:
     """Make a replica in a free slot."""
     now_s = w["now_s"]
     r["state"] = READY if ready_s <= now_s else STARTING
     r["profile"] = profile
     r["pool"] = pool
+    r["weight"] = weight
     r["tp"] = p.tp
     r["created_s"] = r["booked_s"] = now_s
     r["ready_s"] = max(ready_s, now_s)
@@ -215,7 +209,7 @@ def create(
     r["limit_w"] = r["asked_limit_w"] = math.inf
     r["newest"] = r["prefilling"] = r["head"] = r["tail"] = NOBODY
     r["prefilled_tokens"] = r["pending"] = r["steps"] = r["longest"] = r["kv"] = r["kv_tokens"] = 0
-    if r["state"] == STARTING or pools[pool]["held"] > 0:
+    if r["state"] == STARTING or w["held"] > 0:
         w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
     at = pools[pool]["members"]
     while at > 0 and members[pool, at - 1] > r["slot"]:
@@ -232,19 +226,13 @@ def drain(
     r = rows[slot]
     if r["state"] == STARTING:
         r["transition_j"] += joules.rest(r, p, w, bins, w["now_s"])
-        _leave(r)
+        routes.leave(r)
     elif r["running"] + r["waiting"] == 0:
         r["idle_j"] += joules.rest(r, p, w, bins, w["now_s"])
-        _leave(r)
+        routes.leave(r)
     else:
         r["state"] = DRAINING
     _let_go(w, pools, members, rows, gone, r["pool"])
-
-
-def _leave(r: np.void) -> None:
-    r["state"] = FREE
-    r["next_s"] = math.inf
-    r["kv_tokens"] = 0
 
 
 def _let_go(w: np.void, pools: Records, members: Ints, rows: Records, gone: Ints, pool: int) -> None:

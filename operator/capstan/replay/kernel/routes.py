@@ -1,7 +1,7 @@
-"""Who gets a request: routing within a pool, holding before one, and what follows when a replica is ready (rule 7).
+"""Who gets a request: routing within a pool and beyond it, holding before one, and its release (rule 7).
 
-Who calls it: `kernel.play` and `kernel.world`. Compiled, but for `remap`, which is rare. A request belongs to a class,
-a class to a pool by a table that may be replaced at any time.
+Who calls it: `kernel.play` and `kernel.world`. Compiled, but for `remap` and `wake`, which are rare. A pool's replicas
+are played up to the moment only when their loads are compared, so pools that nobody asks for cost nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ import numpy as np
 
 from capstan.model.profile import Profile
 from capstan.replay.kernel import joules, steps
-from capstan.replay.kernel.layout import EVERY, NOBODY, READY, STARTING, Classes, Floats, Ints, Records
+from capstan.replay.kernel.layout import (
+    DRAINING,
+    EVERY,
+    FREE,
+    NOBODY,
+    READY,
+    STARTING,
+    Classes,
+    Floats,
+    Ints,
+    Records,
+)  # fmt: skip
 
 
 def route(
@@ -20,28 +31,101 @@ def route(
     pools: Records,
     members: Ints,
     rows: Records,
+    deeps: Records,
     profiles: tuple[Profile, ...],
     q: Records,
+    out: Floats,
+    log: Ints,
+    bins: Floats,
     pool: int,
     request: int,
     now_s: float,
 ) -> None:
-    """Give a request to the ready replica with the fewest inside, the lowest slot on a tie; hold it while none is."""
-    chosen, fewest = NOBODY, 0
-    for at in range(pools[pool]["members"]):
-        slot = members[pool, at]
-        r = rows[slot]
-        inside = r["running"] + r["waiting"]
-        if r["state"] == READY and (chosen == NOBODY or inside < fewest):
-            chosen, fewest = slot, inside
+    """Give a request to the first pool of its chain with a ready replica below the cap; hold it while none is ready.
+
+    Where every one is at its cap, the first that is ready takes it.
+    """
+    chosen, full, at = NOBODY, NOBODY, pool
+    while chosen == NOBODY and at != NOBODY:
+        catch_up(w, pools, members, rows, deeps, profiles, q, out, log, bins, at, now_s, False)
+        slot = _least(pools, members, rows, at)
+        if slot != NOBODY:
+            if _load(rows[slot]) <= pools[at]["cap"]:
+                chosen = slot
+            elif full == NOBODY:
+                full = slot
+        at = pools[at]["next"]
+    if chosen == NOBODY:
+        chosen = full
     if chosen == NOBODY:
         hold(w, pools[pool], q, request)
         return
-    p = profiles[rows[chosen]["profile"]]
+    r = rows[chosen]
+    if r["pool"] != pool:
+        pools[pool]["spilled"] += 1
+    p = profiles[r["profile"]]
     if q[request]["prompt"] + q[request]["output"] > p.kv_tokens:
         w["refused"] += 1
     else:
-        steps.enqueue(rows[chosen], p, q, request, now_s)
+        steps.enqueue(r, p, q, request, now_s)
+
+
+def catch_up(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    deeps: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    out: Floats,
+    log: Ints,
+    bins: Floats,
+    pool: int,
+    to_s: float,
+    everyone: bool,
+) -> None:
+    """Play a pool's replicas up to `to_s`: all of them, or those that can be given a request."""
+    for at in range(pools[pool]["members"]):
+        slot = members[pool, at]
+        r = rows[slot]
+        if r["next_s"] <= to_s and (everyone or r["state"] == READY):
+            _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, to_s)
+
+
+def _run(
+    r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, log: Ints, bins: Floats, to_s: float
+) -> None:
+    """Play one replica up to `to_s`; a draining one is gone with its last request."""
+    while r["next_s"] <= to_s:
+        steps.end(r, d, p, w, q, out, log, bins)
+        steps.begin(r, d, p, w, q, out)
+        if r["state"] == DRAINING and r["running"] + r["waiting"] == 0:
+            leave(r)
+
+
+def _least(pools: Records, members: Ints, rows: Records, pool: int) -> int:
+    """Return a pool's ready replica with the least load, the lowest slot on a tie; NOBODY where none is ready."""
+    chosen, least = NOBODY, math.inf
+    for at in range(pools[pool]["members"]):
+        slot = members[pool, at]
+        if rows[slot]["state"] == READY:
+            load = _load(rows[slot])
+            if load < least:
+                chosen, least = slot, load
+    return chosen
+
+
+def _load(r: np.void) -> float:
+    """Return the requests that would be inside with one more, per unit of weight."""
+    return float((r["running"] + r["waiting"] + 1) / r["weight"])
+
+
+def leave(r: np.void) -> None:
+    """Free a replica's slot."""
+    r["state"] = FREE
+    r["next_s"] = math.inf
+    r["kv_tokens"] = 0
 
 
 def hold(w: np.void, pool: np.void, q: Records, request: int) -> None:
@@ -82,22 +166,21 @@ def let_ready(
 
 
 def serving(pools: Records, members: Ints, rows: Records, after: int) -> int:
-    """Return the next pool after one (EVERY: of all) in which requests are held and a replica is ready."""
+    """Return the next pool after one (EVERY: of all) in which requests are held and whose chain has a ready replica."""
     for pool in range(after + 1, len(pools)):
-        if pools[pool]["held"] > 0:
-            for at in range(pools[pool]["members"]):
-                if rows[members[pool, at]]["state"] == READY:
-                    return pool
+        at = pool if pools[pool]["held"] > 0 else NOBODY
+        while at != NOBODY:
+            if _least(pools, members, rows, at) != NOBODY:
+                return pool
+            at = pools[at]["next"]
     return EVERY
 
 
 # --- another table -----------------------------------------------------------------------------------
 
 
-def remap(
-    w: np.void, pools: Records, members: Ints, rows: Records, q: Records, request_class: Classes, class_pool: Ints
-) -> None:
-    """Send what is held where the table says now, still in order of arrival; what finds a replica ready goes to it."""
+def remap(w: np.void, pools: Records, q: Records, request_class: Classes, class_pool: Ints) -> None:
+    """Hold what is held before the pool that the table names now, still in order of arrival."""
     held: list[int] = []
     for pool in pools:
         request = pool["head"]
@@ -108,5 +191,9 @@ def remap(
     w["held"] = 0
     for request in sorted(held):
         hold(w, pools[class_pool[request_class[request] if len(request_class) > 0 else 0]], q, request)
+
+
+def wake(w: np.void, pools: Records, members: Ints, rows: Records) -> None:
+    """Let the next `advance` begin with what is held and has found a ready replica."""
     if serving(pools, members, rows, EVERY) != EVERY:
-        w["next_ready_s"] = w["now_s"]  # the next `advance` begins with them
+        w["next_ready_s"] = w["now_s"]

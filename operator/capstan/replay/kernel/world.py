@@ -123,6 +123,8 @@ class World:
         self._w["releasing"] = layout.EVERY
         self._pools: Records = np.zeros(pools, layout.POOL)
         self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
+        self._weights: Floats = np.ones((pools, len(profiles)))
+        self.spill([None] * pools, [math.inf] * pools)
         self._gone: Ints = np.zeros(slots, dtype=np.int64)
         self._free = list(range(slots))
         self._serial = 0
@@ -156,7 +158,10 @@ class World:
         row = self.replicas[slot]
         row["serial"] = self._serial
         self._serial += 1
-        play.create(self._w, self._pools, self._members, row, self.profiles[profile], profile, pool, float(ready_s))
+        weight = self._weights[pool, profile]
+        play.create(
+            self._w, self._pools, self._members, row, self.profiles[profile], profile, pool, weight, float(ready_s)
+        )
         return slot
 
     def drain(self, slot: int) -> None:
@@ -197,9 +202,40 @@ class World:
             ValueError: Another number of classes than at the start, or a pool that is none.
         """
         self._set_route(class_pool)
-        routes.remap(
-            self._w, self._pools, self._members, self.replicas, self._requests, self._request_class, self._class_pool
-        )
+        routes.remap(self._w, self._pools, self._requests, self._request_class, self._class_pool)
+        self._wake()
+
+    def weigh(self, pool: int, weights: Sequence[float]) -> None:
+        """Give a pool's replicas, those to come included, a share of its requests by profile; 1 each at first.
+
+        Raises:
+            ValueError: Not one weight above zero per profile.
+        """
+        if len(weights) != len(self.profiles) or not all(0 < weight < math.inf for weight in weights):
+            raise ValueError(
+                f"weights must be finite and above zero, one for each of the {len(self.profiles)} profiles"
+            )
+        self._weights[pool] = weights
+        mine = self.replicas["pool"] == pool
+        self.replicas["weight"][mine] = self._weights[pool][self.replicas["profile"][mine]]
+
+    def spill(self, next_pool: Sequence[int | None], cap: Sequence[float]) -> None:
+        """Say per pool who takes what is too much for it.
+
+        Args:
+            next_pool: Whom a request goes to where no replica of the pool is ready below its cap; None: to nobody.
+            cap: Requests inside a replica, per unit of its weight; inf: never too much.
+
+        Raises:
+            ValueError: Not one of each per pool, a pool that is none, a chain without an end, or a cap that is not > 0.
+        """
+        pools = len(self._pools)
+        if len(next_pool) != pools or len(cap) != pools or not all(each > 0 for each in cap):
+            raise ValueError(f"next_pool and cap must have one row for each of the {pools} pools, and a cap be above 0")
+        _check_chains(next_pool)
+        self._pools["next"] = [layout.NOBODY if pool is None else pool for pool in next_pool]
+        self._pools["cap"] = cap
+        self._wake()
 
     def take_gone(self) -> list[int]:
         """Return the slots whose replicas are gone since the last call; from here on they are used again."""
@@ -237,6 +273,12 @@ class World:
     def unrouted(self) -> int:
         """Requests that wait before their pool because no replica is ready."""
         return int(self._w["held"])
+
+    @property
+    def spilled(self) -> Ints:
+        """Requests of each pool that another one took, `[pool]`."""
+        spilled: Ints = self._pools["spilled"].copy()
+        return spilled
 
     @property
     def prompt_tokens(self) -> int:
@@ -316,6 +358,9 @@ class World:
             )
         self._class_pool[:] = class_pool
 
+    def _wake(self) -> None:
+        routes.wake(self._w, self._pools, self._members, self.replicas)
+
     def _move_to(self, now_s: float) -> None:
         if now_s != self._w["now_s"]:
             self.advance(now_s)
@@ -340,3 +385,17 @@ def _check(requests: Requests, request_class: Ints | None, classes: int) -> None
             raise ValueError(f"{name} must lie between 1 and {LARGEST}")
     if request_class is not None and (request_class.min() < 0 or request_class.max() >= classes):
         raise ValueError(f"request_class must lie between 0 and {classes - 1}, the rows of class_pool")
+
+
+def _check_chains(next_pool: Sequence[int | None]) -> None:
+    """Refuse a chain of pools that leaves them, or that comes round to where it was."""
+    for pool in range(len(next_pool)):
+        at: int | None = pool
+        for _ in next_pool:
+            at = None if at is None else next_pool[at]
+            if at is not None and not 0 <= at < len(next_pool):
+                raise ValueError(f"next_pool of pool {pool} leads to pool {at}: there are {len(next_pool)}")
+        if at is not None:
+            raise ValueError(
+                f"next_pool of pool {pool} comes round to where it was: let one pool of the chain have none"
+            )
