@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.api import convert, errors, manifests, v1alpha1
-from capstan.model.policy import Bounds, Knob, Knobs, Priority
+from capstan.model.classes import Edges
+from capstan.model.policy import Bounds, Knob, Knobs, Objective, Pools, Priority
 from capstan.model.profile import Draw, Timing, Work
 from capstan.powercap import domains
 from support import api
@@ -43,6 +44,53 @@ def test_what_a_policy_leaves_out_gets_the_defaults() -> None:
     assert not policy.paused
 
 
+def test_tiers_classes_and_objective_arrive_as_the_core_has_them() -> None:
+    """The class SLO of DESIGN 7.1: 250 ms below 256 tokens, 400 ms below 1024, 2 s above."""
+    tiers = [{"belowTokens": 256, "ttftMilliseconds": 250}, {"belowTokens": 1024, "ttftMilliseconds": 400}]
+    edges = {"promptTokens": [512], "outputTokens": []}
+    changes = {
+        "spec.slo.promptTiers": tiers,
+        "spec.pools": {"scheme": "ByClass", "classes": edges, "count": 2},
+        "spec.objective": "Carbon",
+    }
+    policy = convert.policy(api.changed(api.chat(), changes))
+    assert policy.slo.tiers == ((256, 0.25), (1024, 0.4))
+    assert policy.slo.of_prompts(300, 1024).ttft_s == 0.4
+    assert policy.pools == Pools(by_class=True, edges=Edges((512,), ()), count=2)
+    assert policy.objective is Objective.CARBON
+
+
+def test_without_a_word_there_is_one_pool_nine_classes_and_joules() -> None:
+    policy = convert.policy(api.chat())
+    assert policy.pools == Pools()
+    assert policy.pools.edges.count == 9
+    assert policy.objective is Objective.JOULES
+    assert policy.slo.tiers == ()
+
+
+@given(
+    edges=st.lists(st.integers(0, 2000), max_size=4),
+    tiers=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3000)), max_size=3),
+    count=st.none() | st.integers(1, 20),
+)
+def test_pools_and_tiers_that_are_accepted_never_break_an_invariant_of_the_core(
+    edges: list[int], tiers: list[tuple[int, int]], count: int | None
+) -> None:
+    """Either Invalid with a field below spec.slo or spec.pools, or the value; never the core's own ValueError."""
+    changes: dict[str, object] = {
+        "spec.slo.promptTiers": [{"belowTokens": tokens, "ttftMilliseconds": limit} for tokens, limit in tiers],
+        "spec.pools": {"scheme": "ByClass", "classes": {"promptTokens": edges, "outputTokens": [100]}, "count": count},
+    }
+    limits = [*(limit for _, limit in tiers), 2000]
+    good_tiers = all(a[0] < b[0] for a, b in itertools.pairwise(tiers)) and limits == sorted(limits)
+    good_edges = edges == sorted(set(edges)) and len(edges) <= 3 and all(edge >= 2 for edge in edges)
+    if good_tiers and good_edges and (count is None or count <= 2 * (len(edges) + 1)):
+        assert convert.policy(api.changed(api.chat(), changes)).pools.edges.prompt_tokens == tuple(edges)
+    else:
+        with pytest.raises(errors.Invalid, match=r"^spec[.](slo|pools)[.]"):
+            convert.policy(api.changed(api.chat(), changes))
+
+
 def test_a_status_of_another_version_does_not_spoil_the_spec() -> None:
     assert convert.policy({**api.chat(), "status": {"phase": "Unheard-of"}}) == convert.policy(api.chat())
 
@@ -50,9 +98,8 @@ def test_a_status_of_another_version_does_not_spoil_the_spec() -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        pytest.param({"spec.pools": {"scheme": "ByClass"}}, "spec.pools.scheme", id="pools-by-class"),
+        pytest.param({"spec.pools": {"scheme": "Disaggregated"}}, "spec.pools.scheme", id="prefill-apart-from-decode"),
         pytest.param({"spec.slo.tbtMilliseconds": 200}, "spec.slo.tbtMilliseconds", id="tbt-limit"),
-        pytest.param({"spec.slo.classes": [{"name": "SS"}]}, "spec.slo.classes", id="limits-per-class"),
     ],
 )
 def test_what_this_version_does_not_hold_is_refused_not_ignored(changes: dict[str, object], field: str) -> None:

@@ -107,6 +107,10 @@ class Invalid:
         return changed({**bases, "cap": node_cap}[self.base](), self.changes)
 
 
+def _tiers(*tiers: tuple[int, int]) -> list[Manifest]:
+    return [{"belowTokens": tokens, "ttftMilliseconds": limit} for tokens, limit in tiers]
+
+
 _TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "assistant-tp4"}
 
 INVALID = (
@@ -138,6 +142,60 @@ INVALID = (
     Invalid("fewer-gpus-than-one-replica", "policy", {"spec.bounds.maxGPUs": 2}, "maxGPUs", "must hold one replica"),
     Invalid("knob-misspelled", "policy", {"spec.knobs.replicas": "act"}, "replicas"),
     Invalid("scheme-unknown", "policy", {"spec.pools.scheme": "Many"}, "scheme"),
+    Invalid("limits-per-class-of-old", "policy", {"spec.slo.classes": [{"name": "SS"}]}, "classes"),
+    Invalid("objective-misspelled", "policy", {"spec.objective": "joules"}, "objective"),
+    Invalid(
+        "tiers-descending",
+        "policy",
+        {"spec.slo.promptTiers": _tiers((1024, 400), (256, 250))},
+        "promptTiers",
+        "belowTokens must ascend",
+    ),
+    Invalid(
+        "tier-twice",
+        "policy",
+        {"spec.slo.promptTiers": _tiers((256, 250), (256, 400))},
+        "promptTiers",
+        "without repeats",
+    ),
+    Invalid(
+        "tier-looser-than-the-policy",
+        "policy",
+        {"spec.slo.promptTiers": _tiers((256, 2001))},
+        "promptTiers",
+        "stay at or below",
+    ),
+    Invalid(
+        "tier-tighter-for-longer-prompts",
+        "policy",
+        {"spec.slo.promptTiers": _tiers((256, 400), (512, 250))},
+        "promptTiers",
+        "no tighter limit",
+    ),
+    Invalid(
+        "prompt-edges-descending",
+        "policy",
+        {"spec.pools.classes": {"promptTokens": [1024, 256]}},
+        "promptTokens",
+        "edges must ascend",
+    ),
+    Invalid(
+        "output-edge-twice",
+        "policy",
+        {"spec.pools.classes": {"outputTokens": [100, 100]}},
+        "outputTokens",
+        "without repeats",
+    ),
+    Invalid("edge-of-one-token", "policy", {"spec.pools.classes": {"promptTokens": [1]}}, "promptTokens"),
+    Invalid("four-edges", "policy", {"spec.pools.classes": {"promptTokens": [2, 3, 4, 5]}}, "promptTokens"),
+    Invalid("count-of-a-single-pool", "policy", {"spec.pools": {"count": 2}}, "count", "only ByClass"),
+    Invalid(
+        "more-pools-than-classes",
+        "policy",
+        {"spec.pools": {"scheme": "ByClass", "count": 10}},
+        "count",
+        "fewer classes",
+    ),
     Invalid(
         "neither-engine-nor-targets", "policy", {"spec.engine": DROP}, "engine", "exactly one of engine and targets"
     ),

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from capstan import units
 from capstan.api import errors, manifests, v1alpha1
 from capstan.api.powerdomain import Caps, PowerDomainSpec, Strategy, Thresholds
+from capstan.api.servingpolicy import Pools as PoolsSpec
 from capstan.api.servingpolicy import Scheme, ServingPolicySpec
+from capstan.api.servingpolicy import Slo as SloSpec
 from capstan.api.servingprofile import ClockResponse, Draw, Timing, Work
 from capstan.api.servingprofile import Clocks as ClocksSpec
 from capstan.model import profile as physics
-from capstan.model.policy import Bounds, Knobs, Policy, Priority
+from capstan.model.classes import Edges
+from capstan.model.policy import Bounds, Knobs, Policy, Pools, Priority
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.powercap import domains
@@ -40,11 +43,7 @@ def policy(manifest: Manifest, *, granted: Priority = Priority.LOW) -> Policy:
     return Policy(
         key=parsed.key,
         llm=spec.model,
-        slo=Slo(
-            ttft_s=units.seconds_of_milliseconds(spec.slo.ttft_milliseconds),
-            tpot_s=units.seconds_of_milliseconds(spec.slo.tpot_milliseconds),
-            percentile_ratio=units.ratio_of_percent(spec.slo.percentile),
-        ),
+        slo=_slo(spec.slo),
         priority=granted,
         power_budget_w=_float(spec.power_budget_watts),
         bounds=Bounds(
@@ -57,6 +56,8 @@ def policy(manifest: Manifest, *, granted: Priority = Priority.LOW) -> Policy:
         knobs=Knobs(spec.knobs.replicas, spec.knobs.tensor_parallel, spec.knobs.clock),
         profile_names=spec.profile_names,
         paused=spec.paused,
+        pools=_pools(spec.pools),
+        objective=spec.objective,
     )
 
 
@@ -133,12 +134,26 @@ def power_domain(
 
 
 def _refuse_undecided(spec: ServingPolicySpec) -> None:
-    if spec.pools.scheme is not Scheme.SINGLE:
-        raise errors.Invalid("spec.pools.scheme", f"{spec.pools.scheme} is not decided by this version; use Single")
+    if spec.pools.scheme is Scheme.DISAGGREGATED:
+        fix = f"{spec.pools.scheme} is not decided by this version; use Single or ByClass"
+        raise errors.Invalid("spec.pools.scheme", fix)
     if spec.slo.tbt_milliseconds is not None:
         raise errors.Invalid("spec.slo.tbtMilliseconds", "is not held by this version; remove it")
-    if spec.slo.classes:
-        raise errors.Invalid("spec.slo.classes", "limits per class are not held by this version; remove them")
+
+
+def _slo(spec: SloSpec) -> Slo:
+    tiers = ((t.below_tokens, units.seconds_of_milliseconds(t.ttft_milliseconds)) for t in spec.prompt_tiers)
+    return Slo(
+        ttft_s=units.seconds_of_milliseconds(spec.ttft_milliseconds),
+        tpot_s=units.seconds_of_milliseconds(spec.tpot_milliseconds),
+        percentile_ratio=units.ratio_of_percent(spec.percentile),
+        tiers=tuple(tiers),
+    )
+
+
+def _pools(spec: PoolsSpec) -> Pools:
+    edges = Edges(spec.classes.prompt_tokens, spec.classes.output_tokens)
+    return Pools(spec.scheme is Scheme.BY_CLASS, edges, spec.count)
 
 
 def _refuse_unheld(spec: PowerDomainSpec) -> None:

@@ -6,6 +6,7 @@ physical quantities are far above any machine; they catch a wrong unit (milliwat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated
 
@@ -26,6 +27,8 @@ Count = Annotated[int, Strict(), Field(ge=0, le=LARGEST_SAFE_INTEGER)]
 Positive = Annotated[int, Strict(), Field(ge=1, le=LARGEST_SAFE_INTEGER)]
 Replicas = Annotated[int, Strict(), Field(ge=1, le=10_000)]
 TensorParallel = Annotated[int, Strict(), Field(ge=1, le=64)]
+Tokens = Annotated[int, Strict(), Field(ge=1, le=10_000_000)]
+Edge = Annotated[int, Strict(), Field(ge=2, le=10_000_000)]  # below 2 tokens there is nothing to tell apart
 Measured = Annotated[int, Strict(), Field(ge=0, le=LARGEST_SAFE_INTEGER)]
 
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
@@ -57,3 +60,8 @@ Parameter = Annotated[Number, AfterValidator(_finite)]
 def is_power_of_two(value: int) -> bool:
     """Return whether `value` is 1, 2, 4, 8 ..."""
     return value > 0 and value & (value - 1) == 0
+
+
+def ascends(values: Sequence[int]) -> bool:
+    """Return whether each of `values` is above the one before."""
+    return list(values) == sorted(set(values))

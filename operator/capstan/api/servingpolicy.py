@@ -10,32 +10,21 @@ from pydantic import ConfigDict, Field, Strict
 from capstan.api import fields, meta
 from capstan.api.schema import Spec, rule
 from capstan.api.servingpolicy_status import ServingPolicyStatus
-from capstan.model.policy import Knob, Priority
+from capstan.model import classes
+from capstan.model.policy import Knob, Objective, Priority
 
 NAME_CEL = "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')"
+MAX_TIERS = 8  # prompts fall into at most four buckets; twice that is room, and bounds the cost of the CEL rules
+MAX_POOLS = len(classes.LETTERS) ** 2
 NAME_CHARS = 52  # a label value and a Service name hold 63: room for `-tp64` and a pool's name later
 
 
-class TrafficClass(StrEnum):
-    """Request class by prompt length, then output length: Short, Medium, Long (DynamoLLM)."""
+class PromptTier(Spec):
+    """A tighter TTFT limit for short prompts."""
 
-    SS = "SS"
-    SM = "SM"
-    SL = "SL"
-    MS = "MS"
-    MM = "MM"
-    ML = "ML"
-    LS = "LS"
-    LM = "LM"
-    LL = "LL"
-
-
-class ClassLimits(Spec):
-    """Limits of one request class; a limit left out is the policy's own."""
-
-    name: TrafficClass
-    ttft_milliseconds: fields.Milliseconds | None = None
-    tpot_milliseconds: fields.Milliseconds | None = None
+    below_tokens: fields.Tokens
+    """Prompts shorter than this, and no shorter tier has them."""
+    ttft_milliseconds: fields.Milliseconds
 
 
 class Slo(Spec):
@@ -49,8 +38,28 @@ class Slo(Spec):
     """Longest gap between two tokens of a request. Not held by this version: a policy that sets it is refused."""
     percentile: Annotated[int, Strict(), Field(ge=50, le=99)] = 99
     """Share of requests, in percent, that must keep the limits."""
-    classes: Annotated[tuple[ClassLimits, ...], Field(max_length=9, json_schema_extra=meta.keyed_by("name"))] = ()
-    """Limits per request class. Not held by this version: a policy that sets them is refused."""
+    prompt_tiers: Annotated[tuple[PromptTier, ...], Field(max_length=MAX_TIERS)] = ()
+    """Tighter TTFT limits for short prompts, shortest first; all others keep ttftMilliseconds."""
+
+    @rule(
+        cel="!has(self.promptTiers) || (self.promptTiers.map(t, t.belowTokens).isSorted() && "
+        "self.promptTiers.all(t, self.promptTiers.exists_one(u, u.belowTokens == t.belowTokens)))",
+        field="promptTiers",
+        fix="belowTokens must ascend without repeats; sort the tiers and drop duplicates",
+    )
+    def _tiers_ascend(self) -> bool:
+        return fields.ascends([tier.below_tokens for tier in self.prompt_tiers])
+
+    @rule(
+        cel="!has(self.promptTiers) || (self.promptTiers.map(t, t.ttftMilliseconds).isSorted() && "
+        "self.promptTiers.all(t, t.ttftMilliseconds <= self.ttftMilliseconds))",
+        field="promptTiers",
+        fix="a longer prompt has no tighter limit, and no tier a looser one than ttftMilliseconds; "
+        "let ttftMilliseconds rise from tier to tier and stay at or below it",
+    )
+    def _tiers_tighten(self) -> bool:
+        limits = [*(tier.ttft_milliseconds for tier in self.prompt_tiers), self.ttft_milliseconds]
+        return limits == sorted(limits)
 
 
 class Bounds(Spec):
@@ -88,7 +97,7 @@ class Bounds(Spec):
         fix="degrees must ascend without repeats; sort them and drop duplicates",
     )
     def _ascending(self) -> bool:
-        return list(self.tensor_parallel) == sorted(set(self.tensor_parallel))
+        return fields.ascends(self.tensor_parallel)
 
     @rule(
         cel="!has(self.maxGPUs) || self.maxGPUs >= self.tensorParallel.min()",
@@ -100,18 +109,70 @@ class Bounds(Spec):
 
 
 class Scheme(StrEnum):
-    """How requests are split over pools. Only Single is decided by this version."""
+    """How requests are split over pools."""
 
     SINGLE = "Single"
     BY_CLASS = "ByClass"
     DISAGGREGATED = "Disaggregated"
 
 
+BucketEdges = Annotated[tuple[fields.Edge, ...], Field(max_length=len(classes.LETTERS) - 1)]
+
+
+class Classes(Spec):
+    """Where request classes begin, in tokens, lower bound included; an empty list: a single bucket."""
+
+    prompt_tokens: BucketEdges = classes.PROMPT_EDGES
+    output_tokens: BucketEdges = classes.OUTPUT_EDGES
+
+    @rule(
+        cel="!has(self.promptTokens) || (self.promptTokens.isSorted() && "
+        "self.promptTokens.all(t, self.promptTokens.exists_one(u, u == t)))",
+        field="promptTokens",
+        fix="edges must ascend without repeats; sort them and drop duplicates",
+    )
+    def _prompts_ascend(self) -> bool:
+        return fields.ascends(self.prompt_tokens)
+
+    @rule(
+        cel="!has(self.outputTokens) || (self.outputTokens.isSorted() && "
+        "self.outputTokens.all(t, self.outputTokens.exists_one(u, u == t)))",
+        field="outputTokens",
+        fix="edges must ascend without repeats; sort them and drop duplicates",
+    )
+    def _outputs_ascend(self) -> bool:
+        return fields.ascends(self.output_tokens)
+
+
 class Pools(Spec):
     """Pools of the policy."""
 
     scheme: Scheme = Scheme.SINGLE
-    """Single: one pool for all requests. ByClass, Disaggregated: refused by this version."""
+    """Single: one pool for all requests. ByClass: classes may have pools of their own; decided in replay, advice on a
+    cluster (status.advice). Disaggregated: refused by this version."""
+    classes: Classes = Classes()
+    """What makes a class; the mix of classes is followed under every scheme."""
+    count: Annotated[int | None, Strict(), Field(ge=1, le=MAX_POOLS)] = None
+    """Pools, exactly, under ByClass; left out: as many as pay."""
+
+    @rule(
+        cel="!has(self.count) || (has(self.scheme) && self.scheme == 'ByClass')",
+        field="count",
+        fix="only ByClass has more than one pool to count; set scheme to ByClass, or remove count",
+    )
+    def _count_needs_classes(self) -> bool:
+        return self.count is None or self.scheme is Scheme.BY_CLASS
+
+    @rule(
+        cel="!has(self.count) || !has(self.classes) || !has(self.classes.promptTokens) || "
+        "!has(self.classes.outputTokens) || "
+        "self.count <= (size(self.classes.promptTokens) + 1) * (size(self.classes.outputTokens) + 1)",
+        field="count",
+        fix="there are fewer classes than that, and a pool serves at least one; lower count or add edges",
+    )
+    def _a_class_for_each(self) -> bool:
+        found = (len(self.classes.prompt_tokens) + 1) * (len(self.classes.output_tokens) + 1)
+        return self.count is None or self.count <= found
 
 
 class Knobs(Spec):
@@ -205,6 +266,9 @@ class ServingPolicySpec(Spec):
     bounds: Bounds
     pools: Pools = Pools()
     knobs: Knobs = Knobs()
+    objective: Objective = Objective.JOULES
+    """What a plan makes least, inside SLO and watts. Cost and Carbon need prices and carbon intensities: replay has
+    them as files, `capstan operator` has none and says so in the condition SpecFollowed."""
     engine: Engine | None = None
     """Serve with a template of ours; exactly one of engine and targets."""
     targets: Annotated[tuple[Target, ...], Field(max_length=7, json_schema_extra=meta.keyed_by("tensorParallel"))] = ()
