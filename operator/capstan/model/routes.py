@@ -1,40 +1,19 @@
 """Joules per request of each route: measured joules, shared out by what each route's tokens cost in the model.
 
 A board has one meter for all that it computes at once, so joules per route are an apportionment, never a measurement:
-what is measured is the sum. A route is whatever requests are told apart by: a class, a tenant, a path.
-Who calls it: `replay.scores`, `serving`. Must not know: where counts come from.
+what is measured is the sum. A route is whatever requests are told apart by: a class, a tenant, a path. (A pool has GPUs
+of its own, and so a meter: `model.oddity`.)
+Who calls it: `replay.scores`, `replay.engine`. Must not know: where counts come from.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-
-WINDOW_S = 300.0
-"""Joules per request are compared over 5 minutes: DESIGN 7.1's window, and a hundred requests at a third of a rps."""
-
-MIN_REQUESTS = 10
-"""A window with fewer of a route says nothing: the mean of ten exponential lengths is known to a third."""
-
-MIN_PAST = 12
-"""Windows that must have been seen before one can be odd: an hour."""
-
-MOST_PAST = 288
-"""Windows remembered: a day, so that an ordinary night is no news."""
-
-ODD_RATIO = 3.5
-"""Scores beyond this are odd (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers)."""
-
-SIGMAS_PER_MAD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation: 1 / 0.6745."""
-
-LEAST_SPREAD_RATIO = 0.02
-"""A spread below 2 % of the median is taken for 2 %: boards' sensors agree no better (NVML: +-5 W of some 300 W)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +92,6 @@ def apportioned(energy_j: float, uses: Sequence[Use], cost: TokenCost) -> tuple[
     whole = math.fsum(costs)
     each_j = energy_j / whole if whole > 0 else 0.0
     return tuple(Share(use.route, use.requests, each_j * part) for use, part in zip(uses, costs, strict=True))
-
-
-def anomaly_ratio(request_j: float, past_j: Sequence[float]) -> float | None:
-    """Return how odd joules per request are, in robust standard deviations from the median of the windows before.
-
-    Args:
-        request_j: Of the window in question.
-        past_j: Of windows before it, oldest first; the last `MOST_PAST` count.
-
-    Returns:
-        None with fewer than `MIN_PAST` windows. Beyond +-`ODD_RATIO` it is odd. Odd windows among the past move the
-        median and its deviation little, a mean they would move. Example: twelve windows around 1,000 J, half of them
-        within 20 J of it: at 1,200 J 200 / (1.4826 x 20) = 6.7.
-    """
-    known = past_j[-MOST_PAST:]
-    if len(known) < MIN_PAST:
-        return None
-    middle_j = statistics.median(known)
-    spread_j = SIGMAS_PER_MAD * statistics.median(abs(value - middle_j) for value in known)
-    return (request_j - middle_j) / max(spread_j, LEAST_SPREAD_RATIO * middle_j, 1e-9)
 
 
 def _step_j(p: Profile, batch: float, context_tokens: float, chunk_tokens: float, x: float) -> float:

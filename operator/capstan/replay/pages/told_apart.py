@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from capstan.model.routes import ODD_RATIO
+from capstan.model.oddity import ODD_RATIO
 from capstan.replay.pages import words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.runs import ServiceRun

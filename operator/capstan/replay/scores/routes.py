@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.model import routes
+from capstan.model import oddity, routes
 from capstan.model.profile import Profile
 from capstan.model.routes import TokenCost, Use
 from capstan.replay.runs import Floats, Requests, ServiceRun, ServiceSeries
@@ -28,7 +28,7 @@ BLOCK = 1 << 19
 class ClassEnergy:
     """One class. `odd_ratio` is the largest anomaly score of a window, of either sign, `odd_s` where that one begins.
 
-    Both are None where no window could be judged (`routes.MIN_PAST` windows of `routes.MIN_REQUESTS` come first).
+    Both are None where no window could be judged (`oddity.MIN_PAST` windows of `oddity.MIN_REQUESTS` come first).
     """
 
     name: str
@@ -52,7 +52,7 @@ def of(service: ServiceRun) -> tuple[ClassEnergy, ...]:
     """Return the classes that finished a request, in the order of `limits.CLASSES`; none where costs are not known."""
     if service.token_cost is None:
         return ()
-    windows = max(int(np.ceil(service.series.t_s[-1] / routes.WINDOW_S)), 1) if len(service.series.t_s) else 1
+    windows = max(int(np.ceil(service.series.t_s[-1] / oddity.WINDOW_S)), 1) if len(service.series.t_s) else 1
     counted = _counted(service, windows)  # [figure, window, class]
     shares = routes.apportioned(service.energy.total_j, _uses(counted.sum(axis=1)), service.token_cost)
     by_window = _by_window(counted, _window_j(service.series, windows), service.token_cost)
@@ -75,7 +75,7 @@ def _counted(service: ServiceRun, windows: int) -> Floats:
         part = slice(start, start + BLOCK)
         done = np.isfinite(outcomes.finish_s[part])
         prompt, output = outcomes.requests.prompt_tokens[part][done], outcomes.requests.output_tokens[part][done]
-        window = np.minimum((outcomes.finish_s[part][done] // routes.WINDOW_S).astype(np.int64), windows - 1)
+        window = np.minimum((outcomes.finish_s[part][done] // oddity.WINDOW_S).astype(np.int64), windows - 1)
         place = np.maximum(window, 0) * classes + limits.class_codes(prompt, output)
         for row, weights in enumerate((None, prompt, output)):
             found[row] += np.bincount(place, weights, minlength=windows * classes)
@@ -93,7 +93,7 @@ def _by_window(counted: Floats, window_j: Floats, cost: TokenCost) -> Floats:
     for window, energy_j in enumerate(window_j.tolist()):
         shares = routes.apportioned(energy_j, _uses(counted[:, window]), cost)
         for place, share in enumerate(shares):
-            if share.requests >= routes.MIN_REQUESTS and share.request_j is not None:
+            if share.requests >= oddity.MIN_REQUESTS and share.request_j is not None:
                 found[window, place] = share.request_j
     return found
 
@@ -101,7 +101,7 @@ def _by_window(counted: Floats, window_j: Floats, cost: TokenCost) -> Floats:
 def _window_j(series: ServiceSeries, windows: int) -> Floats:
     """Return the GPUs' joules of each window, shape `[window]`; watts that nobody knows count as none."""
     joules = np.cumsum(np.nan_to_num(series.gpus_w) * np.diff(series.t_s, prepend=0.0))
-    edges_s = routes.WINDOW_S * np.arange(windows + 1)
+    edges_s = oddity.WINDOW_S * np.arange(windows + 1)
     upto = np.interp(edges_s, np.concatenate([[0.0], series.t_s]), np.concatenate([[0.0], joules]))
     return np.asarray(np.maximum(np.diff(upto), 0.0))
 
@@ -121,7 +121,7 @@ def _scores(request_j: Floats) -> Iterator[tuple[float, float]]:
     for window, value in enumerate(request_j.tolist()):
         if np.isnan(value):
             continue
-        ratio = routes.anomaly_ratio(value, past)
+        ratio = oddity.anomaly_ratio(value, past)
         if ratio is not None:
-            yield ratio, window * routes.WINDOW_S
+            yield ratio, window * oddity.WINDOW_S
         past.append(value)
