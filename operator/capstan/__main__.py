@@ -20,6 +20,7 @@ COMMANDS = {
     "agent": ("capstan.app.agent", "agent_command", "Report a node's watts and hold its leases (non-root)."),
     "crds": ("capstan.app.crds", "command", "Write the custom resource definitions and their page."),
     "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
+    "lengths": ("capstan.app.lengths", "command", "Say how well answers' lengths can be told on a trace."),
     "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
     "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
     "profile": ("capstan.app.profile", "command", "Fit, estimate and question the physics of an LLM on a GPU."),
@@ -76,7 +77,14 @@ def _imported(module: str) -> ModuleType:
 
 
 def _extra(command: str) -> str:
-    extras = {"agent": "agent", "setter": "agent", "profile": "replay", "replay": "replay", "trace": "replay"}
+    extras = {
+        "agent": "agent",
+        "setter": "agent",
+        "lengths": "replay",
+        "profile": "replay",
+        "replay": "replay",
+        "trace": "replay",
+    }
     return extras.get(command, "dev")
 
 

@@ -53,6 +53,20 @@ CATALOGUE = (
     Metric("capstan_expected_power_watts", "gauge", "operator", _POLICY, "GPU watts that the plan should draw"),
     Metric("capstan_policy_energy_joules_total", "counter", "operator", _POLICY, "GPU joules of the policy"),
     Metric("capstan_joules_per_output_token", "gauge", "operator", _POLICY, "GPU joules per generated token, observed"),
+    Metric(
+        "capstan_request_joules",
+        "gauge",
+        "operator",
+        (*_POLICY, "route"),
+        "GPU joules per request of the last whole 5 minutes, by pool (route: the pool, or all)",
+    ),
+    Metric(
+        "capstan_request_joules_anomaly",
+        "gauge",
+        "operator",
+        (*_POLICY, "route"),
+        "The same in robust standard deviations from the day before; beyond 3.5 either way is odd",
+    ),
     Metric("capstan_decisions_total", "counter", "operator", ("knob", "reason"), "Decisions by knob and reason"),
     Metric(
         "capstan_held_decisions_total", "counter", "operator", ("reason",), "Cycles in which nothing changed, and why"

@@ -6,7 +6,8 @@ Who calls it: `app.operator`. What is unknown has no series: absent is absent, n
 from __future__ import annotations
 
 from capstan.adapters.metrics import Metrics
-from capstan.model import sample
+from capstan.model import oddity, sample
+from capstan.model.fleet import ServiceObserved
 from capstan.model.policy import Knob
 from capstan.model.reasons import Reason
 from capstan.serving import status
@@ -24,6 +25,8 @@ GAUGES = (
     "capstan_policy_power_watts",
     "capstan_expected_power_watts",
     "capstan_joules_per_output_token",
+    "capstan_request_joules",
+    "capstan_request_joules_anomaly",
     "capstan_input_age_seconds",
 )
 GAP_S = 60.0  # energy is a sum of watts × time; over a longer hole nobody knows what was drawn
@@ -35,6 +38,7 @@ class Meter:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._last_s: float | None = None
+        self._watched: dict[tuple[str, str], oddity.Watched] = {}
 
     def cycle(self, report: Report) -> None:
         """Publish one cycle."""
@@ -50,6 +54,7 @@ class Meter:
         elapsed_s = 0.0 if self._last_s is None else report.now_s - self._last_s
         for news in report.news:
             self._policy(news, elapsed_s if 0 < elapsed_s <= GAP_S else 0.0)
+        self._routes(report, elapsed_s if 0 < elapsed_s <= GAP_S else 0.0)
         self._last_s = report.now_s
 
     def _policy(self, news: News, elapsed_s: float) -> None:
@@ -76,6 +81,21 @@ class Meter:
         if figures.power_w is not None:
             metrics.add("capstan_policy_energy_joules_total", figures.power_w * elapsed_s, *labels)
 
+    def _routes(self, report: Report, elapsed_s: float) -> None:
+        """Publish joules per request of each pool; forget the pools that are gone."""
+        kept: dict[tuple[str, str], oddity.Watched] = {}
+        for news in report.news:
+            for seen in news.seen.lanes or (news.seen,):
+                key = (news.view.key, seen.lane or "all")
+                watched = self._watched.get(key, oddity.Watched(report.now_s))
+                kept[key] = watched = _noted(watched, seen, report.now_s, elapsed_s)
+                labels = (*key[0].split("/", 1), key[1])
+                if watched.request_j is not None:
+                    self._metrics.set("capstan_request_joules", watched.request_j, *labels)
+                if watched.odd_ratio is not None:
+                    self._metrics.set("capstan_request_joules_anomaly", watched.odd_ratio, *labels)
+        self._watched = kept
+
     def _plan(self, news: News, labels: tuple[str, ...]) -> None:
         metrics = self._metrics
         for pool in news.view.pools:
@@ -98,6 +118,15 @@ class Meter:
             advises = news.view.policy.knobs.replicas is Knob.ADVISE and _differs(news)
             held = Reason.ADVISE_ONLY if advises else decision.replicas_reason
             metrics.add("capstan_held_decisions_total", 1, held.value)
+
+
+def _noted(watched: oddity.Watched, seen: ServiceObserved, now_s: float, elapsed_s: float) -> oddity.Watched:
+    """Return what is known of a route one cycle later; where watts or tokens are not fresh, that time is left out."""
+    match seen.power_w, seen.output_tokens_per_s, seen.output_tokens:
+        case sample.Fresh(value=power_w), sample.Fresh(value=tokens_per_s), sample.Fresh(value=tokens) if tokens > 0:
+            requests = tokens_per_s / tokens * elapsed_s
+            return watched.noted(now_s, energy_j=power_w * elapsed_s, sample_requests=requests)
+    return watched.noted(now_s)
 
 
 def _differs(news: News) -> bool:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 
+from capstan.forecast.lengths import Asked, LengthPredictor, Prediction, RunningQuantiles
 from capstan.model.classes import Edges
 from capstan.replay.runs import Floats, Ints, Requests
 
@@ -111,7 +113,25 @@ def predicted(
     prompts = _buckets(requests.prompt_tokens, edges.prompt_tokens)
     if isinstance(predictor, Given):
         return _joined(prompts, _drawn(_outputs(requests, edges), edges, predictor.accuracy_ratio, seed), edges)
+    if predictor is Source.LIVE:
+        return _joined(prompts, _live(requests, edges, history), edges)
     return _joined(prompts, _majority(requests, prompts, edges, history), edges)
+
+
+def replayed(
+    requests: Requests, predictor: LengthPredictor, *, history: Requests | None = None
+) -> Iterator[tuple[int, Prediction | None]]:
+    """Yield what a predictor says of each request when it arrives, in order; it learns of those that have finished."""
+    if history is not None:
+        _learn(predictor, history, np.argsort(finish_s(history), kind="stable"))
+    known_s = finish_s(requests)
+    order = np.argsort(known_s, kind="stable")
+    finished = np.searchsorted(known_s[order], requests.arrival_s, "right")
+    done = 0
+    for row in range(len(requests)):
+        _learn(predictor, requests, order[done : finished[row]])
+        done = finished[row]
+        yield row, predictor.predict(Asked(int(requests.prompt_tokens[row])))
 
 
 def confusion(outputs: int, accuracy_ratio: float) -> Floats:
@@ -159,6 +179,20 @@ def _drawn(true: Ints, edges: Edges, accuracy_ratio: float, seed: int) -> Ints:
         wrong = (which[:, np.newaxis] >= upto[here]).sum(axis=1)
         guessed[part] = np.where(missed < accuracy_ratio, here, wrong)
     return guessed
+
+
+def _live(requests: Requests, edges: Edges, history: Requests | None) -> Ints:
+    """Return the live predictor's buckets; the longest before anything is known."""
+    told = replayed(requests, RunningQuantiles(edges), history=history)
+    longest = edges.outputs - 1
+    buckets = (longest if prediction is None else prediction.bucket(edges) for _, prediction in told)
+    return np.fromiter(buckets, dtype=np.int64, count=len(requests))
+
+
+def _learn(predictor: LengthPredictor, requests: Requests, rows: npt.NDArray[np.intp]) -> None:
+    """Tell a predictor of finished requests, in this order. A trace names no route, tenant or bound."""
+    for row in rows:
+        predictor.learn(Asked(int(requests.prompt_tokens[row])), int(requests.output_tokens[row]))
 
 
 def _majority(requests: Requests, prompts: Ints, edges: Edges, history: Requests | None) -> Ints:

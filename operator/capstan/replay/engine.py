@@ -26,6 +26,7 @@ from capstan.replay.plant import Plant
 from capstan.replay.pool import LANES_PER_CLASS, Pool
 from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
 from capstan.replay.scenario import Scenario
+from capstan.replay.scores import routes
 from capstan.replay.seen import Seen, Service, System, Want
 from capstan.replay.series import LaneLog, ServiceLog
 
@@ -246,18 +247,20 @@ class _Engine:
             else:
                 transition_j += joules
         energy = Energy(totals.serving_j, totals.idle_j - idle_j, totals.transition_j - transition_j)
+        series = served.log.series(served.service.requests, end_s=horizon_s, late_j=idle_j + transition_j)
         living_s = sum(pod.tp * (end_s - pod.created_s) for pod in pool.pods)
         return ServiceRun(
             policy=served.key,
             slo=served.service.policy.slo,
             profiles=tuple(words.profile(profile) for profile in served.service.profiles),
             outcomes=Outcomes(served.service.requests, world.first_s, world.finish_s, world.max_tbt_s),
-            series=served.log.series(served.service.requests, end_s=horizon_s, late_j=idle_j + transition_j),
+            series=series,
             energy=energy,
             reconfigurations=pool.reconfigurations,
             clock_changes=pool.clock_changes,
             gpu_seconds=pool.gpu_seconds + living_s - late_gpu_s,
             lanes=tuple(log.series(name) for name, log in served.lanes.items()),
+            token_cost=routes.token_cost(world.profiles[-1], served.service.requests, series),
         )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from capstan.model.classes import Edges
+from capstan.model.routes import TokenCost
 from capstan.model.slo import Slo
 
 Floats = npt.NDArray[np.float64]
@@ -119,8 +121,22 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """The class that each request was taken for when it was routed, shape `[request]`, and what makes a class."""
+
+    codes: Ints
+    edges: Edges
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceRun:
-    """One service of a run. `profiles` names the physics it ran on, in words with their fit error."""
+    """One service of a run.
+
+    Attributes:
+        profiles: The physics it ran on, in words with their fit error.
+        routed: How requests were told apart; None: they were not, all went to one pool.
+        token_cost: What joules are shared out by; None: nobody modelled it.
+    """
 
     policy: str
     slo: Slo
@@ -132,6 +148,8 @@ class ServiceRun:
     clock_changes: int = 0
     gpu_seconds: float = 0.0
     lanes: tuple[LaneSeries, ...] = ()  # the class pools of the run's end; empty: there was one pool
+    routed: Routed | None = None
+    token_cost: TokenCost | None = None
 
 
 @dataclass(frozen=True, slots=True)

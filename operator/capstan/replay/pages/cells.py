@@ -39,3 +39,12 @@ class Headed:
 
     heads: tuple[str, ...]
     rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """A table of the page: its title, itself, and the words under it."""
+
+    title: str
+    table: Headed
+    notes: tuple[str, ...] = ()

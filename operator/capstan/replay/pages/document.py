@@ -7,13 +7,15 @@ changes there is a new `SCHEMA_VERSION`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from capstan.replay.pages import summary
-from capstan.replay.runs import Run
-from capstan.replay.scores import compare
+from capstan.replay.runs import Run, ServiceRun
+from capstan.replay.scores import compare, misplaced, routes
 from capstan.replay.scores.budget import DomainScore
 from capstan.replay.scores.compare import Column, Comparison, Conditions, Estimate, Relative
+from capstan.replay.scores.misplaced import Placed
+from capstan.replay.scores.routes import ClassEnergy
 from capstan.replay.scores.score import Figures, PolicyScore, Quantiles
 
 SCHEMA_VERSION = 2
@@ -136,10 +138,10 @@ def _interval(estimate: Estimate | None) -> Json | None:
 
 
 def _service(run: Run, score: PolicyScore) -> Json:
-    profiles: Sequence[str] = next((s.profiles for s in run.services if s.policy == score.policy), ())
+    told = next((service for service in run.services if service.policy == score.policy), None)
     return {
         "policy": score.policy,
-        "profiles": list(profiles),
+        "profiles": [] if told is None else list(told.profiles),
         "ttft_limit_s": list(dict.fromkeys(score.limits.ttft_s)),
         "tpot_limit_s": score.limits.tpot_s,
         "percentile_ratio": score.limits.percentile_ratio,
@@ -151,6 +153,38 @@ def _service(run: Run, score: PolicyScore) -> Json:
         "energy_transition_j": _finite(score.energy.transition_j),
         "j_per_output_token": _finite(score.j_per_output_token),
         "replicas_mean": _finite(summary.mean_replicas(run, score.policy)),
+        "guesses": None if told is None else _guesses(told, score),
+        "request_energy_by_class": {} if told is None else {one.name: _class_energy(one) for one in routes.of(told)},
+    }
+
+
+def _guesses(told: ServiceRun, score: PolicyScore) -> Json | None:
+    if told.routed is None:
+        return None
+    found = misplaced.of(told.outcomes, told.routed, score.limits)
+    return {
+        "accuracy_ratio": _finite(found.accuracy_ratio),
+        "confusion": [list(row) for row in found.confusion],
+        **{name: _placed(getattr(found, name)) for name in ("right", "shorter", "longer")},
+    }
+
+
+def _placed(found: Placed) -> Json:
+    return {
+        "requests": found.requests,
+        "good": found.good,
+        "attainment_ratio": _finite(found.attainment_ratio),
+        "like_ratio": _finite(found.like_ratio),
+        "lost_requests": _finite(found.lost_requests),
+    }
+
+
+def _class_energy(found: ClassEnergy) -> Json:
+    return {
+        "requests": found.requests,
+        "request_j": _finite(found.request_j),
+        "odd_ratio": _finite(found.odd_ratio),
+        "odd_s": _finite(found.odd_s),
     }
 
 

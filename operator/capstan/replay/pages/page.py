@@ -5,12 +5,10 @@ Who calls it: `pages.report`. Must not know: files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jinja2
 
-from capstan.replay.pages import panels, plots, ranking, summary, words
-from capstan.replay.pages.cells import Cell, Headed, Row, Tone
+from capstan.replay.pages import panels, plots, ranking, summary, told_apart, words
+from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.scores import compare, limits
 from capstan.replay.scores.compare import Column, Comparison
 from capstan.replay.scores.score import Quantiles
@@ -73,17 +71,9 @@ def _notes(comparison: Comparison) -> list[str]:
 # --- tables ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Titled:
-    """A table of the page: its title, itself, and the words under it."""
-
-    title: str
-    table: Headed
-    notes: tuple[str, ...] = ()
-
-
 def _tables(comparison: Comparison, *, many: bool) -> tuple[Titled, ...]:
-    return _figures(comparison, many=many), _latencies(comparison), _classes(comparison), _spent(comparison)
+    tables = _figures(comparison, many=many), _latencies(comparison), _classes(comparison), _spent(comparison)
+    return (*tables, *told_apart.of(comparison))
 
 
 def _figures(comparison: Comparison, *, many: bool) -> Titled:
