@@ -19,6 +19,7 @@ import capstan
 COMMANDS = {
     "agent": ("capstan.app.agent", "agent_command", "Report a node's watts and hold its leases (non-root)."),
     "crds": ("capstan.app.crds", "command", "Write the custom resource definitions and their page."),
+    "forecast": ("capstan.app.forecast", "command", "Forecast a trace as it goes; judge what came true."),
     "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
     "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
     "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
@@ -76,7 +77,14 @@ def _imported(module: str) -> ModuleType:
 
 
 def _extra(command: str) -> str:
-    extras = {"agent": "agent", "setter": "agent", "profile": "replay", "replay": "replay", "trace": "replay"}
+    extras = {
+        "agent": "agent",
+        "setter": "agent",
+        "forecast": "replay",
+        "profile": "replay",
+        "replay": "replay",
+        "trace": "replay",
+    }
     return extras.get(command, "dev")
 
 

@@ -69,7 +69,7 @@ def forecast(
     first, last = calendar.slot(now_s), calendar.slot_before(now_s + horizon_s)
     coming = [ahead for ahead in tracker.ahead if first <= ahead.slot <= last]
     if not coming or any(ahead.source is Source.REACTIVE for ahead in coming):
-        return _reactive(tracker, coming, known, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
+        return _reactive(coming, known, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
     highest = max(coming, key=lambda ahead: ahead.median_rps)
     planned_rps = highest.median_rps + tracker.widening_ratio * tracker.peak.reach_ratio * highest.sigma_rps
     recent = known[bisect.bisect_left(known, now_s - RECENT_WINDOWS * window_s, key=_time_s) :] or known[-1:]
@@ -86,9 +86,7 @@ def forecast(
     )
 
 
-def _reactive(
-    tracker: Tracker, coming: list[Ahead], known: Rates, *, now_s: float, horizon_s: float, window_s: float
-) -> Forecast:
+def _reactive(coming: list[Ahead], known: Rates, *, now_s: float, horizon_s: float, window_s: float) -> Forecast:
     """Return the forecast without a template: the last slots go on, and the peak is that of the rates at hand."""
     peak_rps = _peak(known, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
     if coming:
@@ -101,6 +99,4 @@ def _reactive(
 
 def _peak(rates: Rates, *, now_s: float, horizon_s: float, window_s: float) -> float:
     """Return the peak that the rates alone tell of."""
-    return peak.peak_rps(
-        rates, now_s=now_s, lead_s=horizon_s, window_s=window_s, recent_s=RECENT_WINDOWS * window_s
-    )
+    return peak.peak_rps(rates, now_s=now_s, lead_s=horizon_s, window_s=window_s, recent_s=RECENT_WINDOWS * window_s)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from capstan.forecast import score, views
 from capstan.forecast.calendar import Calendar
@@ -80,7 +80,7 @@ class Lead:
     low_reach_ratio: float = START_SIGMAS
     high_reach_ratio: float = START_SIGMAS
     waiting: tuple[Issued, ...] = ()
-    score: score.Score = score.Score()
+    score: score.Score = field(default_factory=score.Score)
 
     def told(self, slot: int) -> Issued | None:
         """Return what was said of a slot, None where nothing was."""
@@ -97,7 +97,7 @@ def said(template: Template, seen: views.Views, slot: int, lead: Lead, *, wideni
         lead: Losses and reach at that distance.
         widening_ratio: 1, or more while the load has left its pattern.
     """
-    weights = [max(loss, LEAST_LOSS_RATIO) ** -2 for loss in lead.losses_ratio]
+    weights = [max(loss, LEAST_LOSS_RATIO) ** -3 for loss in lead.losses_ratio]
     known = [(weight, view) for weight, view in zip(weights, seen, strict=True) if view is not None]
     median_rps = sum(weight * view for weight, view in known) / sum(weight for weight, _ in known)
     sigma_rps = sigma(template, slot, median_rps)
@@ -159,7 +159,7 @@ def drifting(drift: score.Drift, lead: Lead, slot: int, actual_rps: float, calen
     told = lead.told(slot)
     if told is None:
         return drift
-    steady, *shaped = _errors(told, actual_rps)
+    _, steady, *shaped = _errors(told, actual_rps)
     known = [error for error in shaped if error is not None]
     return drift.noted(
         inside=told.ahead.low_rps <= actual_rps <= told.ahead.high_rps,

@@ -1,7 +1,8 @@
 """The shape of a week that a history tells: a typical rate for each slot of a workday and of a weekend day.
 
-Who calls it: whoever holds the history, once a day; `forecast.track` reads it at every slot. Must not know: the present.
-After DynamoLLM (facts: SmartOClock-style template, 5-minute slots, median across days, weekday and weekend apart).
+Who calls it: whoever holds the history, once a day; `forecast.track` reads it at every slot. Must not know: the
+present. After DynamoLLM (facts: SmartOClock-style template, 5-minute slots, median across days, weekday and weekend
+apart).
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """What is said of the coming slots, and how well earlier words came true; so the band is as wide as it must be.
 
-Who calls it: `decide`, every cycle (most calls find that no slot has closed); `forecast.walk`, over a history. All of it
-is one frozen value that starts empty after a restart and that a walk over the last days brings back. Must not know:
-where the rates came from.
+Who calls it: `decide`, every cycle (most calls find that no slot closed); `forecast.walk`, over a history. All is in
+one frozen value that starts empty after a restart and that a walk over the last days brings back. Must not know: where
+the rates came from.
 """
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 
 from capstan.forecast import band, history, views
@@ -73,10 +73,10 @@ class Tracker:
     last_slot: int | None = None
     recent_rps: tuple[float | None, ...] = ()
     day_level_ratio: float = 1.0
-    near: Lead = Lead()
-    far: Lead = Lead()
+    near: Lead = field(default_factory=Lead)
+    far: Lead = field(default_factory=Lead)
     peak: Peak = Peak()
-    drift: Drift = Drift()
+    drift: Drift = field(default_factory=Drift)
     ahead: tuple[Ahead, ...] = ()
 
     def __post_init__(self) -> None:
@@ -192,9 +192,7 @@ def _told(tracker: Tracker, template: Template, now: Closed) -> Tracker:
 
 def _issued(tracker: Tracker, template: Template, now: Closed, lead_slots: int) -> Issued:
     """Return what is said of the slot `lead_slots` after the one that has just closed."""
-    seen = views.of(
-        template, tracker.recent_rps, now.slot, day_level=tracker.day_level_ratio, lead_slots=lead_slots
-    )
+    seen = views.of(template, tracker.recent_rps, now.slot, day_level=tracker.day_level_ratio, lead_slots=lead_slots)
     share = min((lead_slots - 1) / max(tracker.horizon_slots - 1, 1), 1.0)
     lead = band.between(tracker.near, tracker.far, share)
     ahead = band.said(template, seen, now.slot + lead_slots, lead, widening_ratio=tracker.widening_ratio)

@@ -93,9 +93,7 @@ def over(samples: Rates, before: History, course: Course) -> Iterator[Step]:
         tracker = track.after(tracker, typical, recent, now_s=now_s)
         if recent:
             horizon_s = course.horizon_slots * calendar.slot_s
-            told = ahead.forecast(
-                typical, tracker, recent, now_s=now_s, horizon_s=horizon_s, window_s=course.window_s
-            )
+            told = ahead.forecast(typical, tracker, recent, now_s=now_s, horizon_s=horizon_s, window_s=course.window_s)
             yield Step(slot, tracker, told)
 
 
