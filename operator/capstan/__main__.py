@@ -19,6 +19,7 @@ import capstan
 COMMANDS = {
     "agent": ("capstan.app.agent", "agent_command", "Report a node's watts and hold its leases (non-root)."),
     "crds": ("capstan.app.crds", "command", "Write the custom resource definitions and their page."),
+    "forecast": ("capstan.app.forecast", "command", "Forecast a trace as it goes; judge what came true."),
     "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
     "lengths": ("capstan.app.lengths", "command", "Say how well answers' lengths can be told on a trace."),
     "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
@@ -81,6 +82,7 @@ def _extra(command: str) -> str:
         "agent": "agent",
         "setter": "agent",
         "lengths": "replay",
+        "forecast": "replay",
         "profile": "replay",
         "replay": "replay",
         "trace": "replay",

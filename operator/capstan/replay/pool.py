@@ -13,6 +13,7 @@ no room for even one of them, the fewest old ones of one node drain first, and t
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,8 +179,21 @@ class Pool:
         for want in self.wants:
             for code in want.classes or range(self._classes):
                 table[code] = self._lanes[want.pool]
-        if self._classes > 1:
-            self.world.route(table.tolist())
+        if self._classes == 1:
+            return
+        self.world.route(table.tolist())
+        for name in wanted:
+            weights = {want.tp: want.weight_ratio for want in self.wants if want.pool == name}
+            self.world.weigh(self._lanes[name], [weights.get(profile.tp, 1.0) for profile in self._profiles])
+        self._spill()
+
+    def _spill(self) -> None:
+        """Let a pool without a ready replica send its requests to the pool of the next longer prompts, never back."""
+        longest = {want.pool: max(want.classes, default=0) for want in self.wants}
+        order = sorted(longest, key=lambda name: longest[name])
+        following = {self._lanes[name]: self._lanes[after] for name, after in itertools.pairwise(order)}
+        pools = range(LANES_PER_CLASS * self._classes)
+        self.world.spill([following.get(index) for index in pools], [math.inf] * len(pools))
 
     def _move(self) -> None:
         """Give replicas that a pool has too many of to pools that want more of the same degree, ready ones first.

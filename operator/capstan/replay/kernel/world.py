@@ -178,6 +178,7 @@ class World:
         if row["state"] in {FREE, DRAINING} or row["pool"] == pool:
             return
         labels.move(self._w, self._pools, self._members, self.replicas, slot, pool)
+        row["weight"] = self._weights[pool, row["profile"]]
 
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
         """Cap a replica's clock (as a ratio) and its boards' power (inf: the stock limit), from 50 ms later on."""

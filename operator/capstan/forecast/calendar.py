@@ -1,0 +1,88 @@
+"""Slots of the day, days of the week: where a moment stands in the pattern of a week.
+
+Who calls it: the rest of this room. Must not know: rates. Lengths are parameters, since a replay may run a week in an
+hour; the pattern is then the same with shorter slots.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+DAY_S = 86_400.0
+UNIX_MONDAY_S = 4 * DAY_S
+"""Unix time of a Monday 00:00 UTC: 1970-01-01 was a Thursday."""
+
+KINDS = 2
+"""Kinds of days: 0 a workday, 1 a day of the weekend."""
+
+_ROUNDING_SLOTS = 1e-6  # a moment that is a slot's start but for a rounding belongs to that slot
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """Slots are numbered from `origin_s`, a Monday 00:00 of the service's time zone (so the zone is in it).
+
+    Attributes:
+        slot_s: One entry of the template; DynamoLLM's is 5 min.
+        day_s: Whole slots.
+        week_s: Whole days.
+        workdays: The first so many days of a week; the rest is the weekend.
+        origin_s: Start of slot 0.
+    """
+
+    slot_s: float = 300.0
+    day_s: float = DAY_S
+    week_s: float = 7 * DAY_S
+    workdays: int = 5
+    origin_s: float = UNIX_MONDAY_S
+
+    def __post_init__(self) -> None:
+        if not (self.slot_s > 0 and _whole(self.day_s / self.slot_s) and _whole(self.week_s / self.day_s)):
+            raise ValueError("slot_s must go into day_s, and day_s into week_s, a whole number of times")
+        if not 0 <= self.workdays <= self.days_per_week or not math.isfinite(self.origin_s):
+            raise ValueError("workdays lies within the days of a week, and origin_s is a moment")
+
+    @property
+    def slots_per_day(self) -> int:
+        """Slots of one day."""
+        return round(self.day_s / self.slot_s)
+
+    @property
+    def days_per_week(self) -> int:
+        """Days of one week."""
+        return round(self.week_s / self.day_s)
+
+    @property
+    def slots_per_week(self) -> int:
+        """Slots of one week."""
+        return self.slots_per_day * self.days_per_week
+
+    def slot(self, t_s: float) -> int:
+        """Return the slot that a moment lies in; a slot's start belongs to it."""
+        return math.floor((t_s - self.origin_s) / self.slot_s + _ROUNDING_SLOTS)
+
+    def slot_before(self, t_s: float) -> int:
+        """Return the slot that ends at a moment, or that it lies inside."""
+        return math.ceil((t_s - self.origin_s) / self.slot_s - _ROUNDING_SLOTS) - 1
+
+    def start_s(self, slot: int) -> float:
+        """Return when a slot begins."""
+        return self.origin_s + slot * self.slot_s
+
+    def kind(self, slot: int) -> int:
+        """Return the kind of a slot's day."""
+        return int(slot // self.slots_per_day % self.days_per_week >= self.workdays)
+
+    def place(self, slot: int) -> int:
+        """Return a slot's place in a template: the workday's slots first, then the weekend's."""
+        return self.kind(slot) * self.slots_per_day + slot % self.slots_per_day
+
+    def faster(self, ratio: float) -> Calendar:
+        """Return the calendar of a week that passes `ratio` times as fast, from the same origin."""
+        return Calendar(self.slot_s / ratio, self.day_s / ratio, self.week_s / ratio, self.workdays, self.origin_s)
+
+
+def _whole(count: float) -> bool:
+    """Return whether a quotient is a whole number of at least one, but for rounding."""
+    return count > 0.5 and math.isclose(count, round(count), rel_tol=1e-9)

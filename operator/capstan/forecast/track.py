@@ -1,0 +1,199 @@
+"""What is said of the coming slots, and how well earlier words came true; so the band is as wide as it must be.
+
+Who calls it: `decide`, every cycle (most calls find that no slot closed); `forecast.walk`, over a history. All is in
+one frozen value that starts empty after a restart and that a walk over the last days brings back. Must not know: where
+the rates came from.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from dataclasses import dataclass, field
+from operator import itemgetter
+
+from capstan.forecast import band, history, views
+from capstan.forecast.band import Ahead, Issued, Lead
+from capstan.forecast.peak import Rates
+from capstan.forecast.score import Drift
+from capstan.forecast.template import Template
+
+LEVEL_DAY_RATIO = 1 / 4
+"""The level of the day is a running mean over 6 h: a Monday a fifth above the last is known by noon."""
+
+_time_s = itemgetter(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A slot that is over: its mean rate and the highest of the windows in it, None where nobody looked."""
+
+    slot: int
+    mean_rps: float
+    highest_rps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean_rps <= (self.mean_rps if self.highest_rps is None else self.highest_rps):
+            raise ValueError("a slot's highest window is no lower than its mean, which is not negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The highest window of an epoch: how many sigmas above the highest median it is planned for.
+
+    Attributes:
+        reach_ratio: Sigmas; one epoch in twenty has a window beyond.
+        waiting: `(last slot, highest median, its sigma)` of the epochs under way.
+        seen: `(slot, highest window)` of the last slots.
+    """
+
+    reach_ratio: float = band.PEAK_START_SIGMAS
+    waiting: tuple[tuple[int, float, float], ...] = ()
+    seen: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """The running state of one stream of requests (a class, or a whole service).
+
+    Attributes:
+        horizon_slots: The epoch: the far distance that is judged. Forecasts reach one slot further, since an epoch may
+            begin within a slot.
+        last_slot: The newest slot that closed with a sample; None before the first.
+        recent_rps: Rates of the last slots up to it, the newest last; None where nothing was seen.
+        day_level_ratio: How many times the template the last hours were.
+        near: Errors and band one slot ahead.
+        far: The same `horizon_slots` ahead.
+        peak: The highest window of the epoch.
+        drift: Whether the load has left its pattern.
+        ahead: What is said of the slots after `last_slot`.
+    """
+
+    horizon_slots: int = 6
+    last_slot: int | None = None
+    recent_rps: tuple[float | None, ...] = ()
+    day_level_ratio: float = 1.0
+    near: Lead = field(default_factory=Lead)
+    far: Lead = field(default_factory=Lead)
+    peak: Peak = Peak()
+    drift: Drift = field(default_factory=Drift)
+    ahead: tuple[Ahead, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.horizon_slots < 1:
+            raise ValueError("horizon_slots is at least 1")
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the load has left its pattern."""
+        return self.drift.drifted
+
+    @property
+    def widening_ratio(self) -> float:
+        """How much wider than learnt the band is."""
+        return band.DRIFT_WIDENING_RATIO if self.drifted else 1.0
+
+
+def after(tracker: Tracker, template: Template, rates: Rates, *, now_s: float) -> Tracker:
+    """Return the tracker once every slot that has closed by `now_s` is accounted for.
+
+    Args:
+        tracker: As of the last cycle.
+        template: The typical week; an empty one where there is no history.
+        rates: `((t_s, arrival_rps), ...)`, oldest first. A slot's samples must still be there when it closes, so the
+            look-back is longer than a slot. A slot without a sample is unknown.
+        now_s: The cycle's time; nothing after it is looked at.
+    """
+    calendar = template.calendar
+    current = calendar.slot(now_s)
+    first = current - tracker.horizon_slots
+    if tracker.last_slot is not None:
+        first = max(first, tracker.last_slot + 1)
+    if first >= current:
+        return tracker
+    begin = bisect.bisect_right(rates, calendar.start_s(first), key=_time_s)
+    end = bisect.bisect_right(rates, now_s, key=_time_s)
+    seen = history.of_rates(calendar, rates[begin:end])
+    for slot in range(first, current):
+        mean_rps = seen.at(slot)
+        if mean_rps is not None:
+            tracker = closed(tracker, template, Closed(slot, mean_rps, seen.highest(slot)))
+    return tracker
+
+
+def closed(tracker: Tracker, template: Template, now: Closed, *, last_week_rps: float | None = None) -> Tracker:
+    """Return the tracker with one more closed slot: forecasts of it judged, forecasts after it made.
+
+    Args:
+        tracker: As of an earlier slot.
+        template: The typical week.
+        now: The slot; one that is not later than the last changes nothing.
+        last_week_rps: The same slot of the week before, where somebody holds the history: only to compare with.
+    """
+    if tracker.last_slot is not None and now.slot <= tracker.last_slot:
+        return tracker
+    calendar, slot, actual_rps = template.calendar, now.slot, now.mean_rps
+    moved = dataclasses.replace(
+        tracker,
+        last_slot=slot,
+        recent_rps=_recent(tracker, now),
+        day_level_ratio=_day_level(tracker, template, now),
+        near=band.judged(tracker.near, slot, actual_rps, calendar, last_week_rps=last_week_rps),
+        far=band.judged(tracker.far, slot, actual_rps, calendar, last_week_rps=last_week_rps),
+        peak=_peak(tracker.peak, now, tracker.horizon_slots),
+        drift=band.drifting(tracker.drift, tracker.far, slot, actual_rps, calendar),
+    )
+    return _told(moved, template, now)
+
+
+def _recent(tracker: Tracker, now: Closed) -> tuple[float | None, ...]:
+    """Return the last rates with the newest; slots that were skipped are unknown."""
+    keep = len(views.RECENT_WEIGHTS)
+    skipped = 0 if tracker.last_slot is None else min(now.slot - tracker.last_slot - 1, keep)
+    return (*tracker.recent_rps, *(None,) * skipped, now.mean_rps)[-keep:]
+
+
+def _day_level(tracker: Tracker, template: Template, now: Closed) -> float:
+    """Return the level of the day with the newest slot's: a geometric mean, since levels are ratios."""
+    level = views.level(template, (now.mean_rps,), now.slot)
+    if level is None:
+        return tracker.day_level_ratio
+    weight = 1 / max(LEVEL_DAY_RATIO * template.calendar.slots_per_day, 1.0)
+    return float(tracker.day_level_ratio ** (1 - weight) * level**weight)
+
+
+def _peak(peak: Peak, now: Closed, horizon_slots: int) -> Peak:
+    """Return the peak's reach after a slot closed, learnt from the epoch that it ended if every slot of it was seen."""
+    seen = tuple(pair for pair in peak.seen if pair[0] > now.slot - horizon_slots)
+    if now.highest_rps is not None:
+        seen = (*seen, (now.slot, now.highest_rps))
+    ended = next((told for told in peak.waiting if told[0] == now.slot), None)
+    reach = peak.reach_ratio
+    if ended is not None and len(seen) == horizon_slots:
+        _, base_rps, sigma_rps = ended
+        reach = band.moved(reach, (max(highest for _, highest in seen) - base_rps) / sigma_rps)
+    return Peak(reach, tuple(told for told in peak.waiting if told[0] > now.slot), seen)
+
+
+def _told(tracker: Tracker, template: Template, now: Closed) -> Tracker:
+    """Return the tracker with what it now says of the coming slots."""
+    issued = [_issued(tracker, template, now, lead_slots) for lead_slots in range(1, tracker.horizon_slots + 2)]
+    near, far = issued[0], issued[tracker.horizon_slots - 1]
+    highest = max((told.ahead for told in issued[: tracker.horizon_slots]), key=lambda ahead: ahead.median_rps)
+    epoch = (now.slot + tracker.horizon_slots, highest.median_rps, highest.sigma_rps)
+    return dataclasses.replace(
+        tracker,
+        near=dataclasses.replace(tracker.near, waiting=(near,)),
+        far=dataclasses.replace(tracker.far, waiting=(*tracker.far.waiting, far)),
+        peak=dataclasses.replace(tracker.peak, waiting=(*tracker.peak.waiting, epoch)),
+        ahead=tuple(told.ahead for told in issued),
+    )
+
+
+def _issued(tracker: Tracker, template: Template, now: Closed, lead_slots: int) -> Issued:
+    """Return what is said of the slot `lead_slots` after the one that has just closed."""
+    seen = views.of(template, tracker.recent_rps, now.slot, day_level=tracker.day_level_ratio, lead_slots=lead_slots)
+    share = min((lead_slots - 1) / max(tracker.horizon_slots - 1, 1), 1.0)
+    lead = band.between(tracker.near, tracker.far, share)
+    ahead = band.said(template, seen, now.slot + lead_slots, lead, widening_ratio=tracker.widening_ratio)
+    return Issued(ahead, seen, now.mean_rps)
