@@ -158,7 +158,8 @@ class _Scene:
         kept = cases.remembered(self.now_s, seen, memory, settings.lookback_s)
         pools = tuple(pool for pool in self.seen.pools if pool.pool == lane.name or count == 1)
         if policy.knobs.tensor_parallel is not Knob.ACT:
-            pools = (_main_pool(policy, self.seen, self.profiles),)
+            own = tuple(pool for pool in pools if pool.tp == self.profiles[0].tp)
+            pools = own if count > 1 else (_main_pool(policy, self.seen, self.profiles),)
         return cases.Case(
             now_s=self.now_s,
             policy=policy if count == 1 else _narrowed(policy, count),

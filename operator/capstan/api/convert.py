@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from capstan import units
 from capstan.api import errors, manifests, v1alpha1
 from capstan.api.powerdomain import Caps, PowerDomainSpec, Strategy, Thresholds
+from capstan.api.servingpolicy import Knobs as KnobsSpec
 from capstan.api.servingpolicy import Pools as PoolsSpec
 from capstan.api.servingpolicy import Scheme, ServingPolicySpec
 from capstan.api.servingpolicy import Slo as SloSpec
@@ -53,12 +54,17 @@ def policy(manifest: Manifest, *, granted: Priority = Priority.LOW) -> Policy:
             tensor_parallel=bounds.tensor_parallel,
             min_clock_mhz=_float(minimum),
         ),
-        knobs=Knobs(spec.knobs.replicas, spec.knobs.tensor_parallel, spec.knobs.clock),
+        knobs=knobs(spec.knobs),
         profile_names=spec.profile_names,
         paused=spec.paused,
         pools=_pools(spec.pools),
         objective=spec.objective,
     )
+
+
+def knobs(spec: KnobsSpec) -> Knobs:
+    """Return the switches of a policy."""
+    return Knobs(spec.replicas, spec.tensor_parallel, spec.clock)
 
 
 def asked_priority(manifest: Manifest) -> Priority:

@@ -13,20 +13,21 @@ from typing import TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from capstan.api import errors, scenario, v1alpha1
+from capstan.api import errors, scenario, system, v1alpha1
 from capstan.api.meta import Resource
 
 R = TypeVar("R", bound=Resource)
 V = TypeVar("V", bound=BaseModel)
-Document: TypeAlias = Resource | scenario.Fleet | scenario.Run | scenario.Namespace
+Document: TypeAlias = Resource | scenario.Fleet | scenario.Run | scenario.Namespace | system.System
 
 MAX_FILE_BYTES = 4 * 2**20  # a scenario is a few kilobytes; a trace given by mistake is not worth parsing
 
 _OURS: Mapping[str, type[Resource]] = {kind.NAMES.kind: kind for kind in v1alpha1.KINDS}
-_OTHERS: Mapping[str, type[scenario.Fleet | scenario.Run | scenario.Namespace]] = {
+_OTHERS: Mapping[str, type[scenario.Fleet | scenario.Run | scenario.Namespace | system.System]] = {
     "Fleet": scenario.Fleet,
     "Run": scenario.Run,
     "Namespace": scenario.Namespace,
+    "System": system.System,
 }
 
 

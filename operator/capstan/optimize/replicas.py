@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from capstan.forecast import peak
 from capstan.model import plan, power
-from capstan.model.policy import Policy
+from capstan.model.policy import Knob, Policy
 from capstan.model.reasons import Reason
 from capstan.model.workload import Workload
 from capstan.optimize import fleets, mix, sizing
@@ -55,6 +55,8 @@ def choose(case: Case) -> Choice:
         return Choice(more, Reason.REQUESTS_WAITING, _since_s(case, more))
     if case.blind is not None:
         return Choice(kept, case.blind, _since_s(case, kept))
+    if case.policy.knobs.replicas is Knob.OFF:
+        return _kept_gpus(case, kept)
     wanted, why, forecast_rps, looked_s = _wanted(case)
     each_rps = _each_rps(case)
     raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
@@ -66,6 +68,20 @@ def choose(case: Case) -> Choice:
     if wanted == standing and why not in BOUND_REASONS:
         why = Reason.NO_CHANGE_NEEDED
     return Choice(wanted, why, _since_s(case, wanted), forecast_rps, looked_s)
+
+
+def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
+    """Return the GPUs that stand, in the one degree that draws least where degrees are ours to move."""
+    load = case.load(0.0)
+    if not case.reshapes or load is None or case.starting or not _due(case):
+        return Choice(standing, Reason.KNOB_OFF, _since_s(case, standing))
+    forecast_rps = _forecast_rps(case)
+    question, each_rps = question_of(case, load, forecast_rps), _each_rps(case)
+    gpus = fleets.gpus(standing)
+    options = [fleets.of({profile.tp: gpus // profile.tp}) for profile in case.profiles]
+    carrying = [fleet for fleet in options if fleet and fleets.capacity_rps(fleet, each_rps) >= forecast_rps]
+    best = min(carrying, key=lambda fleet: mix.cost_w(question, fleet, each_rps), default=standing)
+    return Choice(best, Reason.KNOB_OFF, _since_s(case, best), forecast_rps, case.now_s)
 
 
 def _bounded(case: Case, fleet: plan.Fleet) -> tuple[plan.Fleet, Reason | None]:

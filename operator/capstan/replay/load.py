@@ -17,6 +17,7 @@ from capstan import decide
 from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
 from capstan.api.powerdomain import Mode
+from capstan.api.system import System
 from capstan.model.classes import Edges
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import ClockResponse, Profile
@@ -24,7 +25,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, classify, sources, start, traces
+from capstan.replay import believed, classify, configured, sources, start, traces
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 from capstan.replay.scenario import BudgetCut, Scenario
@@ -34,7 +35,7 @@ from capstan.replay.seen import Service
 D = TypeVar("D", files.Fleet, files.Run)
 
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
-SHIPPED_PROFILES = Path(__file__).resolve().parents[3] / "policies" / "profiles"
+SHIPPED = Path(__file__).resolve().parents[3] / "policies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Loaded:
     profiles: tuple[Profile, ...]
     truths: tuple[Profile, ...]
     demands: tuple[sources.Demand, ...]
+    systems: dict[str, System]
 
     @property
     def chancy(self) -> bool:
@@ -126,8 +128,9 @@ def read(path: Path, options: Options | None = None) -> Loaded:
     documents = manifests.load(path)
     fleet, run = _only(documents, files.Fleet, path), _only(documents, files.Run, path)
     asked = (options or Options()).over(run, path.resolve().parent)
-    beside = path.resolve().parent.parent / "profiles"
-    known = believed.shipped(asked.profiles or (beside if beside.is_dir() else SHIPPED_PROFILES), documents)
+    beside = path.resolve().parent.parent
+    ours = beside if (beside / "profiles").is_dir() else SHIPPED
+    known = believed.shipped(asked.profiles or ours / "profiles", documents)
     truths = known if asked.truth is None else believed.among(manifests.load(asked.truth))
     demands = []
     for index, spec in enumerate(run.traces):
@@ -142,6 +145,7 @@ def read(path: Path, options: Options | None = None) -> Loaded:
         profiles=tuple(believed.as_asked(profile, run, asked) for profile in known),
         truths=tuple(believed.scaled(believed.as_asked(profile, run, asked), asked) for profile in truths),
         demands=tuple(demands),
+        systems=configured.shipped(ours / "systems"),
     )
 
 

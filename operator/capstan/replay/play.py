@@ -9,12 +9,14 @@ that decides from what it sees; then `oracle`, which may look at what all of the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from capstan.api import errors
+from capstan.api.system import System
 from capstan.replay import provision
 from capstan.replay.autoscalers import registry
+from capstan.replay.configured import Configured
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
 from capstan.replay.scores import compare, limits, score, tariff
@@ -66,16 +68,17 @@ class Outcome:
         return self.comparison.first.score.passed
 
 
-def wanted(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the systems asked for, in the order in which they are run.
+def wanted(names: Sequence[str], configured: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the systems asked for, in the order in which they are run; `configured` are those of settings files.
 
     Raises:
         Invalid: There is no such system.
     """
     asked = DEFAULT if not names else tuple(ALL) if tuple(names) == ("all",) else tuple(names)
-    unknown = [name for name in asked if name not in KNOWN]
+    known = (*KNOWN, *configured)
+    unknown = [name for name in asked if name not in known]
     if unknown:
-        raise errors.Invalid("--systems", f"{', '.join(unknown)} is none of {', '.join(KNOWN)}; or all")
+        raise errors.Invalid("--systems", f"{', '.join(unknown)} is none of {', '.join(known)}; or all")
     return tuple(sorted(dict.fromkeys(asked), key=_rank))
 
 
@@ -86,7 +89,7 @@ def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
         Invalid: There is no such system. TariffError: A tariff cannot be used. Both before anything is played.
     """
     options = loaded.options
-    names = wanted(options.systems)
+    names = wanted(options.systems, loaded.systems)
     tariffs = Tariffs(
         price=None if options.price is None else tariff.price(options.price),
         carbon=None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity),
@@ -103,7 +106,7 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariff
     for seed in options.seeds:
         scenario = loaded.scenario(seed=seed, servers=servers, rate=rate)
         label = f"seed {seed}, " if len(options.seeds) > 1 else ""
-        columns = _columns(Stage(scenario, slo_set), names, _labelled(told, label))
+        columns = _columns(Stage(scenario, slo_set), names, loaded.systems, _labelled(told, label))
         first = first or columns
         seeds.append(tuple(column.score for column in columns))  # of a further seed nothing else is kept
         if not loaded.chancy and rate == 1.0:
@@ -123,7 +126,7 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariff
     return Outcome(comparison, servers, faults, case)
 
 
-def _columns(stage: Stage, names: tuple[str, ...], told: Told) -> tuple[Column, ...]:
+def _columns(stage: Stage, names: tuple[str, ...], configured: Mapping[str, System], told: Told) -> tuple[Column, ...]:
     """Play systems one after the other."""
     columns: list[Column] = []
     for name in names:
@@ -131,7 +134,9 @@ def _columns(stage: Stage, names: tuple[str, ...], told: Told) -> tuple[Column, 
         if name == BOUND:
             columns.append(_bound(stage, columns))
             continue
-        run = _run(stage, name, columns, functools.partial(told, name))
+        tell = functools.partial(told, name)
+        own = configured.get(name)
+        run = stage.play(Configured(stage.scenario, own), tell) if own else _run(stage, name, columns, tell)
         columns.append(Column(run, score.of(run, stage.slo_set)))
     return tuple(columns)
 

@@ -111,7 +111,8 @@ class Pool:
             return
         self.reconfigurations += 1
         self._route()
-        self._move()
+        if self._startup_s > 0:  # else a new replica is there at once, and nothing has to be carried over
+            self._move()
         self._shrink()
         self._release(now_s)
         self._create(now_s, ready_s=now_s + self._startup_s)

@@ -13,6 +13,7 @@ from capstan import units
 from capstan.forecast import peak
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
+from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import sizing
 from capstan.replay.nodes import Node, room
@@ -20,6 +21,7 @@ from capstan.replay.runs import Requests
 from capstan.replay.seen import Want
 
 FIRST_S = 10 * units.SECONDS_PER_MINUTE  # several times the longest start-up, so that no system begins with a debt
+FIXED_MARGIN = 0.9  # of each limit, as `optimize.case.Settings` plans with
 SPARE = 1  # a replica more than the closed form asks for: bursts inside a minute, and whoever does not know the trace
 
 
@@ -52,6 +54,20 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
         return best[1]
     largest = profiles[-1]
     return Want(policy.key, largest.tp, max(most_replicas(policy, largest, nodes), 1))
+
+
+def for_peak(profile: Profile, requests: Requests, slo: Slo) -> int:
+    """Return the replicas that carry the busiest minute of a whole trace inside the SLO at full clock, at least 1."""
+    if not len(requests):
+        return 1
+    minutes = (requests.arrival_s / units.SECONDS_PER_MINUTE).astype(np.int64)
+    rate_rps = peak.guarded_rps(
+        int(np.bincount(minutes).max()) / units.SECONDS_PER_MINUTE, window_s=units.SECONDS_PER_MINUTE
+    )
+    prompts = requests.prompt_tokens
+    mean = float(prompts.mean())
+    load = Workload(rate_rps, mean, float(requests.output_tokens.mean()), float(prompts.var()) / mean**2)
+    return sizing.smallest(profile, load.coarse(), slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN) or 1
 
 
 def first_load(requests: Requests) -> Workload:

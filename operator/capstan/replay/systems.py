@@ -48,7 +48,7 @@ class Capstan:
         """Return Capstan with the policies, profiles and periods of a scenario."""
         return cls(scenario.policies, scenario.profiles, scenario.settings, delay_s=scenario.telemetry_s)
 
-    def start(self, service: Service) -> Want:
+    def start(self, service: Service) -> Want | tuple[Want, ...]:
         """Begin with what the scenario says; remember what came before it."""
         self._services[service.policy.key] = service
         if service.history is not None and len(service.history):
