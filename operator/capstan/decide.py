@@ -145,21 +145,17 @@ class _Scene:
         acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
         own = lanes.of(self.policy, self.memory.split if acts else ())
         limits = [self.limit(most_gpus)] * len(own) if allowed is None else list(allowed)
-        return tuple(self._case(lane, len(own), limit) for lane, limit in zip(own, limits, strict=True))
+        known = lanes.inherited(self.memory, own)
+        count = len(own)
+        return tuple(
+            self._case(each, count, memory, limit) for each, memory, limit in zip(own, known, limits, strict=True)
+        )
 
-    def _case(self, lane: lanes.Lane, count: int, most_gpus: int | None) -> cases.Case:
+    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, most_gpus: int | None) -> cases.Case:
         policy, settings = self.policy, self.settings
         seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
-        whole, own = (
-            lanes.demand(self.memory.classes, codes) for codes in (range(policy.pools.edges.count), lane.codes)
-        )
-        share_ratio = own.arrival_rps / whole.arrival_rps if own is not None and whole is not None else 1.0
-        memory = lanes.inherited(self.memory, lane, share_ratio)
-        kept = cases.remembered(self.now_s, seen, memory, settings.lookback_s)
-        pools = tuple(pool for pool in self.seen.pools if pool.pool == lane.name or count == 1)
-        if policy.knobs.tensor_parallel is not Knob.ACT:
-            own = tuple(pool for pool in pools if pool.tp == self.profiles[0].tp)
-            pools = own if count > 1 else (_main_pool(policy, self.seen, self.profiles),)
+        kept = cases.remembered(self.now_s, seen, memory, settings)
+        pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,
             policy=policy if count == 1 else _narrowed(policy, count),
@@ -173,6 +169,14 @@ class _Scene:
             settings=settings,
             most_gpus=most_gpus,
         )
+
+    def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:
+        """Return what stands of a lane; where degrees are not ours to move, that of the degree in force alone."""
+        every = tuple(pool for pool in self.seen.pools if pool.pool == lane.name or count == 1)
+        if self.policy.knobs.tensor_parallel is Knob.ACT:
+            return every
+        own = tuple(pool for pool in every if pool.tp == self.profiles[0].tp)
+        return own if count > 1 else (_main_pool(self.policy, self.seen, self.profiles),)
 
 
 def _narrowed(policy: Policy, pools: int) -> Policy:
@@ -201,7 +205,7 @@ def _pool(case: cases.Case) -> _Pool:
     sized = replicas.choose(case)
     tuned = tune.choose(case, sized.fleet)
     cap_mhz = None if case.policy.knobs.clock is Knob.OFF else tuned.cap_mhz
-    weights = tune.weights(case)
+    weights = tune.weights(case, sized.fleet)
     entries = sized.fleet or ((case.tp, 0),)
     plans = tuple(
         plan.PoolPlan(case.pool, tp, count, cap_mhz, case.classes, weights.get(tp, 1.0)) for tp, count in entries

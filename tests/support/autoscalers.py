@@ -41,6 +41,10 @@ class FakeWindow:
     def tpot_s(self, quantile: float) -> float | None:
         return self.tpot
 
+    def stress_ratio(self, slo: Slo) -> float | None:
+        del slo
+        return None
+
     def running_mean(self) -> float | None:
         return self.running
 

@@ -54,7 +54,8 @@ class ServiceObserved:
     `classes` holds the demand per class where it is known. `lanes` holds the same record once per class pool, under
     the pool's name in `lane`: its own latencies, queues and watts. Both are empty where requests are not told apart.
     `prompt_tokens` and `output_tokens` are means per request; `ttft_s` and `tpot_s` are at the SLO's percentile;
-    `sample_requests` says how many requests those percentiles rest on; `power_w` sums all GPUs of the policy.
+    `sample_requests` says how many requests those percentiles rest on; `stress_ratio` is the same percentile of each
+    request's larger latency over its own limit, over the last minutes; `power_w` sums all GPUs of the policy.
     """
 
     policy: str
@@ -67,6 +68,7 @@ class ServiceObserved:
     ttft_s: Sample[float] = NO_DATA
     tpot_s: Sample[float] = NO_DATA
     sample_requests: Sample[float] = NO_DATA
+    stress_ratio: Sample[float] = NO_DATA
     power_w: Sample[float] = NO_DATA
     output_tokens_per_s: Sample[float] = NO_DATA
     gpu_product: str | None = None

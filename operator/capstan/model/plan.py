@@ -84,6 +84,7 @@ class PoolMemory:
         reshaped_at_s: When the tp mix was last looked at.
         clock_cap_mhz, clock_since_s: The cap planned last (None: full clock), and since when.
         lower_clock_votes, voted_at_s: Ticks in a row that asked for a lower clock, and when the last did.
+        margin_ratio: Share of each limit that closed forms are held to, as latencies that were seen have corrected it.
     """
 
     pool: str
@@ -96,6 +97,7 @@ class PoolMemory:
     clock_since_s: float | None = None
     lower_clock_votes: int = 0
     voted_at_s: float | None = None
+    margin_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,13 @@ from capstan.optimize import fleets
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
 
+MOST_BIAS_RATIO = 0.25
+"""DESIGN 5: the online estimate of a profile's bias is clipped to +-25 %."""
+
+ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room
+TIGHTER_RATIO, LOOSER_RATIO = 0.97, 1.004
+"""Per cycle: from one bound to the other in 1.5 minutes down, in 10 up: a miss costs more than a few watts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -148,13 +155,18 @@ class Case:
         limits = ((self.seen.ttft_s, self.slo.ttft_s), (self.seen.tpot_s, self.slo.tpot_s))
         return any(isinstance(seen, sample.Fresh) and seen.value > limit for seen, limit in limits)
 
+    @property
+    def margin(self) -> float:
+        """Share of each limit to plan for."""
+        return self.settings.slo_margin_ratio if self.memory.margin_ratio is None else self.memory.margin_ratio
+
     def load(self, arrival_rps: float) -> Workload | None:
         """Return `arrival_rps` with the lengths in memory, or None while no lengths are known."""
         return None if self.memory.lengths is None else Workload(arrival_rps, *self.memory.lengths)
 
 
 def remembered(
-    now_s: float, seen: fleet.ServiceObserved, memory: plan.PoolMemory, lookback_s: float
+    now_s: float, seen: fleet.ServiceObserved, memory: plan.PoolMemory, settings: Settings
 ) -> plan.PoolMemory:
     """Return the memory with this cycle's fresh rate and lengths; stale and missing ones leave no trace."""
     if not isinstance(seen.arrival_rps, sample.Fresh):
@@ -163,5 +175,20 @@ def remembered(
     if isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh):
         spread = PROMPT_CV2 if seen.prompt_cv2_ratio is None else seen.prompt_cv2_ratio
         lengths = (max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0), spread)
-    rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=lookback_s)
-    return dataclasses.replace(memory, rates=rates, lengths=lengths)
+    rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=settings.lookback_s)
+    return dataclasses.replace(memory, rates=rates, lengths=lengths, margin_ratio=_margin_ratio(seen, memory, settings))
+
+
+def _margin_ratio(seen: fleet.ServiceObserved, memory: plan.PoolMemory, settings: Settings) -> float:
+    """Return the margin for the next cycle: tighter at once where limits are broken, looser slowly where there is room.
+
+    The closed form is an approximation and the profile a fit: what they call a stress of 0.9 is another one in truth.
+    The error is the same for a while, so that it may be learnt: an integrator between two bounds.
+    """
+    base = settings.slo_margin_ratio
+    before = base if memory.margin_ratio is None else memory.margin_ratio
+    stress = seen.stress_ratio
+    if not isinstance(stress, sample.Fresh):
+        return before
+    step = TIGHTER_RATIO if stress.value > 1 else LOOSER_RATIO if stress.value < ROOM_RATIO else 1.0
+    return min(max(before * step, base * (1 - MOST_BIAS_RATIO)), base * (1 + MOST_BIAS_RATIO))

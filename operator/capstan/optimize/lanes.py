@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from capstan.model import fleet, plan
@@ -140,14 +140,52 @@ def _none(seen: fleet.ServiceObserved) -> Sample[float]:
     return Fresh(0.0, seen.arrival_rps.age_s) if isinstance(seen.arrival_rps, Fresh) else seen.arrival_rps
 
 
-def inherited(memory: plan.PolicyMemory, lane: Lane, share_ratio: float) -> plan.PoolMemory:
-    """Return the memory of a lane: its own, or where it is new the rates of all lanes together times its share."""
-    known = next((own for own in memory.pools if own.pool == lane.name), None)
-    if known is not None:
-        return known
+def inherited(memory: plan.PolicyMemory, new: Sequence[Lane]) -> tuple[plan.PoolMemory, ...]:
+    """Return the memory of each lane: its own, or under a new split its share of what all had before.
+
+    Rates are shared by requests, replicas by tokens: those that stand serve on, in another pool, and are given up no
+    sooner than any others.
+    """
+    if {lane.name for lane in new} <= {own.pool for own in memory.pools}:
+        return tuple(memory.of(lane.name) for lane in new)
     by_time: dict[float, float] = {}
+    counts: dict[int, int] = {}
     for own in memory.pools:
         for t_s, rate_rps in own.rates:
             by_time[t_s] = by_time.get(t_s, 0.0) + rate_rps
-    rates = tuple((t_s, by_time[t_s] * share_ratio) for t_s in sorted(by_time))
-    return plan.PoolMemory(lane.name, rates=rates)
+        for tp, count in own.fleet or ():
+            counts[tp] = counts.get(tp, 0) + count
+    loads = [demand(memory.classes, lane.codes) for lane in new]
+    requests = _shares([0.0 if load is None else load.arrival_rps for load in loads])
+    tokens = _shares(
+        [0.0 if load is None else load.arrival_rps * (load.prompt_tokens + load.output_tokens) for load in loads]
+    )
+    since = [own.fleet_since_s for own in memory.pools if own.fleet_since_s is not None]
+    known = bool(memory.pools) and all(own.fleet is not None for own in memory.pools)
+    return tuple(
+        plan.PoolMemory(
+            lane.name,
+            rates=tuple((t_s, by_time[t_s] * requests[index]) for t_s in sorted(by_time)),
+            fleet=_dealt(counts, tokens)[index] if known else None,
+            fleet_since_s=max(since, default=None) if known else None,
+        )
+        for index, lane in enumerate(new)
+    )
+
+
+def _shares(amounts: Sequence[float]) -> list[float]:
+    """Return each amount over their sum; equal ones where there is none."""
+    total = sum(amounts)
+    return [amount / total if total > 0 else 1 / len(amounts) for amount in amounts]
+
+
+def _dealt(counts: Mapping[int, int], shares: Sequence[float]) -> list[plan.Fleet]:
+    """Return replicas dealt out one by one to whoever has least for its share; none is lost."""
+    dealt: list[dict[int, int]] = [{} for _ in shares]
+    held = [0.0] * len(shares)
+    for tp in sorted(counts, reverse=True):
+        for _ in range(counts[tp]):
+            index = min(range(len(shares)), key=lambda i: ((held[i] + tp) / max(shares[i], 1e-9), i))
+            dealt[index][tp] = dealt[index].get(tp, 0) + 1
+            held[index] += tp
+    return [tuple(sorted(each.items())) for each in dealt]

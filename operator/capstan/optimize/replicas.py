@@ -18,6 +18,10 @@ PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
 
 
+WORTH_RATIO = 0.05
+"""And it must save this share of the watts: every hand-over is a risk, and the closed form is not better than that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A fleet, why, since when it stands, the forecast behind it (None while blind), when degrees were looked at."""
@@ -107,11 +111,7 @@ def _since_s(case: Case, fleet: plan.Fleet) -> float:
 
 def _each_rps(case: Case) -> dict[int, float]:
     load = case.load(0.0)
-    return {} if load is None else fleets.capacities_rps(case.profiles, load, case.slo, margin=_margin(case))
-
-
-def _margin(case: Case) -> float:
-    return case.settings.slo_margin_ratio
+    return {} if load is None else fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin)
 
 
 def _hold_down(case: Case) -> Reason | None:
@@ -180,7 +180,7 @@ def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | No
     if left_rps <= 0:
         return others
     near = dict(standing).get(tp, 0)
-    count = sizing.smallest(profile, load.coarse(), case.slo, peak_rps=left_rps, near=near, margin=_margin(case))
+    count = sizing.smallest(profile, load.coarse(), case.slo, peak_rps=left_rps, near=near, margin=case.margin)
     return None if count is None else fleets.with_more(others, tp, count)
 
 
@@ -194,8 +194,10 @@ def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | N
     kept = _resized(case, load, forecast_rps)
     if kept is None or not mix.allowed(question, kept):
         return found.fleet
-    saved_w = mix.cost_w(question, kept, each_rps) - found.cost_w
-    return found.fleet if saved_w * case.settings.cluster_period_s > PAYS_RATIO * _moving_j(case, found.fleet) else kept
+    kept_w = mix.cost_w(question, kept, each_rps)
+    saved_w = kept_w - found.cost_w
+    pays = saved_w * case.settings.cluster_period_s > PAYS_RATIO * _moving_j(case, found.fleet)
+    return found.fleet if pays and saved_w >= WORTH_RATIO * kept_w else kept
 
 
 def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:
@@ -210,7 +212,7 @@ def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:
         peak_rps=max(peak_rps, mean_rps),
         most_replicas=bounds.max_replicas,
         most_gpus=min((gpus for gpus in (bounds.max_gpus, case.most_gpus) if gpus is not None), default=None),
-        margin_ratio=_margin(case),
+        margin_ratio=case.margin,
         min_clock_mhz=bounds.min_clock_mhz,
     )
 

@@ -54,8 +54,9 @@ def best(policy: Policy, classes: tuple[ClassDemand, ...], standing: Split, cost
         return _joined(edges, count, cost)
     ranked = [(sum(map(cost, split)), len(split), split) for split in candidates(edges, count)]
     least_w, _, found = min(ranked)
-    stands_w = next((watts for watts, _, split in ranked if split == standing), None)
-    return standing if stands_w is not None and stands_w * (1 - WORTH_RATIO) <= least_w else found
+    stands = standing or edges.whole()
+    stands_w = next((watts for watts, _, split in ranked if split == stands), None)
+    return stands if stands_w is not None and stands_w * (1 - WORTH_RATIO) <= least_w else found
 
 
 def _joined(edges: Edges, count: int, cost: Cost) -> Split:

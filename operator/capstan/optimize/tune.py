@@ -13,10 +13,11 @@ from capstan.forecast import peak
 from capstan.model import plan, power
 from capstan.model.reasons import Reason
 from capstan.model.workload import Workload
-from capstan.optimize import clock, fleets, mix
+from capstan.optimize import clock, fleets, mix, sizing
 from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
+BUSY_RATIO = 0.8  # of capacity: where the share of each degree is worked out, and where it matters
 KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the physics is not better than that
 
 
@@ -39,7 +40,7 @@ def choose(case: Case, fleet: plan.Fleet) -> Choice:
         return _unseen(case, fleet, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
     if case.alarmed:
         return _unseen(case, fleet, Reason.REQUESTS_WAITING)
-    bounds, margin = case.policy.bounds, case.settings.slo_margin_ratio
+    bounds, margin = case.policy.bounds, case.margin
     standing_mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
     search = clock.Search(parts, case.slo, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
     affordable = _affordable(case, search.run(standing_mhz=standing_mhz), fleet)
@@ -72,20 +73,29 @@ def _serving(case: Case, fleet: plan.Fleet) -> plan.Fleet:
 
 def shared(case: Case, fleet: plan.Fleet, load: Workload) -> tuple[clock.Part, ...]:
     """Return a fleet's parts under a load; where no degree keeps the SLO, each GPU takes its share."""
-    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.settings.slo_margin_ratio)
+    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin)
     if not any(each_rps.get(tp, 0.0) for tp, _ in fleet):
         each_rps = {profile.tp: float(profile.tp) for profile in case.profiles}
     return mix.shares(case.profiles, fleet, load, each_rps)
 
 
-def weights(case: Case) -> dict[int, float]:
-    """Return the share of requests that a replica of each degree takes, the strongest 1."""
+def weights(case: Case, fleet: plan.Fleet) -> dict[int, float]:
+    """Return how many requests a replica of each degree holds beside the others at equal stress, the most 1.
+
+    A router that evens out requests in flight per weight then gives each what its capacity is of all: a slower replica
+    holds each of its requests longer.
+    """
     load = case.load(0.0)
-    if load is None:
+    if load is None or len(fleet) < 2:
         return {}
-    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.settings.slo_margin_ratio)
-    most_rps = max(each_rps.values())
-    return {tp: one_rps / most_rps for tp, one_rps in each_rps.items() if one_rps > 0}
+    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin)
+    inside: dict[int, float] = {}
+    for tp, _ in fleet:
+        profile = case.profile(tp)
+        at = None if profile is None else sizing.point(profile, load.at(BUSY_RATIO * each_rps[tp]).coarse(), case.slo)
+        if at is not None:
+            inside[tp] = max(at.batch, 1.0)
+    return {tp: each / max(inside.values()) for tp, each in inside.items()}
 
 
 def _unseen(case: Case, fleet: plan.Fleet, reason: Reason) -> Choice:

@@ -13,6 +13,7 @@ from capstan.model.classes import Edges
 from capstan.model.fleet import ClassDemand
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
+from capstan.model.slo import Slo
 from capstan.replay import classify
 from capstan.replay.runs import Ints, Requests
 
@@ -96,6 +97,10 @@ class Window(Protocol):
 
     def tpot_s(self, quantile: float) -> float | None:
         """Mean time per output token of a request, at a quantile."""
+        ...
+
+    def stress_ratio(self, slo: Slo) -> float | None:
+        """Larger latency of a request over its own limit, at the SLO's percentile."""
         ...
 
     def running_mean(self) -> float | None:

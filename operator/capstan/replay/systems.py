@@ -20,6 +20,8 @@ from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
 from capstan.replay.seen import PoolSeen, Seen, Service, ServiceSeen, Want
 
+STRESS_WINDOW_S = 120.0  # at two requests a second it holds the 200 that a percentile asks for
+
 
 class Capstan:
     """The shipped decision, word for word: `decide.decide` every instance period, power domains armed."""
@@ -91,6 +93,7 @@ class Capstan:
             ttft_s=self._of(window.ttft_s(percentile)),
             tpot_s=self._of(window.tpot_s(percentile)),
             sample_requests=self._of(float(window.finished)),
+            stress_ratio=self._stress(seen, policy),
             power_w=self._of(seen.window(self._settings.instance_period_s).power_w),
             output_tokens_per_s=self._of(window.output_tokens_per_s),
             gpu_product=product,
@@ -113,8 +116,15 @@ class Capstan:
             ttft_s=self._of(window.ttft_s(percentile)),
             tpot_s=self._of(window.tpot_s(percentile)),
             sample_requests=self._of(float(window.finished)),
+            stress_ratio=self._stress(lane, policy),
             lane=lane.pool,
         )
+
+    def _stress(self, seen: ServiceSeen | PoolSeen, policy: Policy) -> Sample[float]:
+        """Return how near the limits the last minutes were; too few requests say nothing."""
+        window = seen.window(STRESS_WINDOW_S)
+        enough = window.finished >= decide.MIN_SAMPLE_REQUESTS
+        return self._of(window.stress_ratio(policy.slo) if enough else None)
 
     def _of(self, value: float | None) -> Sample[float]:
         return Missing(Reason.NO_DATA) if value is None else Fresh(value, self._delay_s)

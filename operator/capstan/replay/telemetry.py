@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capstan.model.fleet import ClassDemand
+from capstan.model.slo import Slo
 from capstan.replay import kernel
 from capstan.replay.pool import Pool
 from capstan.replay.runs import Floats, Ints
@@ -251,6 +252,15 @@ class View:
         tpot_s = (world.finish_s[ids][several] - first_s[several]) / (outputs[several] - 1)
         return first_s - requests.arrival_s[ids], tpot_s
 
+    def stress(self, ids: Ints, slo: Slo) -> Floats:
+        """Return each request's larger latency over its own limit."""
+        world, requests = self._pool.world, self._service.requests
+        first_s, steps = world.first_s[ids], np.maximum(requests.output_tokens[ids] - 1, 1)
+        edges, limits_s = [tokens for tokens, _ in slo.tiers], [*(limit_s for _, limit_s in slo.tiers), slo.ttft_s]
+        own_s = np.asarray(limits_s)[np.searchsorted(edges, requests.prompt_tokens[ids], side="right")]
+        ttft, tpot = (first_s - requests.arrival_s[ids]) / own_s, (world.finish_s[ids] - first_s) / steps / slo.tpot_s
+        return np.asarray(np.maximum(ttft, tpot))
+
     def mean_w(self, start_s: float, end_s: float) -> float | None:
         """Return mean watts between the ticks at or before two moments."""
         first = max(bisect.bisect_right(self._ticks_s, start_s) - 1, 0)
@@ -362,6 +372,10 @@ class Measured:
     def tpot_s(self, quantile: float) -> float | None:
         """Mean time per output token of a request at a quantile, nearest rank."""
         return _nearest_rank(self._pair()[1], quantile)
+
+    def stress_ratio(self, slo: Slo) -> float | None:
+        """Larger latency of a request over its own limit, at the SLO's percentile, nearest rank."""
+        return _nearest_rank(self._view.stress(self.ids, slo), slo.percentile_ratio)
 
     def running_mean(self) -> float | None:
         """Requests running in all replicas, mean over the span."""

@@ -74,7 +74,7 @@ def service(view: View, seen: Sources, *, now_s: float, capped: bool) -> fleet.S
     absent = _absent(view, seen, now_s)
     if absent is not None:
         return fleet.ServiceObserved(
-            view.key, pools, *(sample.Missing(absent),) * 8, power_w, sample.Missing(absent), gpu_product, capped
+            view.key, pools, *(sample.Missing(absent),) * 9, power_w, sample.Missing(absent), gpu_product, capped
         )
     found = (seen.readings[p.key] for p in view.pods if p.key in seen.readings)
     pooled = reading.pooled(found, percentile_ratio=view.policy.slo.percentile_ratio)
