@@ -29,6 +29,12 @@ theirs."""
 END_STEPS = 1.0
 """Half a step until the running one ends, half a step because the last chunk is not full: both uniform."""
 
+POOLING_EXPONENT = 0.35
+"""Replicas that share arrivals (fewest inside first) wait less: the mean wait of n of them is about n^-0.35 of
+one's at the same load each. Measured in the replayed world at 2, 3, 6 and 10 replicas and shares of busy time from 0.5
+to 0.9: 0.68 to 0.78, 0.53 to 0.73, 0.48 to 0.62, 0.39 to 0.58 (test_queueing holds it). One queue for all would gain far
+more; a router that counts requests does not see prompts."""
+
 MAX_SHARE = 0.97
 """Above this share of busy time the formulas say nothing useful: the queue is longer than any SLO."""
 
@@ -104,7 +110,8 @@ class _Engine:
 class _Queue:
     """Prompts before the chunk budget: steps per prompt, their time, the share of time in which any is taken.
 
-    `batch` sequences decode beside them, in steps of `step_s` without a prompt.
+    `batch` sequences decode beside them, in steps of `step_s` without a prompt. `pooling_ratio`: what is left of a wait
+    where other replicas take arrivals, too.
     """
 
     batch: float
@@ -112,6 +119,7 @@ class _Queue:
     steps_ratio: float
     service_s: float
     busy_ratio: float
+    pooling_ratio: float = 1.0
 
 
 def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
@@ -209,7 +217,8 @@ def _wait(engine: _Engine, load: Workload, queue: _Queue) -> tuple[float, float]
     cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
     wait_s = load.arrival_rps * service_s**2 * (1 + cv2) / (2 * free)
     third_s3 = service_s**3 * (1 + cv2) * (1 + 2 * cv2)
-    return wait_s, wait_s**2 + load.arrival_rps * third_s3 / (3 * free)
+    variance_s2 = wait_s**2 + load.arrival_rps * third_s3 / (3 * free)
+    return wait_s * queue.pooling_ratio, variance_s2 * queue.pooling_ratio**2
 
 
 def _tier_ttft_s(engine: _Engine, load: Workload, queue: _Queue, tokens: float, *, z: float) -> float:
@@ -270,6 +279,7 @@ def operating_point(
     load: Workload,
     *,
     x: float = 1.0,
+    replicas: int = 1,
     percentile_ratio: float = 0.99,
     tiers_tokens: tuple[float, ...] = (),
 ) -> OperatingPoint | None:
@@ -279,6 +289,7 @@ def operating_point(
         profile: The physics.
         load: Demand on this one replica.
         x: Clock ratio in (0, 1].
+        replicas: How many like it share the arrivals of their pool.
         percentile_ratio: Quantile of the latencies, as the SLO's.
         tiers_tokens: Prompt lengths whose TTFT is asked for, too.
     """
@@ -294,6 +305,7 @@ def operating_point(
     step_s = _step_s(engine, batch)
     prompt_s = _prompt_s(engine, batch)
     queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s)
+    queue.pooling_ratio = replicas**-POOLING_EXPONENT
     if queue.busy_ratio >= MAX_SHARE:
         return None
     return OperatingPoint(

@@ -58,14 +58,15 @@ def grid_mhz(profile: Profile, *, min_clock_mhz: float | None = None) -> tuple[f
 
 
 @functools.lru_cache(maxsize=1 << 15)
-def _point(profile: Profile, load: Workload, slo: Slo, clock_mhz: float) -> steady.OperatingPoint | None:
+def _point(profile: Profile, load: Workload, slo: Slo, clock_mhz: float, replicas: int) -> steady.OperatingPoint | None:
     """Return the steady state of one replica at a clock; remembered, because loads come back."""
-    return sizing.point(profile, load, slo, x=profile.clocks.ratio(clock_mhz))
+    return sizing.point(profile, load, slo, x=profile.clocks.ratio(clock_mhz), replicas=replicas)
 
 
 def option(parts: tuple[Part, ...], slo: Slo, *, clock_mhz: float, margin: float) -> Option:
     """Return one clock with what it makes of a pool."""
-    points = tuple(_point(part.profile, part.load, slo, clock_mhz) for part in parts)
+    replicas = sizing.pooled(sum(part.count for part in parts))
+    points = tuple(_point(part.profile, part.load, slo, clock_mhz, replicas) for part in parts)
     watts = (math.inf if point is None else point.gpu_w * part.gpus for part, point in zip(parts, points, strict=True))
     feasible = all(sizing.meets(point, slo, margin=margin) for point in points)
     return Option(clock_mhz, points, sum(watts), feasible)

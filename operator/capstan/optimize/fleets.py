@@ -48,10 +48,14 @@ def covers(fleet: Fleet, other: Fleet) -> bool:
     return all(counts.get(tp, 0) >= count for tp, count in other)
 
 
-def capacities_rps(profiles: Iterable[Profile], load: Workload, slo: Slo, *, margin: float) -> dict[int, float]:
-    """Return what one replica of each degree carries inside the SLO at full clock; 0 where it cannot."""
-    asked = load.at(0.0).coarse()
-    return {profile.tp: sizing.capacity_rps(profile, asked, slo, margin=margin) for profile in profiles}
+def capacities_rps(
+    profiles: Iterable[Profile], load: Workload, slo: Slo, *, margin: float, replicas: int
+) -> dict[int, float]:
+    """Return what one of `replicas` of each degree carries inside the SLO at full clock; 0 where it cannot."""
+    asked, pooled = load.at(0.0).coarse(), sizing.pooled(replicas)
+    return {
+        profile.tp: sizing.capacity_rps(profile, asked, slo, margin=margin, replicas=pooled) for profile in profiles
+    }
 
 
 def capacity_rps(fleet: Fleet, each_rps: Mapping[int, float]) -> float:

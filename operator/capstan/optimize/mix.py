@@ -68,7 +68,7 @@ class Answer:
 
 def cheapest(question: Question) -> Answer | None:
     """Return the least watts that carry the load; None where no fleet within the limits does."""
-    each = fleets.capacities_rps(question.profiles, question.load, question.slo, margin=question.margin_ratio)
+    each = capacities_rps(question)
     known = [profile for profile in question.profiles if each[profile.tp] > 0]
     fits = [fleet for fleet in _simple(question, each) if allowed(question, fleet)]
     if len(known) > 1 and fits:
@@ -76,6 +76,18 @@ def cheapest(question: Question) -> Answer | None:
         fits += [] if proposed is None or not allowed(question, proposed) else [proposed]
     answers = [Answer(fleet, cost_w(question, fleet, each)) for fleet in dict.fromkeys(fits)]
     return min(answers, key=lambda answer: (answer.cost_w, fleets.gpus(answer.fleet)), default=None)
+
+
+def capacities_rps(question: Question) -> dict[int, float]:
+    """Return what a replica of each degree carries among as many as the peak asks for of the best."""
+    found: dict[int, float] = {}
+    count = max(fleets.replicas(question.least), 1)
+    for _ in range(2):
+        margin = question.margin_ratio
+        found = fleets.capacities_rps(question.profiles, question.load, question.slo, margin=margin, replicas=count)
+        most_rps = max(found.values())
+        count = max(math.ceil(question.peak_rps / most_rps), 1) if most_rps > 0 else count
+    return found
 
 
 def allowed(question: Question, fleet: Fleet) -> bool:

@@ -8,11 +8,16 @@ from capstan.forecast import peak
 from capstan.model import plan, power
 from capstan.model.policy import Knob, Policy
 from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh
 from capstan.model.workload import Workload
 from capstan.optimize import fleets, mix, sizing
 from capstan.optimize.case import Case
 
 BOUND_REASONS = (Reason.AT_MINIMUM, Reason.AT_MAXIMUM, Reason.SLO_INFEASIBLE)
+
+DOWN_ROOM_RATIO = 0.15
+"""Capacity falls only to what carries the forecast peak and this much more: a replica too few costs the SLO within
+seconds and is back after a start-up, one too many costs its idle watts for a period."""
 
 PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
@@ -66,12 +71,24 @@ def choose(case: Case) -> Choice:
     raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
     if raised and case.seen.capped:
         return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps)
+    if not raised and forecast_rps is not None and wanted != standing:
+        wanted = _with_room(case, wanted, standing, forecast_rps)
     hold = None if raised or wanted == standing else _hold_down(case)
     if hold is not None:
         return Choice(kept, hold, _since_s(case, kept), forecast_rps)
     if wanted == standing and why not in BOUND_REASONS:
         why = Reason.NO_CHANGE_NEEDED
     return Choice(wanted, why, _since_s(case, wanted), forecast_rps, looked_s)
+
+
+def _with_room(case: Case, wanted: plan.Fleet, standing: plan.Fleet, forecast_rps: float) -> plan.Fleet:
+    """Return what capacity may fall to: more than would be kept, so that what is given up is not asked for again."""
+    load = case.load(0.0)
+    roomier = None if load is None else _resized(case, load, forecast_rps * (1 + DOWN_ROOM_RATIO))
+    same_degrees = {tp for tp, _ in wanted} == {tp for tp, _ in standing}
+    if not same_degrees or roomier is None:
+        return wanted
+    return standing if fleets.covers(roomier, standing) else roomier
 
 
 def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
@@ -111,7 +128,10 @@ def _since_s(case: Case, fleet: plan.Fleet) -> float:
 
 def _each_rps(case: Case) -> dict[int, float]:
     load = case.load(0.0)
-    return {} if load is None else fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin)
+    count = fleets.replicas(case.standing)
+    if load is None:
+        return {}
+    return fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin, replicas=count)
 
 
 def _hold_down(case: Case) -> Reason | None:
@@ -151,15 +171,19 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
 
 
 def _forecast_rps(case: Case) -> float:
+    """Return the rate to be ready for: the forecast peak, and what waits, to be worked off within a start-up."""
     settings = case.settings
+    waiting = case.seen.waiting
     startup_s = max(profile.startup_s for profile in case.profiles)
-    return peak.peak_rps(
+    ahead_rps = peak.peak_rps(
         case.memory.rates,
         now_s=case.now_s,
         lead_s=min(settings.cluster_period_s, 2 * startup_s),
         window_s=settings.rate_window_s,
         recent_s=2 * settings.rate_window_s,
     )
+    queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
+    return ahead_rps + queued / max(startup_s, settings.rate_window_s)
 
 
 def _due(case: Case) -> bool:

@@ -14,13 +14,27 @@ from capstan.model.workload import Workload
 BRACKET_RPS = 4096.0  # no replica of 8 GPUs serves more requests a second than this
 CELLS = 2**30  # of the bracket: far below any rate that matters
 NO_STEADY_STATE = -1.0  # the slack of a load that has none; that of a missed limit is above it
+MOST_GUESSES = 4  # of a count by what each of so many carries; two mostly agree
 PATIENCE = 3  # looks in which the bracket must halve; else the next one is its middle
 
 
-def point(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0) -> steady.OperatingPoint | None:
-    """Return the steady state of one replica with everything that an SLO limits, or None where none exists."""
+def pooled(replicas: int) -> int:
+    """Return a count of replicas rounded down to 1, 2, 3, 4, 6, 8, 12 ...: waits of neighbours differ by little."""
+    power = 1 << (max(replicas, 1).bit_length() - 1)
+    return power + power // 2 if power >= 2 and replicas >= power + power // 2 else power
+
+
+def point(
+    profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, replicas: int = 1
+) -> steady.OperatingPoint | None:
+    """Return the steady state of one of `replicas` with everything an SLO limits, or None where none exists."""
     return steady.operating_point(
-        profile, load, x=x, percentile_ratio=slo.percentile_ratio, tiers_tokens=slo.tier_tokens
+        profile,
+        load,
+        x=x,
+        replicas=pooled(replicas),
+        percentile_ratio=slo.percentile_ratio,
+        tiers_tokens=slo.tier_tokens,
     )
 
 
@@ -38,7 +52,9 @@ def meets(at: steady.OperatingPoint | None, slo: Slo, *, margin: float) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, margin: float = 0.9) -> float:
+def capacity_rps(
+    profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, margin: float = 0.9, replicas: int = 1
+) -> float:
     """Return the highest arrival rate of this mix that one replica serves inside the SLO; 0 where none is.
 
     Args:
@@ -47,10 +63,12 @@ def capacity_rps(profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, 
         slo: The limits, at `slo.percentile_ratio`.
         x: Clock ratio.
         margin: Share of each limit to plan for; what is left covers what the closed form does not see.
+        replicas: How many share the arrivals (ask with `pooled`: the answer is remembered).
     """
 
     def slack(cell: int) -> float:
-        stress = stress_ratio(point(profile, load.at(cell * BRACKET_RPS / CELLS), slo, x=x), slo)
+        at = point(profile, load.at(cell * BRACKET_RPS / CELLS), slo, x=x, replicas=replicas)
+        stress = stress_ratio(at, slo)
         return NO_STEADY_STATE if stress == math.inf else margin / stress - 1
 
     first = slack(0)  # the answer is remembered: ask with `Workload.coarse` lengths
@@ -122,9 +140,16 @@ def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, nea
     """
 
     def carry(count: int) -> bool:
-        return meets(point(profile, load.at(peak_rps / count), slo), slo, margin=margin)
+        return meets(point(profile, load.at(peak_rps / count), slo, replicas=count), slo, margin=margin)
 
     if near >= 1 and carry(near) and (near == 1 or not carry(near - 1)):
         return near
-    one_rps = capacity_rps(profile, load, slo, margin=margin)
-    return replicas_for(peak_rps, one_rps) if one_rps > 0 else None
+    count = 1
+    for _ in range(MOST_GUESSES):  # more replicas wait less, so that fewer are needed than one alone would say
+        one_rps = capacity_rps(profile, load, slo, margin=margin, replicas=pooled(count))
+        if one_rps <= 0:
+            return None
+        before, count = count, replicas_for(peak_rps, one_rps)
+        if pooled(count) == pooled(before):
+            break
+    return count if carry(count) else count + 1

@@ -73,7 +73,7 @@ def _serving(case: Case, fleet: plan.Fleet) -> plan.Fleet:
 
 def shared(case: Case, fleet: plan.Fleet, load: Workload) -> tuple[clock.Part, ...]:
     """Return a fleet's parts under a load; where no degree keeps the SLO, each GPU takes its share."""
-    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin)
+    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin, replicas=fleets.replicas(fleet))
     if not any(each_rps.get(tp, 0.0) for tp, _ in fleet):
         each_rps = {profile.tp: float(profile.tp) for profile in case.profiles}
     return mix.shares(case.profiles, fleet, load, each_rps)
@@ -88,7 +88,7 @@ def weights(case: Case, fleet: plan.Fleet) -> dict[int, float]:
     load = case.load(0.0)
     if load is None or len(fleet) < 2:
         return {}
-    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin)
+    each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin, replicas=fleets.replicas(fleet))
     inside: dict[int, float] = {}
     for tp, _ in fleet:
         profile = case.profile(tp)

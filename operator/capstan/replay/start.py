@@ -40,13 +40,13 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
     rate_rps = peak.guarded_rps(load.arrival_rps, window_s=units.SECONDS_PER_MINUTE)
     best: tuple[float, Want] | None = None
     for profile in profiles:
-        one_rps = sizing.capacity_rps(profile, load, policy.slo)
         most = most_replicas(policy, profile, nodes)
-        count = math.ceil(rate_rps / one_rps) if one_rps > 0 else most + 1
+        carrying = sizing.smallest(profile, load, policy.slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN)
+        count = most + 1 if carrying is None else carrying
         if count > most:
             continue
         count = min(max(count + SPARE, policy.bounds.min_replicas), most)
-        point = sizing.point(profile, load.scaled(1 / count), policy.slo)
+        point = sizing.point(profile, load.scaled(1 / count), policy.slo, replicas=count)
         watts = math.inf if point is None else point.gpu_w * profile.tp * count
         if best is None or watts < best[0]:
             best = (watts, Want(policy.key, profile.tp, count))

@@ -103,7 +103,7 @@ class Model:
     slo: Slo
     bounds: Bounds
     most_gpus: int
-    _known: dict[tuple[int, float, Workload], tuple[float, float]] = field(default_factory=dict)
+    _known: dict[tuple[int, float, int, Workload], tuple[float, float]] = field(default_factory=dict)
 
     def degrees(self) -> tuple[int, ...]:
         """Return the tps that have a profile and lie in the bounds."""
@@ -135,15 +135,16 @@ class Model:
             stress = 0.0 if load is None else math.inf
             return Option(fleet, clock_mhz, fleet.gpus * power.idle_w(profile), stress)
         own = load.scaled(1 / fleet.replicas).coarse()  # so that a week of stretches asks for few steady states
-        key = (fleet.tp, clock_mhz, own)
+        pooled = sizing.pooled(fleet.replicas)
+        key = (fleet.tp, clock_mhz, pooled, own)
         if key not in self._known:
-            self._known[key] = self._steady(profile, own, clock_mhz)
+            self._known[key] = self._steady(profile, own, clock_mhz, pooled)
         gpu_w, stress = self._known[key]
         return Option(fleet, clock_mhz, fleet.gpus * gpu_w, stress)
 
-    def _steady(self, profile: Profile, load: Workload, clock_mhz: float) -> tuple[float, float]:
+    def _steady(self, profile: Profile, load: Workload, clock_mhz: float, replicas: int) -> tuple[float, float]:
         x = profile.clocks.ratio(clock_mhz)
-        point = sizing.point(profile, load, self.slo, x=x)
+        point = sizing.point(profile, load, self.slo, x=x, replicas=replicas)
         return profile.draw.limit_w if point is None else point.gpu_w, sizing.stress_ratio(point, self.slo)
 
     def smallest(self, tp: int, load: Workload | None, stress_ratio: float) -> Fleet:
