@@ -65,6 +65,7 @@ def test_any_world_is_the_step_by_step_world(seed: int) -> None:
     assert (totals.serving_j, totals.idle_j, totals.transition_j) == pytest.approx(naive.energy(), rel=1e-6, abs=1e-3)
     assert (fast.refused, fast.unfinished) == (naive.refused, naive.unfinished)
     assert fast.spilled.tolist() == naive.spilled
+    assert fast.squashed == naive.given_up
     assert sorted(fast.finished[: fast.finished_count].tolist()) == np.flatnonzero(done).tolist()
     assert max(naive.ends) <= 1
 
@@ -79,6 +80,7 @@ def test_the_random_worlds_reach_what_they_are_for() -> None:
     assert sum(fast.preemptions for fast, _ in played) > 100
     assert any(len(gone) > 1 for _, gone in played)
     assert sum(int(fast.spilled.sum()) for fast, _ in played) > 100
+    assert sum(fast.squashed for fast, _ in played) > 50
     assert any(fast.unrouted for fast, _ in played)  # a pool's last replica was drained
     assert sum(fast.finished_count for fast, _ in played) > 1000
 

@@ -201,6 +201,7 @@ def create(
     r["pool"] = pool
     r["weight"] = weight
     r["tp"] = p.tp
+    r["minding"] = w["minding"]
     r["created_s"] = r["booked_s"] = now_s
     r["ready_s"] = max(ready_s, now_s)
     r["mode"] = IDLE

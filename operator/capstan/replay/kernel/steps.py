@@ -14,10 +14,22 @@ import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import heap, joules, leaps
-from capstan.replay.kernel.layout import ID_BITS, ID_MASK, IDLE, NOBODY, STEP, Floats, Ints, Records
-
-FIRST, FINISH, GAP = 0, 1, 2  # rows of the outcomes: first token, last token, longest gap between two
+from capstan.replay.kernel import heap, joules, leaps, urgency
+from capstan.replay.kernel.layout import (
+    FINISH,
+    FIRST,
+    GAP,
+    ID_BITS,
+    ID_MASK,
+    IDLE,
+    MIND_LAXITY,
+    MIND_PATIENCE,
+    NOBODY,
+    STEP,
+    Floats,
+    Ints,
+    Records,
+)  # fmt: skip
 
 
 def enqueue(r: np.void, p: Profile, q: Records, request: int, now_s: float) -> None:
@@ -127,8 +139,10 @@ def begin(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Float
     """Begin the next step, leap or idle stretch at the end of the last."""
     now_s = r["next_s"]
     _take_caps(r, d, now_s)
+    if r["minding"] & MIND_PATIENCE and r["waiting"] > 0:
+        urgency.give_up(r, w, q, out, now_s)
     preempted = _make_room(r, d, p, w, q, out, now_s)
-    _fill(r, p, q, now_s, preempted)
+    _fill(r, p, q, out, now_s, preempted)
     if r["running"] == 0:
         r["mode"] = IDLE
         r["booked_s"] = now_s
@@ -141,11 +155,12 @@ def begin(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Float
         return
     r["x"] = r["cap_ratio"]
     leaps.begin(r, d, p, now_s)
-    if preempted:
-        leaps.shorten(r, np.int64(1))  # this step admitted nobody; the next may
+    ready = r["waiting"] > 0 and q[r["head"]]["ready_s"] <= now_s
+    if preempted or (ready and r["minding"] != 0):
+        leaps.shorten(r, np.int64(1))  # this step admitted nobody, or not him; the next may
     if r["pending"] > 0:
         leaps.cut(r, r["pending_s"], now_s)
-    if r["waiting"] > 0 and q[r["head"]]["ready_s"] > now_s:
+    if r["waiting"] > 0 and not ready:
         _await_head(r, p, q, now_s)
 
 
@@ -215,7 +230,7 @@ def _preempt(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, now_s:
     w["preemptions"] += 1
 
 
-def _fill(r: np.void, p: Profile, q: Records, now_s: float, preempted: bool) -> None:
+def _fill(r: np.void, p: Profile, q: Records, out: Floats, now_s: float, preempted: bool) -> None:
     """Share what the decoding ones leave of the budget: the prompt under way, then the queue while it fits."""
     budget = p.chunk_tokens - r["decoding"]
     r["chunk_tokens"] = r["completing"] = r["left_tokens"] = 0
@@ -227,6 +242,8 @@ def _fill(r: np.void, p: Profile, q: Records, now_s: float, preempted: bool) -> 
         pairs = take * prior_context_tokens
         _add_chunk(r, take, prior_context_tokens + take, s["prompt"] + s["made"])
     while not preempted and r["waiting"] > 0 and r["running"] < p.max_num_seqs:
+        if r["minding"] & MIND_LAXITY:
+            urgency.lead(r, p, q, out, now_s)
         s = q[r["head"]]
         take = min(budget - r["chunk_tokens"], s["prompt"] + s["made"])
         if take <= 0 or s["ready_s"] > now_s or r["kv"] + r["decoding"] + r["chunk_tokens"] + take > p.kv_tokens:

@@ -23,14 +23,15 @@ import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import compiling, heap, joules, labels, layout, leaps, play, routes, steps
+from capstan.replay.kernel import compiling, heap, joules, labels, layout, leaps, play, routes, rules, steps, urgency
 from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Classes, Floats, Ints, Records
+from capstan.replay.kernel.rules import Emergency
 from capstan.replay.runs import Requests
+from capstan.replay.waiting import Order
 from capstan.replay.world import CLOCK_SWITCH_S
 
-MODULES = (latency, power, heap, joules, leaps, steps, routes, play)  # what is compiled, callees before callers
+MODULES = (latency, power, heap, joules, leaps, urgency, steps, routes, play)  # compiled, callees before callers
 ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
-LARGEST = 2**31 - 1  # ids and lengths are 32-bit in the kernel's tables
 
 Functions = Mapping[str, Callable[..., object]]
 
@@ -92,6 +93,7 @@ class World:
         pools: int = 1,
         request_class: Ints | None = None,
         class_pool: Sequence[int] = (0,),
+        emergency: Emergency | None = None,
         compile_it: bool = True,
     ) -> None:
         """Lay out the tables.
@@ -105,9 +107,10 @@ class World:
             pools: Requests and replicas are routed within a pool.
             request_class: The class of each request; None: all are of class 0.
             class_pool: The pool of each class, until `route` says otherwise.
+            emergency: What engines do with who is late; None: nothing, they are as stock.
             compile_it: False runs the same source uncompiled, the kernel's oracle; so does NUMBA_DISABLE_JIT=1.
         """
-        _check(requests, request_class, len(class_pool))
+        rules.check(requests, request_class, len(class_pool), emergency)
         compile_it = compile_it and os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
         count = len(requests)
         self.profiles = profiles
@@ -128,7 +131,7 @@ class World:
         self._gone: Ints = np.zeros(slots, dtype=np.int64)
         self._free = list(range(slots))
         self._serial = 0
-        self._out: Floats = np.full((3, count), math.nan)
+        self._out: Floats = np.full((3 if emergency is None else 5, count), math.nan)
         self._bins: Floats = np.zeros(max(math.ceil(end_s / bin_s), 1))
         self._requests: Records = np.zeros(count, layout.REQUEST)
         self._requests["prompt"], self._requests["output"] = requests.prompt_tokens, requests.output_tokens
@@ -136,7 +139,9 @@ class World:
         self._request_class: Classes = np.array([] if request_class is None else request_class, dtype=np.int16)
         self._class_pool: Ints = np.zeros(len(class_pool), dtype=np.int64)
         self._set_route(class_pool)
-        self.first_s, self.finish_s, self.max_tbt_s = self._out
+        self.first_s, self.finish_s, self.max_tbt_s = self._out[:3]
+        if emergency is not None:
+            self._mind(emergency)
         self._advance = self._functions["advance"]
         self._tables = (
             self._w, self._pools, self._members, self.replicas, self._deeps, self._rows, self._requests, self._out,
@@ -233,7 +238,7 @@ class World:
         pools = len(self._pools)
         if len(next_pool) != pools or len(cap) != pools or not all(each > 0 for each in cap):
             raise ValueError(f"next_pool and cap must have one row for each of the {pools} pools, and a cap be above 0")
-        _check_chains(next_pool)
+        rules.check_chains(next_pool)
         self._pools["next"] = [layout.NOBODY if pool is None else pool for pool in next_pool]
         self._pools["cap"] = cap
         self._wake()
@@ -266,9 +271,14 @@ class World:
         return int(self._w["refused"])
 
     @property
+    def squashed(self) -> int:
+        """Requests that were given up because they were late."""
+        return int(self._w["squashed"])
+
+    @property
     def unfinished(self) -> int:
         """Requests that have still to end, those to come included."""
-        return len(self._arrival_s) - self.finished_count - self.refused
+        return len(self._arrival_s) - self.finished_count - self.refused - self.squashed
 
     @property
     def unrouted(self) -> int:
@@ -347,7 +357,7 @@ class World:
             if not 0 <= row["kv_tokens"] <= profile.kv_tokens or not 0 <= row["running"] <= profile.max_num_seqs:
                 raise AssertionError(f"slot {row['slot']}: {row['kv_tokens']} tokens, {row['running']} requests")
         inside = int(self.replicas["running"].sum() + self.replicas["waiting"].sum()) + self.unrouted
-        ended = self.finished_count + self.refused
+        ended = self.finished_count + self.refused + self.squashed
         if inside + ended != self._w["arrived"]:
             raise AssertionError(f"{self._w['arrived']} requests arrived, {ended} ended, {inside} are inside")
 
@@ -359,44 +369,15 @@ class World:
             )
         self._class_pool[:] = class_pool
 
+    def _mind(self, emergency: Emergency) -> None:
+        self._out[layout.DEADLINE] = self._arrival_s + emergency.ttft_s
+        self._out[layout.PATIENCE] = self._arrival_s + emergency.squash_ratio * emergency.ttft_s
+        self._w["minding"] = layout.MIND_LAXITY * (emergency.order is Order.LEAST_LAXITY)
+        self._w["minding"] |= layout.MIND_PATIENCE * (emergency.squash_ratio < math.inf)
+
     def _wake(self) -> None:
         routes.wake(self._w, self._pools, self._members, self.replicas)
 
     def _move_to(self, now_s: float) -> None:
         if now_s != self._w["now_s"]:
             self.advance(now_s)
-
-
-def _check(requests: Requests, request_class: Ints | None, classes: int) -> None:
-    """Refuse columns that the kernel cannot play."""
-    columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
-    count = len(requests)
-    if any(len(column) != count for column in columns) or (request_class is not None and len(request_class) != count):
-        raise ValueError("the columns of a trace have one row per request each")
-    if count == 0:
-        return
-    if count > LARGEST:
-        raise ValueError(f"{count} requests: the kernel counts to {LARGEST}; split the trace")
-    if not np.isfinite(requests.arrival_s[[0, -1]]).all() or requests.arrival_s[0] < 0:
-        raise ValueError("arrival_s must be finite and not negative")
-    if not (np.diff(requests.arrival_s) >= 0).all():
-        raise ValueError("arrival_s must not run backwards: sort the trace")
-    for name, column in (("prompt_tokens", requests.prompt_tokens), ("output_tokens", requests.output_tokens)):
-        if column.min() < 1 or column.max() > LARGEST:
-            raise ValueError(f"{name} must lie between 1 and {LARGEST}")
-    if request_class is not None and (request_class.min() < 0 or request_class.max() >= classes):
-        raise ValueError(f"request_class must lie between 0 and {classes - 1}, the rows of class_pool")
-
-
-def _check_chains(next_pool: Sequence[int | None]) -> None:
-    """Refuse a chain of pools that leaves them, or that comes round to where it was."""
-    for pool in range(len(next_pool)):
-        at: int | None = pool
-        for _ in next_pool:
-            at = None if at is None else next_pool[at]
-            if at is not None and not 0 <= at < len(next_pool):
-                raise ValueError(f"next_pool of pool {pool} leads to pool {at}: there are {len(next_pool)}")
-        if at is not None:
-            raise ValueError(
-                f"next_pool of pool {pool} comes round to where it was: let one pool of the chain have none"
-            )
