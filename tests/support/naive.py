@@ -14,7 +14,7 @@ import numpy as np
 
 from capstan.model.profile import Profile
 from capstan.model.workload import Request
-from capstan.replay.kernel import Emergency
+from capstan.replay.kernel import Emergency, HandOver
 from capstan.replay.runs import Ints, Requests
 from capstan.replay.waiting import Order
 from capstan.replay.world import Engine
@@ -54,6 +54,7 @@ class Naive:
         pools: int,
         request_class: Ints,
         emergency: Emergency | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
         count = len(requests)
         self.now_s = 0.0
@@ -71,6 +72,10 @@ class Naive:
         squash_ratio = math.inf if emergency is None else emergency.squash_ratio
         self._deadline_s = requests.arrival_s + limits_s
         self._patience_s = requests.arrival_s + squash_ratio * limits_s
+        self._link = HandOver((None,) * pools) if hand_over is None else hand_over
+        self._moving: list[tuple[float, int, int]] = []  # when a request's KV lands, its id, the pool
+        self._landed: set[int] = set()
+        self.handed = 0
         self._arrived = 0
         self._held: list[list[int]] = [[] for _ in range(pools)]
         self._weights = [[1.0] * len(profiles) for _ in range(pools)]
@@ -85,7 +90,10 @@ class Naive:
         self._free.remove(slot)
         p = self._profiles[profile]
         seats = p.max_num_seqs
-        engine = Engine(p, now_s=now_s, chunk_tokens=p.chunk_tokens, max_num_seqs=seats, order=self._order)
+        engine = Engine(
+            p, now_s=now_s, chunk_tokens=p.chunk_tokens, max_num_seqs=seats, order=self._order,
+            hands_over=self._link.decode_pool[pool] is not None,
+        )  # fmt: skip
         self.slots[slot] = Replica(engine, profile, pool, now_s, max(now_s, ready_s))
         return slot
 
@@ -105,32 +113,39 @@ class Naive:
             arrival_s = self._requests.arrival_s
             due_s = float(arrival_s[self._arrived]) if self._arrived < len(arrival_s) else math.inf
             ready_s = min((r.ready_s for r in self._unserved()), default=math.inf)
-            if min(due_s, ready_s) > to_s:
+            lands_s = min((at_s for at_s, _, _ in self._moving), default=math.inf)
+            prefill_s = min((r.engine.next_event_s for r in self._prefilling()), default=math.inf)
+            first_s = min(due_s, ready_s, lands_s, prefill_s)
+            if first_s > to_s:
                 break
-            if ready_s <= due_s:
+            if prefill_s == first_s:  # its KV may land before anything else happens
+                self._play(prefill_s)
+            elif ready_s == first_s:
                 self._release(max(ready_s, self.now_s))
+            elif lands_s == first_s:
+                _, request, pool = min(self._moving)
+                self._moving.remove(min(self._moving))
+                self._landed.add(request)
+                self._route(request, lands_s, pool)
             else:
                 self._arrived += 1
-                self._route(self._arrived - 1, due_s)
+                self._route(self._arrived - 1, due_s, self._home(self._arrived - 1))
         self._play(to_s)
         self.now_s = to_s
 
     def route(self, class_pool: Sequence[int]) -> None:
         self._class_pool = class_pool
-        self._reroute()
+        new = sorted(request for requests in self._held for request in requests if request not in self._landed)
+        self._held = [[request for request in requests if request in self._landed] for requests in self._held]
+        for request in new:
+            self._held[self._home(request)].append(request)
+        self._release(self.now_s)
 
     def weigh(self, pool: int, weights: Sequence[float]) -> None:
         self._weights[pool] = list(weights)
 
     def spill(self, next_pool: Sequence[int | None], cap: Sequence[float]) -> None:
         self._next, self._cap = list(next_pool), list(cap)
-        self._reroute()
-
-    def _reroute(self) -> None:
-        held = sorted(request for requests in self._held for request in requests)
-        self._held = [[] for _ in self._held]
-        for request in held:
-            self._held[self._class_pool[int(self._class_of[request])]].append(request)
         self._release(self.now_s)
 
     def take_gone(self) -> list[int]:
@@ -171,11 +186,19 @@ class Naive:
             if any(r.pool in self._chain(pool) and r.ready_s <= now_s for r in self._unserved()):
                 requests, self._held[pool] = list(held), []
                 for request in requests:
-                    self._route(request, now_s)
+                    self._route(request, now_s, pool)
 
-    def _route(self, request: int, now_s: float) -> None:
+    def _home(self, request: int) -> int:
+        return self._class_pool[int(self._class_of[request])]
+
+    def _prefilling(self) -> Iterator[Replica]:
+        """Yield what has KV to hand over sooner or later."""
+        for replica in self.slots:
+            if replica is not None and self._link.decode_pool[replica.pool] is not None:
+                yield replica
+
+    def _route(self, request: int, now_s: float, home: int) -> None:
         self._play(now_s)
-        home = self._class_pool[int(self._class_of[request])]
         chosen = self._chosen(home, now_s)
         if chosen is None:
             self._held[home].append(request)
@@ -185,6 +208,10 @@ class Naive:
         asked = Request(request, float(self._requests.arrival_s[request]), *lengths)
         if not chosen.engine.fits(asked):
             self.refused += 1
+            return
+        if request in self._landed:
+            chosen.last_s[request] = float(self.first_s[request])
+            chosen.engine.land(asked, now_s)
             return
         limits = {"deadline_s": float(self._deadline_s[request]), "patience_s": float(self._patience_s[request])}
         chosen.engine.submit(asked, now_s, **limits)
@@ -224,9 +251,19 @@ class Naive:
                 gap_s = e.t_s - replica.last_s[e.request_id]
                 self.max_tbt_s[e.request_id] = np.fmax(self.max_tbt_s[e.request_id], gap_s)
             replica.last_s[e.request_id] = e.t_s
+            if e.handed:
+                self._send(replica, e.request_id, e.t_s)
             if e.finished:
                 self.finish_s[e.request_id] = e.t_s
                 self.ends[e.request_id] += 1
+
+    def _send(self, replica: Replica, request: int, now_s: float) -> None:
+        pool = self._link.decode_pool[replica.pool]
+        assert pool is not None
+        kv_bytes = int(self._requests.prompt_tokens[request]) * replica.engine.profile.work.kv_bytes_per_token
+        lands_s = now_s + (self._link.link_setup_s + kv_bytes / self._link.link_bytes_per_s)
+        self._moving.append((lands_s, request, pool))
+        self.handed += 1
 
     def _leave(self, slot: int, now_s: float) -> None:
         replica = self._replica(slot)

@@ -66,6 +66,7 @@ class Script:
     pools: int
     slots: int
     emergency: kernel.Emergency | None = None
+    hand_over: kernel.HandOver | None = None
 
     @property
     def end_s(self) -> float:
@@ -77,14 +78,14 @@ class Script:
         return kernel.World(
             self.requests, self.profiles, slots=self.slots, end_s=self.end_s, pools=self.pools,
             request_class=self.request_class, class_pool=range(self.pools), emergency=self.emergency,
-            compile_it=compile_it,
+            hand_over=self.hand_over, compile_it=compile_it,
         )  # fmt: skip
 
     def naive(self) -> Naive:
         """Return the oracle's world for it."""
         return Naive(
             self.requests, self.profiles, slots=self.slots, pools=self.pools, request_class=self.request_class,
-            emergency=self.emergency,
+            emergency=self.emergency, hand_over=self.hand_over,
         )  # fmt: skip
 
 
@@ -151,9 +152,10 @@ def random_script(seed: int, *, requests: int = 60) -> Script:
     span_s = float(arrivals[-1]) + 5.0
     events = _events(rng, pools, span_s)
     request_class = rng.integers(0, pools, count)
-    events += _changes(rng, pools, span_s)
+    hand_over = _hand_over(rng, pools)
+    events += _changes(rng, pools, span_s, () if hand_over is None else hand_over.decode_pool)
     slots = sum(event.verb == "create" for event in events)
-    return Script(trace, request_class, profiles, in_order(events), pools, slots, _emergency(rng, count))
+    return Script(trace, request_class, profiles, in_order(events), pools, slots, _emergency(rng, count), hand_over)
 
 
 def in_order(events: tuple[Event, ...]) -> tuple[Event, ...]:
@@ -204,7 +206,19 @@ def _events(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event,
     return tuple(events)
 
 
-def _changes(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event, ...]:
+def _hand_over(rng: np.random.Generator, pools: int) -> kernel.HandOver | None:
+    """Return some pools that only prefill, over links slow enough to matter; the others decode."""
+    decoding = int(rng.integers(0, pools))
+    if rng.random() < 0.5 or pools == 1:
+        return None
+    lands = (int(pool) if pool != decoding else None for pool in range(pools))
+    decode_pool = tuple(decoding if pool is not None and rng.random() < 0.7 else None for pool in lands)
+    return kernel.HandOver(decode_pool, float(rng.choice([1e7, 1e9, 1e12])), float(rng.choice([0.0, 0.001, 0.1])))
+
+
+def _changes(
+    rng: np.random.Generator, pools: int, span_s: float, decode_pool: tuple[int | None, ...]
+) -> tuple[Event, ...]:
     """Return changes of who gets what: tables, weights, spill; and the end of some pool's last sure replica."""
     events = []
     for _ in range(int(rng.choice([0, 1, 4]))):
@@ -218,7 +232,10 @@ def _changes(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event
     for _ in range(int(rng.choice([0, 1, 3]))):
         order = [int(pool) for pool in rng.permutation(pools)]
         after: dict[int, int | None] = dict.fromkeys(order)
-        after |= {a: b for a, b in itertools.pairwise(order) if rng.random() < 0.7}
+        for a, b in itertools.pairwise(order):
+            hands_over = bool(decode_pool) and decode_pool[b] is not None  # what has landed must not get there
+            if rng.random() < 0.7 and not hands_over:
+                after[a] = b
         caps = tuple(float(cap) for cap in rng.choice([1, 3, 10, math.inf], pools))
         next_pool = tuple(after[pool] for pool in range(pools))
         events.append(Event(float(rng.choice([0.0, rng.uniform(0, span_s)])), "spill", next_pool=next_pool, caps=caps))

@@ -24,13 +24,17 @@ CLOCK_SWITCH_S = 0.050  # DESIGN 7.1, "clock switch 50 ms": from the call to the
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """`tokens_out` output tokens of a request exist at `t_s` (a running count, not an increment)."""
+    """`tokens_out` output tokens of a request exist at `t_s` (a running count, not an increment).
+
+    `handed` says that the request has left with its KV, to be decoded elsewhere.
+    """
 
     request_id: int
     t_s: float
     tokens_out: int
     first: bool
     finished: bool
+    handed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class Engine:
         chunk_tokens: int = 512,
         max_num_seqs: int = 256,
         order: Order = Order.FIFO,
+        hands_over: bool = False,
     ) -> None:
         if chunk_tokens < 1 or max_num_seqs < 1:
             raise ValueError("chunk_tokens and max_num_seqs must be at least 1")
@@ -122,6 +127,7 @@ class Engine:
         self.preemptions_total = 0
         self._chunk_tokens = chunk_tokens
         self._max_num_seqs = max_num_seqs
+        self._hands_over = hands_over
         self._now_s = now_s
         self.squashed_total = 0
         self._waiting = Waiting(profile, order)
@@ -154,16 +160,20 @@ class Engine:
         Raises:
             ValueError: The request is larger than the KV cache (ask `fits` first), or its id is in the engine.
         """
-        if not self.fits(request):
-            raise ValueError(f"request {request.request_id} needs more KV than the {self.profile.kv_tokens} tokens")
-        if request.request_id in self._inside:
-            raise ValueError(f"request {request.request_id} is in the engine already")
-        self._inside.add(request.request_id)
         ready_s = max(now_s, self._now_s) + self.profile.timing.queue_host_s
         goal = request.prompt_tokens
-        self._waiting.join(Sequence(request, ready_s, goal, deadline_s=deadline_s, patience_s=patience_s))
-        if self._stretch.idle and self._waiting.ready_s < self._stretch.end_s:
-            self._stretch = self._idle_until(self._stretch.start_s)
+        self._join(Sequence(request, ready_s, goal, deadline_s=deadline_s, patience_s=patience_s))
+
+    def land(self, request: Request, now_s: float) -> None:
+        """Queue a request whose first token was made elsewhere and whose KV has come: admitted, it decodes at once.
+
+        Raises:
+            ValueError: As `submit`.
+        """
+        prompt_tokens = request.prompt_tokens
+        landed = Sequence(request, max(now_s, self._now_s), goal=prompt_tokens, made=1, computed=prompt_tokens)
+        landed.counted = prompt_tokens
+        self._join(landed)
 
     def set_caps(self, now_s: float, *, clock_cap_mhz: float | None, power_limit_w: float | None) -> None:
         """Ask for a clock cap and a board limit; they hold from the first step that starts 50 ms later."""
@@ -254,6 +264,17 @@ class Engine:
 
     # --- steps -------------------------------------------------------------------------------------
 
+    def _join(self, sequence: Sequence) -> None:
+        request = sequence.request
+        if not self.fits(request):
+            raise ValueError(f"request {request.request_id} needs more KV than the {self.profile.kv_tokens} tokens")
+        if request.request_id in self._inside:
+            raise ValueError(f"request {request.request_id} is in the engine already")
+        self._inside.add(request.request_id)
+        self._waiting.join(sequence)
+        if self._stretch.idle and self._waiting.ready_s < self._stretch.end_s:
+            self._stretch = self._idle_until(self._stretch.start_s)
+
     def _close(self) -> list[Emission]:
         """End the stretch in progress, book it and start the next one."""
         done = self._stretch
@@ -294,14 +315,23 @@ class Engine:
             budget, taken = budget - take, taken + take
         while not preempted and budget > 0 and self.running < self._max_num_seqs:
             first = self._waiting.turn(now_s)
-            if first is None or not self._holds(taken + min(budget, first.due)):
+            if first is None or not self._holds(taken + first.computed + min(budget, first.due)):
                 break
             take = min(budget, first.due)
             self._waiting.take(first)
-            self._running[first.request.request_id] = first
+            self._admit(first)
             work.append((first, take))
             budget, taken = budget - take, taken + take
         return tuple(work)
+
+    def _admit(self, sequence: Sequence) -> None:
+        """Add a request to the running ones: last, but who brings its KV before those that compute their prompts."""
+        self._kv_tokens += sequence.computed
+        self._running[sequence.request.request_id] = sequence
+        if sequence.decoding:
+            prompts = [key for key, running in self._running.items() if not running.decoding]
+            for key in prompts:
+                self._running[key] = self._running.pop(key)
 
     def _holds(self, more_tokens: int) -> bool:
         return self._kv_tokens + more_tokens <= self.profile.kv_tokens
@@ -354,8 +384,10 @@ class Engine:
         sequence.made += 1
         self.generation_tokens_total += 1
         finished = sequence.made == request.output_tokens
-        if finished:
+        handed = self._hands_over and sequence.made == 1 and not finished
+        if finished or handed:
             del self._running[request.request_id]
             self._inside.remove(request.request_id)
             self._kv_tokens -= sequence.computed
-        return Emission(request.request_id, t_s, sequence.made, first=sequence.made == 1, finished=finished)
+        first = sequence.made == 1
+        return Emission(request.request_id, t_s, sequence.made, first=first, finished=finished, handed=handed)

@@ -3,13 +3,13 @@
 Who calls it: `replay.engine`, `replay.pool`, `replay.telemetry` and the searches, through `World`. Must not know:
 policies, systems, files other than its compiler's cache. numba is imported when the first world is made, not before.
 
-`layout` tables, `heap` and `joules` what an engine books, `leaps`, `urgency` and `steps` its rules, `routes` who gets a
-request, `play` the world's events, `compiling` makes machine code of these very files and of the formulas in `model`,
-`world` is the class, `rules` what it may be told.
+`layout` tables, `heap` and `joules` what an engine books, `leaps`, `urgency`, `handover` and `steps` its rules,
+`routes` who gets a request, `play` the world's events, `compiling` makes machine code of these very files and of the
+formulas in `model`, `world` is the class, `rules` what it may be told.
 """
 
 from capstan.replay.kernel.layout import DRAINING, FREE, READY, STARTING, parameters
-from capstan.replay.kernel.rules import Emergency
+from capstan.replay.kernel.rules import Emergency, HandOver
 from capstan.replay.kernel.world import Totals, World
 
-__all__ = ["DRAINING", "FREE", "READY", "STARTING", "Emergency", "Totals", "World", "parameters"]
+__all__ = ["DRAINING", "FREE", "READY", "STARTING", "Emergency", "HandOver", "Totals", "World", "parameters"]

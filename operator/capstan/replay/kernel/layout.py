@@ -87,6 +87,8 @@ REPLICA = np.dtype(
         ("booked_steps", "i8"),
         ("pending", "i8"),
         ("pending_s", "f8"),  # when the first pending cap takes effect; inf: none
+        ("hands_to", "i8"),  # pool that decodes what it has prefilled; NOBODY: it does so itself
+        ("landed", "i8"),  # requests that brought their KV to the step in progress
         ("minding", "i8"),  # its queue is not only FIFO (`urgency`); 0: it is
         ("longest", "i8"),  # entries of the stack of step times
     ]
@@ -110,6 +112,7 @@ POOL = np.dtype(
         ("held", "i8"),
         ("next", "i8"),  # who takes what is too much for it; NOBODY: none
         ("cap", "f8"),  # requests inside a replica, per unit of its weight, beyond which that is asked for
+        ("hands_to", "i8"),  # the pool that decodes what it has prefilled; NOBODY: it does so itself
         ("spilled", "i8"),  # requests of it that another one took
     ]
 )
@@ -130,6 +133,12 @@ WORLD = np.dtype(
         ("kv_overruns", "i8"),  # steps that began without room for their tokens: 0, or the kernel is wrong
         ("squashed", "i8"),
         ("minding", "i8"),  # what its engines mind, of MIND_*; 0: nothing, queues are FIFO
+        ("handing", "i8"),  # whether any pool hands over
+        ("landing", "i8"),  # the next request whose KV lands
+        ("moving", "i8"),
+        ("handed", "i8"),
+        ("link_setup_s", "f8"),
+        ("link_bytes_per_s", "f8"),
         ("gone", "i8"),
         ("running", "i8"),
         ("waiting", "i8"),

@@ -79,5 +79,7 @@ def blocked(r: np.void, p: Profile, q: Records) -> bool:
     budget = p.chunk_tokens - r["decoding"]
     if head == NOBODY or budget <= 0 or r["running"] >= p.max_num_seqs:
         return True
-    needed = min(budget, q[head]["prompt"] + q[head]["made"])
+    needed = q[head]["prompt"] + q[head]["made"]
+    if q[head]["joined"] != NOBODY:  # it brings no KV: a first chunk is enough
+        needed = min(budget, needed)
     return bool(r["kv"] + r["decoding"] + needed > p.kv_tokens)

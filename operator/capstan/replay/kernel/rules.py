@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from capstan.replay.kernel.layout import NOBODY
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.waiting import Order
 
@@ -36,6 +37,32 @@ class Emergency:
             raise ValueError("ttft_s must be above zero for every request")
         if not self.squash_ratio >= 1:
             raise ValueError("squash_ratio must be 1 or more: before its limit nobody is late")
+
+
+# One 200 Gb/s NIC a GPU, as vLLM with Mooncake moves KV from node to node: 4.50 GB in 31.65 ms over eight of them is
+# 17.8 GB/s each, and 20 MB take 0.54 ms, of which 0.14 ms at that speed (kvcache-ai.github.io/Mooncake, "vLLM with
+# Mooncake Transfer Engine Benchmark"). Inside a server NVLink 4 moves 450e9 bytes/s each way (data sheet of the H100).
+LINK_BYTES_PER_S = 17.8e9
+LINK_SETUP_S = 0.4e-3
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Which pools only prefill, and how what they computed gets to where it is decoded.
+
+    Attributes:
+        decode_pool: Per pool the one that decodes what it has prefilled; None: it does so itself.
+        link_bytes_per_s: Bandwidth of one GPU's link; every GPU of a replica sends its share of the KV over its own.
+        link_setup_s: What a transfer takes besides.
+    """
+
+    decode_pool: tuple[int | None, ...]
+    link_bytes_per_s: float = LINK_BYTES_PER_S
+    link_setup_s: float = LINK_SETUP_S
+
+    def __post_init__(self) -> None:
+        if not (self.link_bytes_per_s > 0 and 0 <= self.link_setup_s < math.inf):
+            raise ValueError("link_bytes_per_s must be above 0, link_setup_s finite and not negative")
 
 
 def check(requests: Requests, request_class: Ints | None, classes: int, emergency: Emergency | None) -> None:
@@ -72,3 +99,20 @@ def check_chains(next_pool: Sequence[int | None]) -> None:
             raise ValueError(
                 f"next_pool of pool {pool} comes round to where it was: let one pool of the chain have none"
             )
+
+
+def check_landings(decode_pool: Sequence[int | None], next_pool: Sequence[int | None]) -> None:
+    """Refuse that KV lands, or spills, in a pool that hands over itself: it would travel for ever."""
+    if len(decode_pool) != len(next_pool):
+        raise ValueError(f"decode_pool must have one row for each of the {len(next_pool)} pools")
+    for pool, lands in enumerate(decode_pool):
+        at = lands
+        while at is not None:
+            if not 0 <= at < len(next_pool) or decode_pool[at] is not None:
+                raise ValueError(f"the KV of pool {pool} lands in pool {at}: that must be a pool that decodes itself")
+            at = next_pool[at]
+
+
+def numbers(pools: Sequence[int | None]) -> list[int]:
+    """Return pools as the kernel's tables have them."""
+    return [NOBODY if pool is None else pool for pool in pools]

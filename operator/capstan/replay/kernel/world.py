@@ -23,14 +23,27 @@ import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import compiling, heap, joules, labels, layout, leaps, play, routes, rules, steps, urgency
+from capstan.replay.kernel import (
+    compiling,
+    handover,
+    heap,
+    joules,
+    labels,
+    layout,
+    leaps,
+    play,
+    routes,
+    rules,
+    steps,
+    urgency,
+)  # fmt: skip
 from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Classes, Floats, Ints, Records
-from capstan.replay.kernel.rules import Emergency
+from capstan.replay.kernel.rules import Emergency, HandOver
 from capstan.replay.runs import Requests
 from capstan.replay.waiting import Order
 from capstan.replay.world import CLOCK_SWITCH_S
 
-MODULES = (latency, power, heap, joules, leaps, urgency, steps, routes, play)  # compiled, callees before callers
+MODULES = (latency, power, heap, handover, joules, leaps, urgency, steps, routes, play)  # callees before callers
 ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
 
 Functions = Mapping[str, Callable[..., object]]
@@ -94,6 +107,7 @@ class World:
         request_class: Ints | None = None,
         class_pool: Sequence[int] = (0,),
         emergency: Emergency | None = None,
+        hand_over: HandOver | None = None,
         compile_it: bool = True,
     ) -> None:
         """Lay out the tables.
@@ -108,6 +122,7 @@ class World:
             request_class: The class of each request; None: all are of class 0.
             class_pool: The pool of each class, until `route` says otherwise.
             emergency: What engines do with who is late; None: nothing, they are as stock.
+            hand_over: Which pools only prefill; None: none.
             compile_it: False runs the same source uncompiled, the kernel's oracle; so does NUMBA_DISABLE_JIT=1.
         """
         rules.check(requests, request_class, len(class_pool), emergency)
@@ -127,6 +142,8 @@ class World:
         self._pools: Records = np.zeros(pools, layout.POOL)
         self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
         self._weights: Floats = np.ones((pools, len(profiles)))
+        self._hand_over = HandOver((None,) * pools) if hand_over is None else hand_over
+        self._set_hand_over(self._hand_over)
         self.spill([None] * pools, [math.inf] * pools)
         self._gone: Ints = np.zeros(slots, dtype=np.int64)
         self._free = list(range(slots))
@@ -239,7 +256,8 @@ class World:
         if len(next_pool) != pools or len(cap) != pools or not all(each > 0 for each in cap):
             raise ValueError(f"next_pool and cap must have one row for each of the {pools} pools, and a cap be above 0")
         rules.check_chains(next_pool)
-        self._pools["next"] = [layout.NOBODY if pool is None else pool for pool in next_pool]
+        rules.check_landings(self._hand_over.decode_pool, next_pool)
+        self._pools["next"] = rules.numbers(next_pool)
         self._pools["cap"] = cap
         self._wake()
 
@@ -286,6 +304,16 @@ class World:
         return int(self._w["held"])
 
     @property
+    def moving(self) -> int:
+        """Requests whose KV is on its way from one replica to another."""
+        return int(self._w["moving"])
+
+    @property
+    def handed(self) -> int:
+        """Requests whose KV was sent to another replica, those on their way included."""
+        return int(self._w["handed"])
+
+    @property
     def spilled(self) -> Ints:
         """Requests of each pool that another one took, `[pool]`."""
         spilled: Ints = self._pools["spilled"].copy()
@@ -308,13 +336,14 @@ class World:
 
     @property
     def next_event_s(self) -> float:
-        """When the state next changes by itself: a step or leap ends, a replica is ready, a request arrives."""
+        """When the state next changes by itself: a step ends, a replica is ready, a request or its KV arrives."""
         arrived = int(self._w["arrived"])
         arrival_s = float(self._arrival_s[arrived]) if arrived < len(self._arrival_s) else math.inf
         live = self.replicas["state"] > STARTING
-        return min(
-            arrival_s, float(self._w["next_ready_s"]), float(self.replicas["next_s"].min(where=live, initial=math.inf))
-        )
+        landing = int(self._w["landing"])
+        lands_s = math.inf if landing == layout.NOBODY else float(self._requests["ready_s"][landing])
+        step_s = float(self.replicas["next_s"].min(where=live, initial=math.inf))
+        return min(arrival_s, lands_s, float(self._w["next_ready_s"]), step_s)
 
     def energy_j(self) -> Floats:
         """Return joules per slot, of every replica that it has held, up to the last `advance`."""
@@ -356,7 +385,7 @@ class World:
             profile = self.profiles[row["profile"]]
             if not 0 <= row["kv_tokens"] <= profile.kv_tokens or not 0 <= row["running"] <= profile.max_num_seqs:
                 raise AssertionError(f"slot {row['slot']}: {row['kv_tokens']} tokens, {row['running']} requests")
-        inside = int(self.replicas["running"].sum() + self.replicas["waiting"].sum()) + self.unrouted
+        inside = int(self.replicas["running"].sum() + self.replicas["waiting"].sum()) + self.unrouted + self.moving
         ended = self.finished_count + self.refused + self.squashed
         if inside + ended != self._w["arrived"]:
             raise AssertionError(f"{self._w['arrived']} requests arrived, {ended} ended, {inside} are inside")
@@ -368,6 +397,13 @@ class World:
                 f"each between 0 and {len(self._pools) - 1}"
             )
         self._class_pool[:] = class_pool
+
+    def _set_hand_over(self, hand_over: HandOver) -> None:
+        rules.check_landings(hand_over.decode_pool, [None] * len(self._pools))
+        self._pools["hands_to"] = rules.numbers(hand_over.decode_pool)
+        self._w["handing"] = any(pool is not None for pool in hand_over.decode_pool)
+        self._w["landing"] = layout.NOBODY
+        self._w["link_setup_s"], self._w["link_bytes_per_s"] = hand_over.link_setup_s, hand_over.link_bytes_per_s
 
     def _mind(self, emergency: Emergency) -> None:
         self._out[layout.DEADLINE] = self._arrival_s + emergency.ttft_s
