@@ -79,7 +79,7 @@ def test_the_random_worlds_reach_what_they_are_for() -> None:
         played.append((fast, worlds.play(script, fast)))
     assert sum(fast.preemptions for fast, _ in played) > 100
     assert any(len(gone) > 1 for _, gone in played)
-    assert sum(int(fast.spilled.sum()) for fast, _ in played) > 100
+    assert sum(int(fast.spilled.sum()) for fast, _ in played) > 50
     assert sum(fast.handed for fast, _ in played) > 100
     assert sum(fast.squashed for fast, _ in played) > 50
     assert any(fast.unrouted for fast, _ in played)  # a pool's last replica was drained
