@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from capstan.model import latency, power
 from capstan.replay import kernel
 from capstan.replay.kernel import compiling, layout
-from capstan.replay.kernel.world import MODULES
+from capstan.replay.kernel.entries import MODULES
 from capstan.replay.runs import Floats, Requests
 from support import builders, worlds
 

@@ -165,6 +165,42 @@ def test_what_is_held_leaves_as_soon_as_a_way_opens(way: str) -> None:
     assert made.first_s[0] == pytest.approx(3.0 + HOST_S + latency.mixed_step_s(PROFILE, 0, 0, 100, 0, 1.0))
 
 
+# --- a replica changes its pool -----------------------------------------------------------------------
+
+
+def test_a_replica_that_changes_its_pool_keeps_what_it_has_and_takes_the_new_pools_requests() -> None:
+    made = classes(trace((0.0, 100, 200), (1.0, 100, 200), (1.0, 100, 200)), [0, 0, 1], class_pool=(0, 1))
+    made.create(0, now_s=0.0, ready_s=0.0, pool=0)
+    made.weigh(1, (2.0,))
+    made.advance(0.5)
+    made.move(0, 1)
+    made.advance(1.0)
+    assert inside(made) == [2]
+    assert made.unrouted == 1
+    assert (made.replicas["pool"][0], made.replicas["weight"][0]) == (1, 2.0)
+
+
+def test_a_replica_that_moves_into_a_chain_is_given_what_was_held_for_it() -> None:
+    """Pool 1 is where pool 0 spills; nobody is ready in either until the only replica of pool 2 comes."""
+    made = kernel.World(trace((1.0, 100, 2)), (PROFILE,), slots=1, end_s=50.0, pools=3, compile_it=False)
+    made.spill((1, None, None), (math.inf,) * 3)
+    made.create(0, now_s=0.0, ready_s=0.0, pool=2)
+    made.advance(4.0)
+    assert made.unrouted == 1
+    made.move(0, 1)
+    made.advance(20.0)
+    assert made.first_s[0] == pytest.approx(4.0 + HOST_S + latency.mixed_step_s(PROFILE, 0, 0, 100, 0, 1.0))
+
+
+def test_a_draining_replica_stays_where_it_is() -> None:
+    made = classes(trace((0.0, 100, 200)), [0], class_pool=(0, 1))
+    made.create(0, now_s=0.0, ready_s=0.0, pool=0)
+    made.advance(0.5)
+    made.drain(0)
+    made.move(0, 1)
+    assert made.replicas["pool"][0] == 0
+
+
 # --- what it refuses ---------------------------------------------------------------------------------
 
 

@@ -103,6 +103,14 @@ class Naive:
         if replica.inside == 0:
             self._leave(slot, self.now_s)
 
+    def move(self, slot: int, pool: int) -> None:
+        replica = self._replica(slot)
+        if replica.draining:
+            return
+        replica.pool = pool
+        replica.engine.hands_over = self._link.decode_pool[pool] is not None
+        self._release(self.now_s)
+
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
         engine = self._replica(slot).engine
         mhz = None if cap_ratio == 1.0 else cap_ratio * engine.profile.clocks.max_mhz

@@ -29,6 +29,7 @@ class Playable(Protocol):
     def unfinished(self) -> int: ...
     def create(self, profile: int, *, now_s: float, ready_s: float, pool: int = 0) -> int: ...
     def drain(self, slot: int) -> None: ...
+    def move(self, slot: int, pool: int) -> None: ...
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None: ...
     def advance(self, to_s: float) -> None: ...
     def route(self, class_pool: Sequence[int]) -> None: ...
@@ -42,7 +43,7 @@ class Event:
     """Something done to a world at `t_s`. Replicas are named by the order in which they are made."""
 
     t_s: float
-    verb: str  # create, drain, cap, route, weigh, spill
+    verb: str  # create, drain, cap, move, route, weigh, spill
     replica: int = -1
     profile: int = 0
     pool: int = 0
@@ -120,6 +121,8 @@ def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bo
             continue
         if event.verb == "drain":
             world.drain(slot)
+        elif event.verb == "move":
+            world.move(slot, event.pool)
         else:
             ratio = script.profiles[profile].clocks.ratio(event.cap_mhz)
             world.cap(slot, now_s, ratio, event.limit_w)
@@ -224,6 +227,9 @@ def _changes(
     for _ in range(int(rng.choice([0, 1, 4]))):
         table = tuple(int(pool) for pool in rng.integers(0, pools, pools))
         events.append(Event(float(rng.uniform(0, span_s)), "route", class_pool=table))
+    for _ in range(int(rng.choice([0, 0, 3]))):
+        moved, pool = (int(each) for each in rng.integers(0, pools, 2))
+        events.append(Event(float(rng.uniform(0, span_s)), "move", moved, pool=pool))
     if rng.random() < 0.3:
         events.append(Event(float(rng.uniform(0, span_s)), "drain", int(rng.integers(0, pools))))
     for _ in range(int(rng.choice([0, 0, 3]))):

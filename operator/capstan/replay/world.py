@@ -122,12 +122,12 @@ class Engine:
         if chunk_tokens < 1 or max_num_seqs < 1:
             raise ValueError("chunk_tokens and max_num_seqs must be at least 1")
         self.profile = profile
+        self.hands_over = hands_over
         self.prompt_tokens_total = 0
         self.generation_tokens_total = 0
         self.preemptions_total = 0
         self._chunk_tokens = chunk_tokens
         self._max_num_seqs = max_num_seqs
-        self._hands_over = hands_over
         self._now_s = now_s
         self.squashed_total = 0
         self._waiting = Waiting(profile, order)
@@ -384,7 +384,7 @@ class Engine:
         sequence.made += 1
         self.generation_tokens_total += 1
         finished = sequence.made == request.output_tokens
-        handed = self._hands_over and sequence.made == 1 and not finished
+        handed = self.hands_over and sequence.made == 1 and not finished
         if finished or handed:
             del self._running[request.request_id]
             self._inside.remove(request.request_id)

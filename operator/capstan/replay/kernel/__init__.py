@@ -4,8 +4,8 @@ Who calls it: `replay.engine`, `replay.pool`, `replay.telemetry` and the searche
 policies, systems, files other than its compiler's cache. numba is imported when the first world is made, not before.
 
 `layout` tables, `heap` and `joules` what an engine books, `leaps`, `urgency`, `handover` and `steps` its rules,
-`routes` who gets a request, `play` the world's events, `compiling` makes machine code of these very files and of the
-formulas in `model`, `world` is the class, `rules` what it may be told.
+`routes` who gets a request, `labels` replicas that change their pool, `play` the world's events, `compiling` and
+`entries` machine code of these very files and of the formulas in `model`, `world` the class, `rules` what it is told.
 """
 
 from capstan.replay.kernel.layout import DRAINING, FREE, READY, STARTING, parameters

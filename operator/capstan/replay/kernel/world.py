@@ -12,41 +12,21 @@ time, as one more event; nothing of it is here.
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import (
-    compiling,
-    handover,
-    heap,
-    joules,
-    labels,
-    layout,
-    leaps,
-    play,
-    routes,
-    rules,
-    steps,
-    urgency,
-)  # fmt: skip
+from capstan.replay.kernel import entries, joules, labels, layout, play, routes, rules
 from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Classes, Floats, Ints, Records
 from capstan.replay.kernel.rules import Emergency, HandOver
 from capstan.replay.runs import Requests
 from capstan.replay.waiting import Order
 from capstan.replay.world import CLOCK_SWITCH_S
-
-MODULES = (latency, power, heap, handover, joules, leaps, urgency, steps, routes, play)  # callees before callers
-ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
-
-Functions = Mapping[str, Callable[..., object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +44,6 @@ class Totals:
     def energy_j(self) -> float:
         """Joules of all GPUs that the service had."""
         return self.serving_j + self.idle_j + self.transition_j
-
-
-@functools.cache
-def functions(*, compile_them: bool) -> Functions:
-    """Return the kernel's entries, compiled or as plain Python: the same source, the same bits."""
-    if compile_them:
-        return compiling.compiled(MODULES, ENTRIES)
-    return {name: getattr(play, name) for name in ENTRIES}
 
 
 def warm_up(profile: Profile) -> None:
@@ -132,7 +104,7 @@ class World:
         self.replicas: Records = np.zeros(slots, layout.REPLICA)
         self.replicas["slot"] = np.arange(slots)
         self.finished: Ints = np.zeros(count, dtype=np.int64)
-        self._functions = functions(compile_them=compile_it)
+        self._functions = entries.functions(compile_them=compile_it)
         self._rows = layout.parameters(*profiles) if compile_it else profiles
         self._deeps: Records = np.zeros(slots, layout.deep(layout.seats_size(profiles)))
         self._world: Records = np.zeros(1, layout.WORLD)
@@ -199,8 +171,9 @@ class World:
         row = self.replicas[slot]
         if row["state"] in {FREE, DRAINING} or row["pool"] == pool:
             return
-        labels.move(self._w, self._pools, self._members, self.replicas, slot, pool)
+        labels.move(self._pools, self._members, self.replicas, slot, pool)
         row["weight"] = self._weights[pool, row["profile"]]
+        self._wake()
 
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
         """Cap a replica's clock (as a ratio) and its boards' power (inf: the stock limit), from 50 ms later on."""
