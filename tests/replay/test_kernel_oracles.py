@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from capstan.model import latency, power
 from capstan.replay import kernel
 from capstan.replay.kernel import compiling, layout
-from capstan.replay.kernel.world import MODULES
+from capstan.replay.kernel.entries import MODULES
 from capstan.replay.runs import Floats, Requests
 from support import builders, worlds
 
@@ -52,7 +52,7 @@ def poisson(count: int, rate_rps: float, *, seed: int = 3) -> Requests:
 @given(seeds)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_world_is_the_step_by_step_world(seed: int) -> None:
-    """Pools, tiny caches, few seats, caps, limits, start-up, drains, two degrees: 1e-9 in times, 1e-6 in joules."""
+    """Tiny caches, few seats, caps, limits, drains; tables, weights, spill, urgency, hand-over: equal to 1e-9."""
     script = worlds.random_script(seed)
     naive, fast = script.naive(), script.world(compile_it=True)
     gone = worlds.play(script, naive)
@@ -65,6 +65,7 @@ def test_any_world_is_the_step_by_step_world(seed: int) -> None:
     assert (totals.serving_j, totals.idle_j, totals.transition_j) == pytest.approx(naive.energy(), rel=1e-6, abs=1e-3)
     assert (fast.refused, fast.unfinished) == (naive.refused, naive.unfinished)
     assert fast.spilled.tolist() == naive.spilled
+    assert (fast.squashed, fast.handed) == (naive.given_up, naive.handed)
     assert sorted(fast.finished[: fast.finished_count].tolist()) == np.flatnonzero(done).tolist()
     assert max(naive.ends) <= 1
 
@@ -78,7 +79,9 @@ def test_the_random_worlds_reach_what_they_are_for() -> None:
         played.append((fast, worlds.play(script, fast)))
     assert sum(fast.preemptions for fast, _ in played) > 100
     assert any(len(gone) > 1 for _, gone in played)
-    assert sum(int(fast.spilled.sum()) for fast, _ in played) > 100
+    assert sum(int(fast.spilled.sum()) for fast, _ in played) > 50
+    assert sum(fast.handed for fast, _ in played) > 100
+    assert sum(fast.squashed for fast, _ in played) > 50
     assert any(fast.unrouted for fast, _ in played)  # a pool's last replica was drained
     assert sum(fast.finished_count for fast, _ in played) > 1000
 

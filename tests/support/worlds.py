@@ -1,7 +1,6 @@
-"""A service step by step, from `replay.world.Engine`: the oracle of the kernel; and worlds to hold both against.
+"""Worlds to hold the kernel and its oracle against each other, by hand or drawn at random.
 
-Written apart from the kernel: every request is an object, every replica an engine that walks each step of each
-request. A `Script` is a whole run (trace, replicas, caps, drains), played on either by the same words.
+A `Script` is a whole run (trace, replicas, caps, drains, tables), played on either by the same words.
 """
 
 from __future__ import annotations
@@ -9,223 +8,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from capstan.model.profile import Profile
-from capstan.model.workload import Request
 from capstan.replay import kernel
 from capstan.replay.runs import Floats, Ints, Requests
-from capstan.replay.world import Engine
+from capstan.replay.waiting import Order
 from support import builders
-
-
-@dataclass(slots=True)
-class Replica:
-    """An engine with its life. `last_s` are the times of the last token of the requests inside."""
-
-    engine: Engine
-    profile: int
-    pool: int
-    created_s: float
-    ready_s: float
-    last_s: dict[int, float] = field(default_factory=dict)
-    draining: bool = False
-
-    @property
-    def inside(self) -> int:
-        return self.engine.running + self.engine.waiting
-
-    def transition_j(self, now_s: float) -> float:
-        """Return what it drew before it was ready; its engine counts that as idle."""
-        p = self.engine.profile
-        return (min(self.ready_s, now_s) - self.created_s) * p.draw.loaded_idle_w * p.tp
-
-
-class Naive:
-    """The same words as `kernel.World`, one step at a time."""
-
-    def __init__(
-        self, requests: Requests, profiles: tuple[Profile, ...], *, slots: int, pools: int, request_class: Ints
-    ) -> None:
-        count = len(requests)
-        self.now_s = 0.0
-        self.slots: list[Replica | None] = [None] * slots
-        self.first_s, self.finish_s, self.max_tbt_s = (np.full(count, math.nan) for _ in range(3))
-        self.refused = self.preemptions = 0
-        self.joules = {"serving": 0.0, "idle": 0.0, "transition": 0.0}
-        self.ends = [0] * count
-        self._requests = requests
-        self._profiles = profiles
-        self._class_of = request_class
-        self._class_pool: Sequence[int] = range(pools)
-        self._arrived = 0
-        self._held: list[list[int]] = [[] for _ in range(pools)]
-        self._weights = [[1.0] * len(profiles) for _ in range(pools)]
-        self._next: list[int | None] = [None] * pools
-        self._cap = [math.inf] * pools
-        self.spilled = [0] * pools
-        self._gone: list[int] = []
-        self._free = set(range(slots))
-
-    def create(self, profile: int, *, now_s: float, ready_s: float, pool: int = 0) -> int:
-        slot = min(self._free)
-        self._free.remove(slot)
-        p = self._profiles[profile]
-        engine = Engine(p, now_s=now_s, chunk_tokens=p.chunk_tokens, max_num_seqs=p.max_num_seqs)
-        self.slots[slot] = Replica(engine, profile, pool, now_s, max(now_s, ready_s))
-        return slot
-
-    def drain(self, slot: int) -> None:
-        replica = self._replica(slot)
-        replica.draining = True
-        if replica.inside == 0:
-            self._leave(slot, self.now_s)
-
-    def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
-        engine = self._replica(slot).engine
-        mhz = None if cap_ratio == 1.0 else cap_ratio * engine.profile.clocks.max_mhz
-        engine.set_caps(now_s, clock_cap_mhz=mhz, power_limit_w=None if limit_w == math.inf else limit_w)
-
-    def advance(self, to_s: float) -> None:
-        while True:
-            arrival_s = self._requests.arrival_s
-            due_s = float(arrival_s[self._arrived]) if self._arrived < len(arrival_s) else math.inf
-            ready_s = min((r.ready_s for r in self._unserved()), default=math.inf)
-            if min(due_s, ready_s) > to_s:
-                break
-            if ready_s <= due_s:
-                self._release(max(ready_s, self.now_s))
-            else:
-                self._arrived += 1
-                self._route(self._arrived - 1, due_s)
-        self._play(to_s)
-        self.now_s = to_s
-
-    def route(self, class_pool: Sequence[int]) -> None:
-        self._class_pool = class_pool
-        self._reroute()
-
-    def weigh(self, pool: int, weights: Sequence[float]) -> None:
-        self._weights[pool] = list(weights)
-
-    def spill(self, next_pool: Sequence[int | None], cap: Sequence[float]) -> None:
-        self._next, self._cap = list(next_pool), list(cap)
-        self._reroute()
-
-    def _reroute(self) -> None:
-        held = sorted(request for requests in self._held for request in requests)
-        self._held = [[] for _ in self._held]
-        for request in held:
-            self._route(request, self.now_s)
-
-    def take_gone(self) -> list[int]:
-        slots, self._gone = self._gone, []
-        self._free |= set(slots)
-        return slots
-
-    @property
-    def unfinished(self) -> int:
-        return len(self.ends) - sum(self.ends) - self.refused
-
-    def energy(self) -> tuple[float, float, float]:
-        """Return (serving, idle, transition) joules of all replicas, gone ones included."""
-        live = [replica for replica in self.slots if replica is not None]
-        transition_j = sum(replica.transition_j(self.now_s) for replica in live)
-        return (
-            self.joules["serving"] + sum(r.engine.serving_j for r in live),
-            self.joules["idle"] + sum(r.engine.idle_j for r in live) - transition_j,
-            self.joules["transition"] + transition_j,
-        )
-
-    def _unserved(self) -> Iterator[Replica]:
-        """Yield live replicas that somebody who is held could be given to."""
-        waited_for = {pool for home, held in enumerate(self._held) if held for pool in self._chain(home)}
-        for replica in self.slots:
-            if replica is not None and not replica.draining and replica.pool in waited_for:
-                yield replica
-
-    def _chain(self, pool: int | None) -> list[int]:
-        return [] if pool is None else [pool, *self._chain(self._next[pool])]
-
-    def _release(self, now_s: float) -> None:
-        for pool, held in enumerate(self._held):
-            if any(r.pool in self._chain(pool) and r.ready_s <= now_s for r in self._unserved()):
-                requests, self._held[pool] = list(held), []
-                for request in requests:
-                    self._route(request, now_s)
-
-    def _route(self, request: int, now_s: float) -> None:
-        self._play(now_s)
-        home = self._class_pool[int(self._class_of[request])]
-        chosen = self._chosen(home, now_s)
-        if chosen is None:
-            self._held[home].append(request)
-            return
-        self.spilled[home] += chosen.pool != home
-        lengths = int(self._requests.prompt_tokens[request]), int(self._requests.output_tokens[request])
-        asked = Request(request, float(self._requests.arrival_s[request]), *lengths)
-        if not chosen.engine.fits(asked):
-            self.refused += 1
-            return
-        chosen.engine.submit(asked, now_s)
-
-    def _chosen(self, home: int, now_s: float) -> Replica | None:
-        """Return the best of each pool in the chain that has one: the first below its cap, else the first."""
-        best: list[tuple[bool, Replica]] = []
-        for pool in self._chain(home):
-            ready = [r for r in self.slots if r is not None and r.pool == pool and not r.draining]
-            loads = [(self._load(r), index) for index, r in enumerate(ready) if r.ready_s <= now_s]
-            if loads:
-                load, index = min(loads)
-                best.append((load > self._cap[pool], ready[index]))
-        return min(best, key=lambda one: one[0])[1] if best else None
-
-    def _load(self, replica: Replica) -> float:
-        return (replica.inside + 1) / self._weights[replica.pool][replica.profile]
-
-    def _play(self, to_s: float) -> None:
-        for slot, replica in enumerate(self.slots):
-            if replica is None:
-                continue
-            while replica.engine.next_event_s <= to_s:
-                self._tokens(replica, replica.engine.next_event_s)
-                if replica.draining and replica.inside == 0:
-                    break
-            if replica.draining and replica.inside == 0:
-                self._leave(slot, max(replica.last_s.values()))
-            else:
-                self._tokens(replica, to_s)
-
-    def _tokens(self, replica: Replica, to_s: float) -> None:
-        for e in replica.engine.advance(to_s):
-            if e.first:
-                self.first_s[e.request_id] = e.t_s
-            else:
-                gap_s = e.t_s - replica.last_s[e.request_id]
-                self.max_tbt_s[e.request_id] = np.fmax(self.max_tbt_s[e.request_id], gap_s)
-            replica.last_s[e.request_id] = e.t_s
-            if e.finished:
-                self.finish_s[e.request_id] = e.t_s
-                self.ends[e.request_id] += 1
-
-    def _leave(self, slot: int, now_s: float) -> None:
-        replica = self._replica(slot)
-        transition_j = replica.transition_j(now_s)
-        self.joules["serving"] += replica.engine.serving_j
-        self.joules["idle"] += replica.engine.idle_j - transition_j
-        self.joules["transition"] += transition_j
-        self.preemptions += replica.engine.preemptions_total
-        self.slots[slot] = None
-        self._gone.append(slot)
-
-    def _replica(self, slot: int) -> Replica:
-        replica = self.slots[slot]
-        assert replica is not None
-        return replica
+from support.naive import Naive
 
 
 class Playable(Protocol):
@@ -235,6 +29,7 @@ class Playable(Protocol):
     def unfinished(self) -> int: ...
     def create(self, profile: int, *, now_s: float, ready_s: float, pool: int = 0) -> int: ...
     def drain(self, slot: int) -> None: ...
+    def move(self, slot: int, pool: int) -> None: ...
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None: ...
     def advance(self, to_s: float) -> None: ...
     def route(self, class_pool: Sequence[int]) -> None: ...
@@ -248,7 +43,7 @@ class Event:
     """Something done to a world at `t_s`. Replicas are named by the order in which they are made."""
 
     t_s: float
-    verb: str  # create, drain, cap, route, weigh, spill
+    verb: str  # create, drain, cap, move, route, weigh, spill
     replica: int = -1
     profile: int = 0
     pool: int = 0
@@ -271,6 +66,8 @@ class Script:
     events: tuple[Event, ...]
     pools: int
     slots: int
+    emergency: kernel.Emergency | None = None
+    hand_over: kernel.HandOver | None = None
 
     @property
     def end_s(self) -> float:
@@ -281,12 +78,16 @@ class Script:
         """Return a kernel's world for it."""
         return kernel.World(
             self.requests, self.profiles, slots=self.slots, end_s=self.end_s, pools=self.pools,
-            request_class=self.request_class, class_pool=range(self.pools), compile_it=compile_it,
+            request_class=self.request_class, class_pool=range(self.pools), emergency=self.emergency,
+            hand_over=self.hand_over, compile_it=compile_it,
         )  # fmt: skip
 
     def naive(self) -> Naive:
         """Return the oracle's world for it."""
-        return Naive(self.requests, self.profiles, slots=self.slots, pools=self.pools, request_class=self.request_class)
+        return Naive(
+            self.requests, self.profiles, slots=self.slots, pools=self.pools, request_class=self.request_class,
+            emergency=self.emergency, hand_over=self.hand_over,
+        )  # fmt: skip
 
 
 def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bool = False) -> list[int]:
@@ -320,6 +121,8 @@ def play(script: Script, world: Playable, *, tick_s: float = math.inf, check: bo
             continue
         if event.verb == "drain":
             world.drain(slot)
+        elif event.verb == "move":
+            world.move(slot, event.pool)
         else:
             ratio = script.profiles[profile].clocks.ratio(event.cap_mhz)
             world.cap(slot, now_s, ratio, event.limit_w)
@@ -352,14 +155,24 @@ def random_script(seed: int, *, requests: int = 60) -> Script:
     span_s = float(arrivals[-1]) + 5.0
     events = _events(rng, pools, span_s)
     request_class = rng.integers(0, pools, count)
-    events += _changes(rng, pools, span_s)
+    hand_over = _hand_over(rng, pools)
+    events += _changes(rng, pools, span_s, () if hand_over is None else hand_over.decode_pool)
     slots = sum(event.verb == "create" for event in events)
-    return Script(trace, request_class, profiles, in_order(events), pools, slots)
+    return Script(trace, request_class, profiles, in_order(events), pools, slots, _emergency(rng, count), hand_over)
 
 
 def in_order(events: tuple[Event, ...]) -> tuple[Event, ...]:
     """Return events by time; what happens at one moment stays in its order."""
     return tuple(sorted(events, key=lambda event: event.t_s))
+
+
+def _emergency(rng: np.random.Generator, count: int) -> kernel.Emergency | None:
+    """Return limits between what nearly everybody keeps and what few do; most worlds mind nothing."""
+    if rng.random() < 0.6:
+        return None
+    order = Order.LEAST_LAXITY if rng.random() < 0.6 else Order.FIFO
+    ttft_s = rng.choice([0.05, 0.3, 1.0, 4.0], count)
+    return kernel.Emergency(ttft_s, order, float(rng.choice([1.0, 1.5, math.inf])))
 
 
 def _profile(rng: np.random.Generator, tp: int) -> Profile:
@@ -396,12 +209,27 @@ def _events(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event,
     return tuple(events)
 
 
-def _changes(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event, ...]:
+def _hand_over(rng: np.random.Generator, pools: int) -> kernel.HandOver | None:
+    """Return some pools that only prefill, over links slow enough to matter; the others decode."""
+    decoding = int(rng.integers(0, pools))
+    if rng.random() < 0.5 or pools == 1:
+        return None
+    lands = (int(pool) if pool != decoding else None for pool in range(pools))
+    decode_pool = tuple(decoding if pool is not None and rng.random() < 0.7 else None for pool in lands)
+    return kernel.HandOver(decode_pool, float(rng.choice([1e7, 1e9, 1e12])), float(rng.choice([0.0, 0.001, 0.1])))
+
+
+def _changes(
+    rng: np.random.Generator, pools: int, span_s: float, decode_pool: tuple[int | None, ...]
+) -> tuple[Event, ...]:
     """Return changes of who gets what: tables, weights, spill; and the end of some pool's last sure replica."""
     events = []
     for _ in range(int(rng.choice([0, 1, 4]))):
         table = tuple(int(pool) for pool in rng.integers(0, pools, pools))
         events.append(Event(float(rng.uniform(0, span_s)), "route", class_pool=table))
+    for _ in range(int(rng.choice([0, 0, 3]))):
+        moved, pool = (int(each) for each in rng.integers(0, pools, 2))
+        events.append(Event(float(rng.uniform(0, span_s)), "move", moved, pool=pool))
     if rng.random() < 0.3:
         events.append(Event(float(rng.uniform(0, span_s)), "drain", int(rng.integers(0, pools))))
     for _ in range(int(rng.choice([0, 0, 3]))):
@@ -410,7 +238,10 @@ def _changes(rng: np.random.Generator, pools: int, span_s: float) -> tuple[Event
     for _ in range(int(rng.choice([0, 1, 3]))):
         order = [int(pool) for pool in rng.permutation(pools)]
         after: dict[int, int | None] = dict.fromkeys(order)
-        after |= {a: b for a, b in itertools.pairwise(order) if rng.random() < 0.7}
+        for a, b in itertools.pairwise(order):
+            hands_over = bool(decode_pool) and decode_pool[b] is not None  # what has landed must not get there
+            if rng.random() < 0.7 and not hands_over:
+                after[a] = b
         caps = tuple(float(cap) for cap in rng.choice([1, 3, 10, math.inf], pools))
         next_pool = tuple(after[pool] for pool in range(pools))
         events.append(Event(float(rng.choice([0.0, rng.uniform(0, span_s)])), "spill", next_pool=next_pool, caps=caps))

@@ -17,19 +17,24 @@ from dataclasses import dataclass
 from capstan.model import latency, power
 from capstan.model.profile import Profile
 from capstan.model.workload import Request
+from capstan.replay.waiting import Order, Sequence, Waiting
 
 CLOCK_SWITCH_S = 0.050  # DESIGN 7.1, "clock switch 50 ms": from the call to the first step at the new clock
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """`tokens_out` output tokens of a request exist at `t_s` (a running count, not an increment)."""
+    """`tokens_out` output tokens of a request exist at `t_s` (a running count, not an increment).
+
+    `handed` says that the request has left with its KV, to be decoded elsewhere.
+    """
 
     request_id: int
     t_s: float
     tokens_out: int
     first: bool
     finished: bool
+    handed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,37 +88,7 @@ class _Caps:
     power_limit_w: float | None = None
 
 
-@dataclass(slots=True)
-class _Sequence:
-    """A request inside the engine.
-
-    Attributes:
-        request: Its lengths.
-        ready_s: When the host has tokenised it.
-        made: Output tokens that exist.
-        computed: Tokens of it in the KV cache.
-        goal: Tokens to compute before it decodes: its prompt, and after a preemption what it had made, too.
-        counted: Prompt tokens already in the engine's total; those computed again are not counted again.
-    """
-
-    request: Request
-    ready_s: float
-    goal: int
-    made: int = 0
-    computed: int = 0
-    counted: int = 0
-
-    @property
-    def decoding(self) -> bool:
-        return self.computed >= self.goal
-
-    @property
-    def due(self) -> int:
-        """Tokens that it would compute in the next step if the budget were endless."""
-        return 1 if self.decoding else self.goal - self.computed
-
-
-Work = tuple[tuple[_Sequence, int], ...]  # who computes how many tokens in a step, in order of admission
+Work = tuple[tuple[Sequence, int], ...]  # who computes how many tokens in a step, in order of admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +109,29 @@ class _Stretch:
 class Engine:
     """One replica of `profile.tp` GPUs. Time only moves in `advance`; how often it is called changes nothing."""
 
-    def __init__(self, profile: Profile, *, now_s: float, chunk_tokens: int = 512, max_num_seqs: int = 256) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        now_s: float,
+        chunk_tokens: int = 512,
+        max_num_seqs: int = 256,
+        order: Order = Order.FIFO,
+        hands_over: bool = False,
+    ) -> None:
         if chunk_tokens < 1 or max_num_seqs < 1:
             raise ValueError("chunk_tokens and max_num_seqs must be at least 1")
         self.profile = profile
+        self.hands_over = hands_over
         self.prompt_tokens_total = 0
         self.generation_tokens_total = 0
         self.preemptions_total = 0
         self._chunk_tokens = chunk_tokens
         self._max_num_seqs = max_num_seqs
         self._now_s = now_s
-        self._waiting: deque[_Sequence] = deque()
-        self._running: dict[int, _Sequence] = {}  # in order of admission
+        self.squashed_total = 0
+        self._waiting = Waiting(profile, order)
+        self._running: dict[int, Sequence] = {}  # in order of admission
         self._inside: set[int] = set()
         self._kv_tokens = 0
         self._caps = _Caps()
@@ -160,23 +146,34 @@ class Engine:
         """Return whether the request can ever be served: prompt and output within the KV cache."""
         return request.prompt_tokens + request.output_tokens <= self.profile.kv_tokens
 
-    def submit(self, request: Request, now_s: float) -> None:
+    def submit(
+        self, request: Request, now_s: float, *, deadline_s: float = math.inf, patience_s: float = math.inf
+    ) -> None:
         """Queue a request that arrives at `now_s` (taken as of the last `advance` where that is later).
+
+        Args:
+            request: Its id and lengths.
+            now_s: When it arrives.
+            deadline_s: When its first token is late; for `Order.LEAST_LAXITY`.
+            patience_s: Where it has no token by then, it is refused at the next boundary of steps.
 
         Raises:
             ValueError: The request is larger than the KV cache (ask `fits` first), or its id is in the engine.
         """
-        if not self.fits(request):
-            raise ValueError(f"request {request.request_id} needs more KV than the {self.profile.kv_tokens} tokens")
-        if request.request_id in self._inside:
-            raise ValueError(f"request {request.request_id} is in the engine already")
-        self._inside.add(request.request_id)
         ready_s = max(now_s, self._now_s) + self.profile.timing.queue_host_s
-        if self._waiting:  # FIFO: nobody is ready before who came first
-            ready_s = max(ready_s, self._waiting[-1].ready_s)
-        self._waiting.append(_Sequence(request, ready_s, request.prompt_tokens))
-        if self._stretch.idle and ready_s < self._stretch.end_s:
-            self._stretch = self._idle_until(self._stretch.start_s)
+        goal = request.prompt_tokens
+        self._join(Sequence(request, ready_s, goal, deadline_s=deadline_s, patience_s=patience_s))
+
+    def land(self, request: Request, now_s: float) -> None:
+        """Queue a request whose first token was made elsewhere and whose KV has come: admitted, it decodes at once.
+
+        Raises:
+            ValueError: As `submit`.
+        """
+        prompt_tokens = request.prompt_tokens
+        landed = Sequence(request, max(now_s, self._now_s), goal=prompt_tokens, made=1, computed=prompt_tokens)
+        landed.counted = prompt_tokens
+        self._join(landed)
 
     def set_caps(self, now_s: float, *, clock_cap_mhz: float | None, power_limit_w: float | None) -> None:
         """Ask for a clock cap and a board limit; they hold from the first step that starts 50 ms later."""
@@ -267,6 +264,17 @@ class Engine:
 
     # --- steps -------------------------------------------------------------------------------------
 
+    def _join(self, sequence: Sequence) -> None:
+        request = sequence.request
+        if not self.fits(request):
+            raise ValueError(f"request {request.request_id} needs more KV than the {self.profile.kv_tokens} tokens")
+        if request.request_id in self._inside:
+            raise ValueError(f"request {request.request_id} is in the engine already")
+        self._inside.add(request.request_id)
+        self._waiting.join(sequence)
+        if self._stretch.idle and self._waiting.ready_s < self._stretch.end_s:
+            self._stretch = self._idle_until(self._stretch.start_s)
+
     def _close(self) -> list[Emission]:
         """End the stretch in progress, book it and start the next one."""
         done = self._stretch
@@ -282,13 +290,15 @@ class Engine:
     def _open(self, now_s: float) -> None:
         while self._pending and self._pending[0][0] <= now_s:
             self._caps = self._pending.popleft()[1]
+        for sequence in self._waiting.give_up(now_s):
+            self._inside.remove(sequence.request.request_id)
+            self.squashed_total += 1
         work = self._schedule(now_s)
         self._stretch = self._step(now_s, work) if work else self._idle_until(now_s)
 
     def _idle_until(self, start_s: float) -> _Stretch:
         """Return an idle stretch that lasts until the queue's head is ready."""
-        end_s = self._waiting[0].ready_s if self._waiting else math.inf
-        return _Stretch(start_s, max(end_s, start_s), power.idle_w(self.profile), 1.0)
+        return _Stretch(start_s, max(self._waiting.ready_s, start_s), power.idle_w(self.profile), 1.0)
 
     def _schedule(self, now_s: float) -> Work:
         """Share the step's token budget: running requests first, then the queue while it fits."""
@@ -303,24 +313,28 @@ class Engine:
                 break
             work.append((sequence, take))
             budget, taken = budget - take, taken + take
-        while not preempted and budget > 0 and self._may_start(now_s):
-            take = min(budget, self._waiting[0].due)
-            if not self._holds(taken + take):
+        while not preempted and budget > 0 and self.running < self._max_num_seqs:
+            first = self._waiting.turn(now_s)
+            if first is None or not self._holds(taken + first.computed + min(budget, first.due)):
                 break
-            sequence = self._waiting.popleft()
-            self._running[sequence.request.request_id] = sequence
-            work.append((sequence, take))
+            take = min(budget, first.due)
+            self._waiting.take(first)
+            self._admit(first)
+            work.append((first, take))
             budget, taken = budget - take, taken + take
         return tuple(work)
 
+    def _admit(self, sequence: Sequence) -> None:
+        """Add a request to the running ones: last, but who brings its KV before those that compute their prompts."""
+        self._kv_tokens += sequence.computed
+        self._running[sequence.request.request_id] = sequence
+        if sequence.decoding:
+            prompts = [key for key, running in self._running.items() if not running.decoding]
+            for key in prompts:
+                self._running[key] = self._running.pop(key)
+
     def _holds(self, more_tokens: int) -> bool:
         return self._kv_tokens + more_tokens <= self.profile.kv_tokens
-
-    def _may_start(self, now_s: float) -> bool:
-        """Return whether the queue's head may start if its KV fits; where it may not, it blocks those behind it."""
-        if not self._waiting or self.running >= self._max_num_seqs:
-            return False
-        return self._waiting[0].ready_s <= now_s
 
     def _preempt(self) -> None:
         """Send the request that was admitted last back to the head of the queue, without its KV."""
@@ -328,7 +342,7 @@ class Engine:
         self._kv_tokens -= sequence.computed
         sequence.computed = 0
         sequence.goal = sequence.request.prompt_tokens + sequence.made
-        self._waiting.appendleft(sequence)
+        self._waiting.send_back(sequence)
         self.preemptions_total += 1
 
     def _step(self, start_s: float, work: Work) -> _Stretch:
@@ -364,14 +378,16 @@ class Engine:
                 emissions.append(self._token(sequence, done.end_s))
         return emissions
 
-    def _token(self, sequence: _Sequence, t_s: float) -> Emission:
+    def _token(self, sequence: Sequence, t_s: float) -> Emission:
         """Add a token to a sequence; its last one gives seat and KV back."""
         request = sequence.request
         sequence.made += 1
         self.generation_tokens_total += 1
         finished = sequence.made == request.output_tokens
-        if finished:
+        handed = self.hands_over and sequence.made == 1 and not finished
+        if finished or handed:
             del self._running[request.request_id]
             self._inside.remove(request.request_id)
             self._kv_tokens -= sequence.computed
-        return Emission(request.request_id, t_s, sequence.made, first=sequence.made == 1, finished=finished)
+        first = sequence.made == 1
+        return Emission(request.request_id, t_s, sequence.made, first=first, finished=finished, handed=handed)

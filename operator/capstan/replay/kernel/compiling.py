@@ -1,6 +1,6 @@
 """Compiles modules of plain functions: the model's own formulas and the kernel's rules, from one source.
 
-Who calls it: `replay.kernel.world`. Must not know: what the functions do. numba is imported on the first call only.
+Who calls it: `kernel.entries`. Must not know: what the functions do. numba is imported on the first call only.
 
 Every listed module is cloned: each function that it defines is rebuilt over globals in which the functions and
 modules listed before it are the compiled ones. So the sources stay plain Python, run as they are where nothing is

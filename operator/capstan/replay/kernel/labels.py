@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from capstan.replay.kernel.layout import READY, Ints, Records
+from capstan.replay.kernel.layout import Ints, Records
 
 
-def move(w: np.void, pools: Records, members: Ints, rows: Records, slot: int, pool: int) -> None:
+def move(pools: Records, members: Ints, rows: Records, slot: int, pool: int) -> None:
     """Take a replica out of its pool's members and put it among those of another, in order of slot."""
     r = rows[slot]
     old = r["pool"]
@@ -23,5 +23,4 @@ def move(w: np.void, pools: Records, members: Ints, rows: Records, slot: int, po
     members[pool, : len(own)] = own
     pools[pool]["members"] = len(own)
     r["pool"] = pool
-    if r["state"] == READY and pools[pool]["held"] > 0:
-        w["next_ready_s"] = min(w["next_ready_s"], w["now_s"])
+    r["hands_to"] = pools[pool]["hands_to"]

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 FREE, STARTING, READY, DRAINING = 0, 1, 2, 3  # states of a replica; who watches sees these
 IDLE, STEP, LEAP = 0, 1, 2  # modes of a replica's engine: no work, one step, many pure decode steps
 
+MIND_LAXITY, MIND_PATIENCE = 1, 2  # bits: what an engine's queue goes by besides the order of arrival
+FIRST, FINISH, GAP = 0, 1, 2  # rows of the outcomes: first token, last token, longest gap between two
+DEADLINE, PATIENCE = 3, 4  # where something is minded, two more: first token late, given up
+
 NOBODY = -1
 EVERY = -1  # pool
 PENDING_CAPS = 8  # caps asked for within one switch delay of 50 ms; the busiest caller asks ten times a second
@@ -83,6 +87,9 @@ REPLICA = np.dtype(
         ("booked_steps", "i8"),
         ("pending", "i8"),
         ("pending_s", "f8"),  # when the first pending cap takes effect; inf: none
+        ("hands_to", "i8"),  # pool that decodes what it has prefilled; NOBODY: it does so itself
+        ("landed", "i8"),  # requests that brought their KV to the step in progress
+        ("minding", "i8"),  # its queue is not only FIFO (`urgency`); 0: it is
         ("longest", "i8"),  # entries of the stack of step times
     ]
 )
@@ -105,6 +112,7 @@ POOL = np.dtype(
         ("held", "i8"),
         ("next", "i8"),  # who takes what is too much for it; NOBODY: none
         ("cap", "f8"),  # requests inside a replica, per unit of its weight, beyond which that is asked for
+        ("hands_to", "i8"),  # the pool that decodes what it has prefilled; NOBODY: it does so itself
         ("spilled", "i8"),  # requests of it that another one took
     ]
 )
@@ -123,6 +131,14 @@ WORLD = np.dtype(
         ("prompt_tokens", "i8"),
         ("generation_tokens", "i8"),
         ("kv_overruns", "i8"),  # steps that began without room for their tokens: 0, or the kernel is wrong
+        ("squashed", "i8"),
+        ("minding", "i8"),  # what its engines mind, of MIND_*; 0: nothing, queues are FIFO
+        ("handing", "i8"),  # whether any pool hands over
+        ("landing", "i8"),  # the next request whose KV lands
+        ("moving", "i8"),
+        ("handed", "i8"),
+        ("link_setup_s", "f8"),
+        ("link_bytes_per_s", "f8"),
         ("gone", "i8"),
         ("running", "i8"),
         ("waiting", "i8"),

@@ -73,9 +73,13 @@ def close(r: np.void, d: np.void, q: Records) -> None:
 
 def blocked(r: np.void, p: Profile, q: Records) -> bool:
     """Return whether the queue's head cannot be admitted before something finishes, whatever the time."""
+    if r["minding"] != 0:
+        return False  # time alone changes whose turn it is
     head = r["head"]
     budget = p.chunk_tokens - r["decoding"]
     if head == NOBODY or budget <= 0 or r["running"] >= p.max_num_seqs:
         return True
-    needed = min(budget, q[head]["prompt"] + q[head]["made"])
+    needed = q[head]["prompt"] + q[head]["made"]
+    if q[head]["joined"] != NOBODY:  # it brings no KV: a first chunk is enough
+        needed = min(budget, needed)
     return bool(r["kv"] + r["decoding"] + needed > p.kv_tokens)

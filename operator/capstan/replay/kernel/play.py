@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from capstan.model.profile import Profile
-from capstan.replay.kernel import joules, leaps, routes, steps
+from capstan.replay.kernel import handover, joules, leaps, routes, steps
 from capstan.replay.kernel.layout import (
     DRAINING,
     EVERY,
@@ -83,7 +83,7 @@ def _advance(
     over = False
     while not over:
         now_s, request, pool = _next(
-            w, pools, members, rows, profiles, q, bins, arrival_s, request_class, class_pool, to_s
+            w, pools, members, rows, deeps, profiles, q, out, log, bins, arrival_s, request_class, class_pool, to_s
         )
         over = pool == EVERY
         if request != NOBODY:
@@ -104,8 +104,11 @@ def _next(
     pools: Records,
     members: Ints,
     rows: Records,
+    deeps: Records,
     profiles: tuple[Profile, ...],
     q: Records,
+    out: Floats,
+    log: Ints,
     bins: Floats,
     arrival_s: Floats,
     request_class: Classes,
@@ -127,6 +130,12 @@ def _next(
         request = w["arrived"]
         due_s = arrival_s[request] if request < len(arrival_s) else math.inf
         ready_s = w["next_ready_s"]
+        if w["handing"] != 0:
+            first_s = min(due_s, ready_s, to_s)
+            lands_s = _next_landing(w, pools, members, rows, deeps, profiles, q, out, log, bins, first_s)
+            if lands_s <= first_s and lands_s < ready_s:
+                pool = q[w["landing"]]["prev"]
+                return lands_s, handover.land(w, q), int(pool)
         if min(due_s, ready_s) > to_s:
             return to_s, NOBODY, EVERY
         if ready_s <= due_s:
@@ -135,6 +144,29 @@ def _next(
             w["arrived"] += 1
             code = request_class[request] if len(request_class) > 0 else 0
             return due_s, int(request), int(class_pool[code])
+
+
+def _next_landing(
+    w: np.void,
+    pools: Records,
+    members: Ints,
+    rows: Records,
+    deeps: Records,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    out: Floats,
+    log: Ints,
+    bins: Floats,
+    to_s: float,
+) -> float:
+    """Play the pools that hand over up to a time, so that it is known which KV lands until then; inf: none.
+
+    They may run ahead of the landings: no KV lands in a pool that hands over, so nobody touches them before that time.
+    """
+    for pool in range(len(pools)):
+        if pools[pool]["hands_to"] != NOBODY:
+            routes.catch_up(w, pools, members, rows, deeps, profiles, q, out, log, bins, pool, to_s, True)
+    return float(q[w["landing"]]["ready_s"]) if w["landing"] != NOBODY else math.inf
 
 
 # --- what a watcher sees -----------------------------------------------------------------------------
@@ -201,6 +233,8 @@ def create(
     r["pool"] = pool
     r["weight"] = weight
     r["tp"] = p.tp
+    r["minding"] = w["minding"]
+    r["hands_to"] = pools[pool]["hands_to"]
     r["created_s"] = r["booked_s"] = now_s
     r["ready_s"] = max(ready_s, now_s)
     r["mode"] = IDLE

@@ -180,15 +180,22 @@ def serving(pools: Records, members: Ints, rows: Records, after: int) -> int:
 
 
 def remap(w: np.void, pools: Records, q: Records, request_class: Classes, class_pool: Ints) -> None:
-    """Hold what is held before the pool that the table names now, still in order of arrival."""
+    """Hold what is held before the pool that the table names now, still in order of arrival.
+
+    Who brings its KV was sent to its pool and stays there, before those who come anew.
+    """
     held: list[int] = []
     for pool in pools:
-        request = pool["head"]
-        for _ in range(pool["held"]):
-            held.append(int(request))
-            request = q[request]["next"]
+        request, count = int(pool["head"]), int(pool["held"])
+        w["held"] -= count
         pool["held"] = 0
-    w["held"] = 0
+        for _ in range(count):
+            behind = int(q[request]["next"])
+            if q[request]["joined"] == NOBODY:
+                hold(w, pool, q, request)
+            else:
+                held.append(request)
+            request = behind
     for request in sorted(held):
         hold(w, pools[class_pool[request_class[request] if len(request_class) > 0 else 0]], q, request)
 

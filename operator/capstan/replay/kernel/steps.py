@@ -14,15 +14,29 @@ import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import heap, joules, leaps
-from capstan.replay.kernel.layout import ID_BITS, ID_MASK, IDLE, NOBODY, STEP, Floats, Ints, Records
-
-FIRST, FINISH, GAP = 0, 1, 2  # rows of the outcomes: first token, last token, longest gap between two
+from capstan.replay.kernel import handover, heap, joules, leaps, urgency
+from capstan.replay.kernel.layout import (
+    FINISH,
+    FIRST,
+    GAP,
+    ID_BITS,
+    ID_MASK,
+    IDLE,
+    MIND_LAXITY,
+    MIND_PATIENCE,
+    NOBODY,
+    STEP,
+    Floats,
+    Ints,
+    Records,
+)  # fmt: skip
 
 
 def enqueue(r: np.void, p: Profile, q: Records, request: int, now_s: float) -> None:
     """Queue a request that arrives now; what the replica is doing goes on until it can be scheduled."""
-    q[request]["ready_s"] = now_s + p.timing.queue_host_s
+    q[request]["ready_s"] = now_s
+    if q[request]["joined"] != NOBODY:  # who brings its KV was tokenised before
+        q[request]["ready_s"] = now_s + p.timing.queue_host_s
     q[request]["next"] = NOBODY
     if r["waiting"] > 0:
         q[r["tail"]]["next"] = request
@@ -64,7 +78,7 @@ def end(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats,
         _finish_decoding(r, d, w, q, out, log, now_s)
     if r["mode"] == STEP:
         for _ in range(r["completing"]):
-            _complete_prompt(r, d, w, q, out, log, now_s)
+            _complete_prompt(r, d, p, w, q, out, log, now_s)
         r["prefilled_tokens"] = r["left_tokens"]
 
 
@@ -75,7 +89,9 @@ def _finish_decoding(r: np.void, d: np.void, w: np.void, q: Records, out: Floats
     _finish(r, w, q, out, log, request, now_s)
 
 
-def _complete_prompt(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, log: Ints, now_s: float) -> None:
+def _complete_prompt(
+    r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, log: Ints, now_s: float
+) -> None:
     """Make the token that ends a prompt: the first, or after a preemption the next."""
     request = r["prefilling"]
     s = q[request]
@@ -91,6 +107,10 @@ def _complete_prompt(r: np.void, d: np.void, w: np.void, q: Records, out: Floats
     if made == s["output"]:
         r["kv"] -= s["prompt"] + made - 1
         _finish(r, w, q, out, log, request, now_s)
+    elif made == 1 and r["hands_to"] != NOBODY:
+        r["kv"] -= s["prompt"]
+        _unlink(r, q, request)
+        handover.send(r, p, w, q, request, now_s)
     else:
         s["joined"] = r["steps"]
         heap.push(r, d, heap.key(r["steps"] + s["output"] - made, request))
@@ -127,8 +147,10 @@ def begin(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Float
     """Begin the next step, leap or idle stretch at the end of the last."""
     now_s = r["next_s"]
     _take_caps(r, d, now_s)
+    if r["minding"] & MIND_PATIENCE and r["waiting"] > 0:
+        urgency.give_up(r, w, q, out, now_s)
     preempted = _make_room(r, d, p, w, q, out, now_s)
-    _fill(r, p, q, now_s, preempted)
+    _fill(r, d, p, q, out, now_s, preempted)
     if r["running"] == 0:
         r["mode"] = IDLE
         r["booked_s"] = now_s
@@ -138,14 +160,19 @@ def begin(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Float
     if r["kv"] + r["decoding"] + r["chunk_tokens"] > p.kv_tokens:
         w["kv_overruns"] += 1
     if r["chunk_tokens"] > 0 or r["limit_w"] < p.draw.limit_w:
+        if r["landed"] > 0:
+            handover.first_gaps(r, q, out, r["next_s"])
         return
     r["x"] = r["cap_ratio"]
     leaps.begin(r, d, p, now_s)
-    if preempted:
-        leaps.shorten(r, np.int64(1))  # this step admitted nobody; the next may
+    if r["landed"] > 0:
+        handover.first_gaps(r, q, out, joules.leap_end_s(r, 1.0))
+    ready = r["waiting"] > 0 and q[r["head"]]["ready_s"] <= now_s
+    if preempted or (ready and r["minding"] != 0):
+        leaps.shorten(r, np.int64(1))  # this step admitted nobody, or not him; the next may
     if r["pending"] > 0:
         leaps.cut(r, r["pending_s"], now_s)
-    if r["waiting"] > 0 and q[r["head"]]["ready_s"] > now_s:
+    if r["waiting"] > 0 and not ready:
         _await_head(r, p, q, now_s)
 
 
@@ -215,10 +242,10 @@ def _preempt(r: np.void, d: np.void, w: np.void, q: Records, out: Floats, now_s:
     w["preemptions"] += 1
 
 
-def _fill(r: np.void, p: Profile, q: Records, now_s: float, preempted: bool) -> None:
+def _fill(r: np.void, d: np.void, p: Profile, q: Records, out: Floats, now_s: float, preempted: bool) -> None:
     """Share what the decoding ones leave of the budget: the prompt under way, then the queue while it fits."""
     budget = p.chunk_tokens - r["decoding"]
-    r["chunk_tokens"] = r["completing"] = r["left_tokens"] = 0
+    r["chunk_tokens"] = r["completing"] = r["left_tokens"] = r["landed"] = 0
     pairs = 0
     prior_context_tokens = r["prefilled_tokens"]
     if r["prefilling"] != NOBODY:
@@ -227,12 +254,19 @@ def _fill(r: np.void, p: Profile, q: Records, now_s: float, preempted: bool) -> 
         pairs = take * prior_context_tokens
         _add_chunk(r, take, prior_context_tokens + take, s["prompt"] + s["made"])
     while not preempted and r["waiting"] > 0 and r["running"] < p.max_num_seqs:
+        if r["minding"] & MIND_LAXITY:
+            urgency.lead(r, p, q, out, now_s)
         s = q[r["head"]]
-        take = min(budget - r["chunk_tokens"], s["prompt"] + s["made"])
-        if take <= 0 or s["ready_s"] > now_s or r["kv"] + r["decoding"] + r["chunk_tokens"] + take > p.kv_tokens:
+        left = budget - r["chunk_tokens"] - r["landed"]
+        brings = s["joined"] == NOBODY
+        take = s["prompt"] + s["made"] if brings else min(left, s["prompt"] + s["made"])
+        if left <= 0 or s["ready_s"] > now_s or r["kv"] + r["decoding"] + r["chunk_tokens"] + take > p.kv_tokens:
             break
-        _admit(r, q)
-        _add_chunk(r, take, take, s["prompt"] + s["made"])
+        if brings:
+            handover.admit(r, d, q)
+        else:
+            _admit(r, q)
+            _add_chunk(r, take, take, s["prompt"] + s["made"])
     if r["running"] > 0 and (r["chunk_tokens"] > 0 or r["limit_w"] < p.draw.limit_w):
         _begin_step(r, p, now_s, float(pairs), float(prior_context_tokens))
 

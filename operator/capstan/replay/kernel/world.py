@@ -12,27 +12,21 @@ time, as one more event; nothing of it is here.
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.kernel import compiling, heap, joules, labels, layout, leaps, play, routes, steps
+from capstan.replay.kernel import entries, joules, labels, layout, play, routes, rules
 from capstan.replay.kernel.layout import DRAINING, FREE, LEAP, STARTING, Classes, Floats, Ints, Records
+from capstan.replay.kernel.rules import Emergency, HandOver
 from capstan.replay.runs import Requests
+from capstan.replay.waiting import Order
 from capstan.replay.world import CLOCK_SWITCH_S
-
-MODULES = (latency, power, heap, joules, leaps, steps, routes, play)  # what is compiled, callees before callers
-ENTRIES = ("advance", "cap")  # the others are rare enough to be played uncompiled
-LARGEST = 2**31 - 1  # ids and lengths are 32-bit in the kernel's tables
-
-Functions = Mapping[str, Callable[..., object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +44,6 @@ class Totals:
     def energy_j(self) -> float:
         """Joules of all GPUs that the service had."""
         return self.serving_j + self.idle_j + self.transition_j
-
-
-@functools.cache
-def functions(*, compile_them: bool) -> Functions:
-    """Return the kernel's entries, compiled or as plain Python: the same source, the same bits."""
-    if compile_them:
-        return compiling.compiled(MODULES, ENTRIES)
-    return {name: getattr(play, name) for name in ENTRIES}
 
 
 def warm_up(profile: Profile) -> None:
@@ -92,6 +78,8 @@ class World:
         pools: int = 1,
         request_class: Ints | None = None,
         class_pool: Sequence[int] = (0,),
+        emergency: Emergency | None = None,
+        hand_over: HandOver | None = None,
         compile_it: bool = True,
     ) -> None:
         """Lay out the tables.
@@ -105,16 +93,18 @@ class World:
             pools: Requests and replicas are routed within a pool.
             request_class: The class of each request; None: all are of class 0.
             class_pool: The pool of each class, until `route` says otherwise.
+            emergency: What engines do with who is late; None: nothing, they are as stock.
+            hand_over: Which pools only prefill; None: none.
             compile_it: False runs the same source uncompiled, the kernel's oracle; so does NUMBA_DISABLE_JIT=1.
         """
-        _check(requests, request_class, len(class_pool))
+        rules.check(requests, request_class, len(class_pool), emergency)
         compile_it = compile_it and os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
         count = len(requests)
         self.profiles = profiles
         self.replicas: Records = np.zeros(slots, layout.REPLICA)
         self.replicas["slot"] = np.arange(slots)
         self.finished: Ints = np.zeros(count, dtype=np.int64)
-        self._functions = functions(compile_them=compile_it)
+        self._functions = entries.functions(compile_them=compile_it)
         self._rows = layout.parameters(*profiles) if compile_it else profiles
         self._deeps: Records = np.zeros(slots, layout.deep(layout.seats_size(profiles)))
         self._world: Records = np.zeros(1, layout.WORLD)
@@ -124,11 +114,13 @@ class World:
         self._pools: Records = np.zeros(pools, layout.POOL)
         self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
         self._weights: Floats = np.ones((pools, len(profiles)))
+        self._hand_over = HandOver((None,) * pools) if hand_over is None else hand_over
+        self._set_hand_over(self._hand_over)
         self.spill([None] * pools, [math.inf] * pools)
         self._gone: Ints = np.zeros(slots, dtype=np.int64)
         self._free = list(range(slots))
         self._serial = 0
-        self._out: Floats = np.full((3, count), math.nan)
+        self._out: Floats = np.full((3 if emergency is None else 5, count), math.nan)
         self._bins: Floats = np.zeros(max(math.ceil(end_s / bin_s), 1))
         self._requests: Records = np.zeros(count, layout.REQUEST)
         self._requests["prompt"], self._requests["output"] = requests.prompt_tokens, requests.output_tokens
@@ -136,7 +128,9 @@ class World:
         self._request_class: Classes = np.array([] if request_class is None else request_class, dtype=np.int16)
         self._class_pool: Ints = np.zeros(len(class_pool), dtype=np.int64)
         self._set_route(class_pool)
-        self.first_s, self.finish_s, self.max_tbt_s = self._out
+        self.first_s, self.finish_s, self.max_tbt_s = self._out[:3]
+        if emergency is not None:
+            self._mind(emergency)
         self._advance = self._functions["advance"]
         self._tables = (
             self._w, self._pools, self._members, self.replicas, self._deeps, self._rows, self._requests, self._out,
@@ -177,8 +171,9 @@ class World:
         row = self.replicas[slot]
         if row["state"] in {FREE, DRAINING} or row["pool"] == pool:
             return
-        labels.move(self._w, self._pools, self._members, self.replicas, slot, pool)
+        labels.move(self._pools, self._members, self.replicas, slot, pool)
         row["weight"] = self._weights[pool, row["profile"]]
+        self._wake()
 
     def cap(self, slot: int, now_s: float, cap_ratio: float, limit_w: float) -> None:
         """Cap a replica's clock (as a ratio) and its boards' power (inf: the stock limit), from 50 ms later on."""
@@ -233,8 +228,9 @@ class World:
         pools = len(self._pools)
         if len(next_pool) != pools or len(cap) != pools or not all(each > 0 for each in cap):
             raise ValueError(f"next_pool and cap must have one row for each of the {pools} pools, and a cap be above 0")
-        _check_chains(next_pool)
-        self._pools["next"] = [layout.NOBODY if pool is None else pool for pool in next_pool]
+        rules.check_chains(next_pool)
+        rules.check_landings(self._hand_over.decode_pool, next_pool)
+        self._pools["next"] = rules.numbers(next_pool)
         self._pools["cap"] = cap
         self._wake()
 
@@ -266,14 +262,29 @@ class World:
         return int(self._w["refused"])
 
     @property
+    def squashed(self) -> int:
+        """Requests that were given up because they were late."""
+        return int(self._w["squashed"])
+
+    @property
     def unfinished(self) -> int:
         """Requests that have still to end, those to come included."""
-        return len(self._arrival_s) - self.finished_count - self.refused
+        return len(self._arrival_s) - self.finished_count - self.refused - self.squashed
 
     @property
     def unrouted(self) -> int:
         """Requests that wait before their pool because no replica is ready."""
         return int(self._w["held"])
+
+    @property
+    def moving(self) -> int:
+        """Requests whose KV is on its way from one replica to another."""
+        return int(self._w["moving"])
+
+    @property
+    def handed(self) -> int:
+        """Requests whose KV was sent to another replica, those on their way included."""
+        return int(self._w["handed"])
 
     @property
     def spilled(self) -> Ints:
@@ -298,13 +309,14 @@ class World:
 
     @property
     def next_event_s(self) -> float:
-        """When the state next changes by itself: a step or leap ends, a replica is ready, a request arrives."""
+        """When the state next changes by itself: a step ends, a replica is ready, a request or its KV arrives."""
         arrived = int(self._w["arrived"])
         arrival_s = float(self._arrival_s[arrived]) if arrived < len(self._arrival_s) else math.inf
         live = self.replicas["state"] > STARTING
-        return min(
-            arrival_s, float(self._w["next_ready_s"]), float(self.replicas["next_s"].min(where=live, initial=math.inf))
-        )
+        landing = int(self._w["landing"])
+        lands_s = math.inf if landing == layout.NOBODY else float(self._requests["ready_s"][landing])
+        step_s = float(self.replicas["next_s"].min(where=live, initial=math.inf))
+        return min(arrival_s, lands_s, float(self._w["next_ready_s"]), step_s)
 
     def energy_j(self) -> Floats:
         """Return joules per slot, of every replica that it has held, up to the last `advance`."""
@@ -346,8 +358,8 @@ class World:
             profile = self.profiles[row["profile"]]
             if not 0 <= row["kv_tokens"] <= profile.kv_tokens or not 0 <= row["running"] <= profile.max_num_seqs:
                 raise AssertionError(f"slot {row['slot']}: {row['kv_tokens']} tokens, {row['running']} requests")
-        inside = int(self.replicas["running"].sum() + self.replicas["waiting"].sum()) + self.unrouted
-        ended = self.finished_count + self.refused
+        inside = int(self.replicas["running"].sum() + self.replicas["waiting"].sum()) + self.unrouted + self.moving
+        ended = self.finished_count + self.refused + self.squashed
         if inside + ended != self._w["arrived"]:
             raise AssertionError(f"{self._w['arrived']} requests arrived, {ended} ended, {inside} are inside")
 
@@ -359,44 +371,22 @@ class World:
             )
         self._class_pool[:] = class_pool
 
+    def _set_hand_over(self, hand_over: HandOver) -> None:
+        rules.check_landings(hand_over.decode_pool, [None] * len(self._pools))
+        self._pools["hands_to"] = rules.numbers(hand_over.decode_pool)
+        self._w["handing"] = any(pool is not None for pool in hand_over.decode_pool)
+        self._w["landing"] = layout.NOBODY
+        self._w["link_setup_s"], self._w["link_bytes_per_s"] = hand_over.link_setup_s, hand_over.link_bytes_per_s
+
+    def _mind(self, emergency: Emergency) -> None:
+        self._out[layout.DEADLINE] = self._arrival_s + emergency.ttft_s
+        self._out[layout.PATIENCE] = self._arrival_s + emergency.squash_ratio * emergency.ttft_s
+        self._w["minding"] = layout.MIND_LAXITY * (emergency.order is Order.LEAST_LAXITY)
+        self._w["minding"] |= layout.MIND_PATIENCE * (emergency.squash_ratio < math.inf)
+
     def _wake(self) -> None:
         routes.wake(self._w, self._pools, self._members, self.replicas)
 
     def _move_to(self, now_s: float) -> None:
         if now_s != self._w["now_s"]:
             self.advance(now_s)
-
-
-def _check(requests: Requests, request_class: Ints | None, classes: int) -> None:
-    """Refuse columns that the kernel cannot play."""
-    columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
-    count = len(requests)
-    if any(len(column) != count for column in columns) or (request_class is not None and len(request_class) != count):
-        raise ValueError("the columns of a trace have one row per request each")
-    if count == 0:
-        return
-    if count > LARGEST:
-        raise ValueError(f"{count} requests: the kernel counts to {LARGEST}; split the trace")
-    if not np.isfinite(requests.arrival_s[[0, -1]]).all() or requests.arrival_s[0] < 0:
-        raise ValueError("arrival_s must be finite and not negative")
-    if not (np.diff(requests.arrival_s) >= 0).all():
-        raise ValueError("arrival_s must not run backwards: sort the trace")
-    for name, column in (("prompt_tokens", requests.prompt_tokens), ("output_tokens", requests.output_tokens)):
-        if column.min() < 1 or column.max() > LARGEST:
-            raise ValueError(f"{name} must lie between 1 and {LARGEST}")
-    if request_class is not None and (request_class.min() < 0 or request_class.max() >= classes):
-        raise ValueError(f"request_class must lie between 0 and {classes - 1}, the rows of class_pool")
-
-
-def _check_chains(next_pool: Sequence[int | None]) -> None:
-    """Refuse a chain of pools that leaves them, or that comes round to where it was."""
-    for pool in range(len(next_pool)):
-        at: int | None = pool
-        for _ in next_pool:
-            at = None if at is None else next_pool[at]
-            if at is not None and not 0 <= at < len(next_pool):
-                raise ValueError(f"next_pool of pool {pool} leads to pool {at}: there are {len(next_pool)}")
-        if at is not None:
-            raise ValueError(
-                f"next_pool of pool {pool} comes round to where it was: let one pool of the chain have none"
-            )
