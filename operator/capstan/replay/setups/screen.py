@@ -25,8 +25,8 @@ SPARE_RATIO = 1.5
 saves on any shipped profile (the clock's grid ends near half, where watts no longer fall faster than steps grow)."""
 
 REACH_RATIO = 4.0
-"""Clocks are looked at until the busiest minute is this far over a limit. One minute of an hour may be: played at 10 times
-its rates, Azure's conversation hour still meets its SLO with a busiest minute at 2.3."""
+"""Clocks are looked at until the busiest minute is this far over a limit. One minute of an hour may be: at 10 times its
+rates, Azure's conversation hour still meets its SLO with a busiest minute at 2.3."""
 
 LEAST_CLOCK_RATIO = 0.5
 """Of the highest clock, as far down as `best-static` looks: nobody has measured what steps take at lower ones, and the
