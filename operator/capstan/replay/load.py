@@ -128,8 +128,7 @@ def read(path: Path, options: Options | None = None) -> Loaded:
     documents = manifests.load(path)
     fleet, run = _only(documents, files.Fleet, path), _only(documents, files.Run, path)
     asked = (options or Options()).over(run, path.resolve().parent)
-    beside = path.resolve().parent.parent
-    ours = beside if (beside / "profiles").is_dir() else SHIPPED
+    ours = policies_of(path)
     known = believed.shipped(asked.profiles or ours / "profiles", documents)
     truths = known if asked.truth is None else believed.among(manifests.load(asked.truth))
     demands = []
@@ -147,6 +146,12 @@ def read(path: Path, options: Options | None = None) -> Loaded:
         demands=tuple(demands),
         systems=configured.shipped(ours / "systems"),
     )
+
+
+def policies_of(path: Path) -> Path:
+    """Return the folder of a scenario's profiles and systems: the one above its own, else what is shipped."""
+    beside = path.resolve().parent.parent
+    return beside if (beside / "profiles").is_dir() else SHIPPED
 
 
 def scenario(path: Path, *, trace: Path | None = None, profiles: Path | None = None) -> Scenario:

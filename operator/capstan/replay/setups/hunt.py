@@ -1,0 +1,215 @@
+"""Which set-ups are played, and which is the best: from the closed form's best dozen to the winner and its neighbours.
+
+Who calls it: `app.search`. Must not know: the engine (it asks `Play`), files.
+
+Joules of a set-up are known in closed form to a percent or two; whether it meets the SLO is not. So a fleet's clock is
+settled in the world: from where the closed form thinks best, down while that saves and the SLO holds, up where it does
+not. First the fleets with the scenario's own flags, then the best dozen of the grid, then around the winner until no
+neighbour is better.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from capstan.optimize import clock
+from capstan.replay.searches.trial import Spent
+from capstan.replay.setups.kinds import Engine, Objective, Setup
+from capstan.replay.setups.screen import Screen, Screened
+from capstan.replay.setups.world import Play, Played
+
+DOZEN = 12
+MOST_MISSES = 2
+"""In a row, down the clocks: lateness is noisy by about one rung of 60 MHz in traces of an hour."""
+
+PLAUSIBLE_RATIO = 1.02
+"""What costs more than this times the best in closed form is not played: that is how far watts of the closed form are
+from the world's (docs/explanation/queueing.md)."""
+
+BINDING_RATIO = 0.8
+"""A limit of sequences that was filled to less than this never bound: the peak is seen at ticks of 5 s."""
+
+DOUBT_RATIO = 1.01
+"""What nobody measured (`Screen.doubts`) must save a percent to be preferred: pipelines tie with as many replicas of
+their tp alone, and beyond some thousand tokens a larger chunk changes little."""
+
+FINE_RATIO = 0.5  # of a rung of `clock.grid_mhz`: around the winner
+Told = Callable[[float], None]
+Key = tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Hunt:
+    """A search in the world that may use `runs` of them. `tried` remembers every set-up that was played."""
+
+    screen: Screen
+    play: Play
+    runs: int
+    objective: Objective = Objective.JOULES
+    told: Told = lambda _: None
+    tried: dict[Setup, Played] = field(default_factory=dict)
+    finished: bool = False
+
+    # --- what was found ----------------------------------------------------------------------------
+
+    @property
+    def best(self) -> Played | None:
+        """The best that met the SLO; None where nothing did."""
+        return self._best_of(self.tried.values())
+
+    @property
+    def best_own(self) -> Played | None:
+        """The best that met the SLO with the scenario's own engine flags and without stages."""
+        return self._best_of(each for each in self.tried.values() if self.screen.grid.is_own(each.setup.engine))
+
+    @property
+    def closest(self) -> Played:
+        """The set-up with the most requests inside the SLO, of those the least joules."""
+        return max(self.tried.values(), key=lambda each: (each.attainment_ratio, -each.energy_j))
+
+    def key(self, setup: Setup, energy_j: float) -> Key:
+        """Return what the objective makes least."""
+        counted_j = energy_j * (DOUBT_RATIO if self.screen.doubts(setup.engine) else 1.0)
+        return (float(setup.gpus), counted_j) if self.objective is Objective.GPUS else (counted_j,)
+
+    def _best_of(self, each: Iterable[Played]) -> Played | None:
+        met = (one for one in each if one.slo_met)
+        return min(met, key=lambda one: self.key(one.setup, one.energy_j), default=None)
+
+    # --- the search --------------------------------------------------------------------------------
+
+    def search(self, rows: Sequence[Screened]) -> None:
+        """Look for the best set-up; `rows` are those that fit in closed form.
+
+        Where none of them meets the SLO in the world, the largest fleets are played: `closest` is among them.
+        """
+        with contextlib.suppress(Spent):
+            firsts = self._firsts(rows)
+            own = [row for row in firsts if self.screen.grid.is_own(row.setup.engine)]
+            for row in (*own, *firsts[:DOZEN]):
+                self.settle(row.setup.engine, row.setup.replicas)
+            if self.best is None:
+                for setup in self._largest():
+                    self._played(setup)
+            self._around()
+            self.finished = True
+
+    def _firsts(self, rows: Iterable[Screened]) -> list[Screened]:
+        """Return the best of each engine, best first."""
+        by_engine: dict[Engine, Screened] = {}
+        for row in sorted(rows, key=self._screened_key):
+            by_engine.setdefault(row.setup.engine, row)
+        return list(by_engine.values())
+
+    def settle(self, engine: Engine, replicas: int) -> None:
+        """Find in the world the clock of a fleet that meets the SLO with the least joules.
+
+        It begins with the cheapest clock that is no nearer to a limit, in closed form, than the best that was played:
+        one busiest minute over its limits is less than a service's percentile, and how much less a trace tells.
+        """
+        curve = self.screen.curve(engine, replicas)
+        if not curve:
+            return
+        tolerated = max(1.0, 0.0 if self.best is None else self.screen.at(self.best.setup).stress_ratio)
+        fitting = [index for index, row in enumerate(curve) if row.stress_ratio <= tolerated]
+        at = min(fitting, key=lambda index: curve[index].energy_j, default=0)
+        if not self._worth(curve[at]):
+            return
+        if self._played(curve[at].setup).slo_met:
+            self._down(curve[at:])
+        else:
+            self._up(curve[:at])
+
+    def _down(self, curve: Sequence[Screened]) -> None:
+        """Lower the clock while that saves joules, until the SLO is missed."""
+        misses = 0
+        for before, row in itertools.pairwise(curve):
+            if row.energy_j >= before.energy_j or misses == MOST_MISSES:
+                return
+            misses = 0 if self._played(row.setup).slo_met else misses + 1
+
+    def _up(self, curve: Sequence[Screened]) -> None:
+        """Raise the clock until the SLO is met, as long as that could still be the best."""
+        for row in reversed(curve):
+            if not self._worth(row) or self._played(row.setup).slo_met:
+                return
+
+    def _around(self) -> None:
+        """Play what is next to the winner, until nothing there is better."""
+        before: Played | None = None
+        while self.best is not None and self.best is not before:
+            before = self.best
+            for engine, replicas in self._neighbours(before):
+                self.settle(engine, replicas)
+            for setup in self._finely(before.setup):
+                self._played(setup)
+
+    def _neighbours(self, around: Played) -> Iterator[tuple[Engine, int]]:
+        """Yield the fleets one step away: a replica more or less, one flag changed, as many GPUs laid out otherwise."""
+        setup, grid = around.setup, self.screen.grid
+        engine = setup.engine
+        for count in (setup.replicas - 1, setup.replicas + 1):
+            if self.screen.least <= count <= self.screen.most(engine):
+                yield engine, count
+        for chunk in _beside(grid.chunk_tokens, engine.chunk_tokens):
+            yield replace(engine, chunk_tokens=chunk), setup.replicas
+        for seqs in _beside(grid.max_num_seqs, engine.max_num_seqs):
+            binds = around.peak_sequences >= BINDING_RATIO * min(seqs, engine.max_num_seqs)
+            if seqs >= engine.pp and binds:
+                yield replace(engine, max_num_seqs=seqs), setup.replicas
+        for tp, pp in itertools.product(grid.tps, grid.pps):
+            other = Engine(tp, pp, max(engine.max_num_seqs, pp), engine.chunk_tokens)
+            near = min(max(round(setup.gpus / other.gpus), self.screen.least), self.screen.most(other))
+            if (tp, pp) != (engine.tp, engine.pp) and near >= 1:
+                yield other, near
+
+    def _finely(self, setup: Setup) -> Iterator[Setup]:
+        """Yield the clocks beside a set-up's: half a rung and a whole one each way."""
+        clocks = self.screen.lane(setup.engine).clocks
+        rung_mhz = clocks.step_mhz * clock.GRID_STEPS
+        for rungs in (-FINE_RATIO, FINE_RATIO, -1.0, 1.0):
+            clock_mhz = clocks.snapped_mhz(setup.clock_mhz + rungs * rung_mhz)
+            if self.screen.least_mhz(setup.engine) <= clock_mhz <= clocks.max_mhz:
+                yield replace(setup, clock_mhz=clock_mhz)
+
+    def _largest(self) -> Iterator[Setup]:
+        """Yield the largest fleet of every layout with the scenario's flags, then of the other engines, full clock."""
+        engines = sorted(self.screen.grid.engines, key=lambda engine: not self.screen.grid.is_own(engine))
+        fleets = (Setup(e, self.screen.most(e), self.screen.full_mhz(e)) for e in engines if self.screen.most(e))
+        ranked = sorted(fleets, key=lambda one: -self.screen.capacity_rps(one))
+        own = [one for one in ranked if self.screen.grid.is_own(one.engine)]
+        yield from dict.fromkeys((*own, *ranked[:DOZEN]))
+
+    # --- inside ------------------------------------------------------------------------------------
+
+    def _screened_key(self, row: Screened) -> Key:
+        return self.key(row.setup, row.energy_j)
+
+    def _worth(self, row: Screened) -> bool:
+        """Return whether a set-up could be better than the best that was played."""
+        if self.best is None:
+            return True
+        *first, counted_j = self._screened_key(self.screen.at(self.best.setup))
+        return self._screened_key(row) <= (*first, counted_j * PLAUSIBLE_RATIO)
+
+    def _played(self, setup: Setup) -> Played:
+        """Play a set-up; one that was played before costs nothing.
+
+        Raises:
+            Spent: No run is left.
+        """
+        if setup not in self.tried:
+            if len(self.tried) >= self.runs:
+                raise Spent
+            self.tried[setup] = self.play(setup)
+            self.told(len(self.tried) / self.runs)
+        return self.tried[setup]
+
+
+def _beside(values: Sequence[int], value: int) -> Iterator[int]:
+    """Yield the next smaller and the next larger of some values."""
+    yield from (max((each for each in values if each < value), default=value),) if value > min(values) else ()
+    yield from (min((each for each in values if each > value), default=value),) if value < max(values) else ()
