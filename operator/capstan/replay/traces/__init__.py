@@ -10,11 +10,13 @@ from capstan.replay.traces.reader import Dropped, Stream, Trace, read
 from capstan.replay.traces.shared import shared_data, shared_data_at_hand
 from capstan.replay.traces.transforms import (
     beyond,
+    burst,
     compress,
     objects,
     repeat,
     scale_rate,
     scale_time,
+    steady,
     until,
     without,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "beyond",
+    "burst",
     "compress",
     "custom",
     "objects",
@@ -35,6 +38,7 @@ __all__ = [
     "scale_time",
     "shared_data",
     "shared_data_at_hand",
+    "steady",
     "until",
     "without",
 ]
