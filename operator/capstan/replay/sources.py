@@ -5,6 +5,8 @@ Who calls it: `replay.load`. Must not know: physics, systems.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,9 +69,14 @@ class Demand:
         """Whether another seed would be other requests, before any change of rates."""
         return self.known is None or self.spec.steady is not None or float(self.spec.rate_ratio) != 1
 
-    def requests(self, seed: int) -> Requests:
-        """Return the requests as they stand in the source, repeated and stretched as asked."""
-        requests = self._drawn(self.statistics, seed) if self.known is None else self.known
+    def requests(self, seed: int, *, end_s: float = math.inf) -> Requests:
+        """Return the requests as they stand in the source, repeated and stretched as asked.
+
+        Args:
+            seed: Of all that is drawn.
+            end_s: Nobody needs what arrives later: drawing stops soon after it.
+        """
+        requests = self._drawn(self.statistics, seed, end_s / self.scale_time) if self.known is None else self.known
         requests = self._steady(requests, seed)
         return requests if self.scale_time == 1 else traces.scale_time(requests, self.scale_time)
 
@@ -86,14 +93,17 @@ class Demand:
             requests = self.known
         else:
             shape = self.statistics
-            requests = self._drawn(None if shape is None else published.another(shape, earlier), earlier)
+            requests = self._drawn(None if shape is None else published.another(shape, earlier), earlier, math.inf)
         requests = self._steady(requests, earlier)
         return requests if self.scale_time == 1 else traces.scale_time(requests, self.scale_time)
 
-    def _drawn(self, shape: published.Statistics | None, seed: int) -> Requests:
+    def _drawn(self, shape: published.Statistics | None, seed: int, end_s: float) -> Requests:
         if shape is None:
             raise ValueError("a demand has requests or statistics to draw them from")
-        return synth.requests(shape.rates, shape.lengths, seed=seed)
+        parts = synth.chunks(shape.rates, shape.lengths, seed=seed)
+        if self.spec.steady is not None or not math.isfinite(end_s):
+            return traces.joined(parts)
+        return traces.joined(_reaching(parts, end_s))
 
     def _steady(self, requests: Requests, seed: int) -> Requests:
         asked = self.spec.steady
@@ -132,7 +142,8 @@ def played(demand: Demand, run: files.Run, *, seed: int, rate: float) -> Request
     Raises:
         Invalid: Not one is left.
     """
-    whole = demand.requests(seed)
+    needed_s = math.inf if run.duration_seconds is None or rate != 1 else float(run.duration_seconds * run.compression)
+    whole = demand.requests(seed, end_s=needed_s)
     requests = _at(whole, demand, run, seed=seed, rate=rate)
     for index, event in enumerate(run.events):
         if isinstance(event, RateBurst) and event.policy == demand.spec.policy:
@@ -149,6 +160,14 @@ def before(demand: Demand, run: files.Run, *, seed: int, rate: float) -> Request
     """Return what came before, thinned, compressed and scaled as the trace is; None where nothing is known of it."""
     requests = demand.before(seed)
     return None if requests is None else _at(requests, demand, run, seed=_seed(seed, PAST_STREAM), rate=rate)
+
+
+def _reaching(parts: Iterable[Requests], end_s: float) -> Iterator[Requests]:
+    """Yield the parts of a trace up to the one that passes `end_s`."""
+    for part in parts:
+        yield part
+        if len(part) and part.arrival_s[-1] >= end_s:
+            return
 
 
 def _at(requests: Requests, demand: Demand, run: files.Run, *, seed: int, rate: float) -> Requests:
