@@ -235,6 +235,7 @@ class _Engine:
             services=tuple(self._service_run(served, end_s, horizon_s) for served in self._served),
             domains=self._guards.series(),
             marks=(*self._guards.marks, *events.marks(scenario)),
+            shocks_s=scenario.shocks_s,
             settings=scenario.notes,
             energy_unassigned_j=self._unassigned_j - over_s * self._plant.unassigned_w(),
             energy_node_j=self._node_j(horizon_s),

@@ -70,7 +70,7 @@ class Loaded:
         seed = self.options.seeds[0] if seed is None else seed
         nodes = tuple(_nodes(self.fleet, servers))
         served = [self._service(demand, nodes, seed=seed + i, rate=rate) for i, demand in enumerate(self.demands)]
-        services = tuple(service for service, _ in served)
+        services = start.shared(tuple(service for service, _ in served), nodes)
         domains = tuple(
             _domain(d, nodes, services[0].profiles[0]) for d in self.documents if isinstance(d, v1alpha1.PowerDomain)
         )
