@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from capstan.api import errors, fields, meta
 from capstan.api.events import Event, PolicyKey, RateBurst
 from capstan.api.schema import Spec, rule
+from capstan.api.variants import Variants
 from capstan.model.profile import ClockResponse
 
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
@@ -195,6 +196,10 @@ class Run(Spec):
     """As `--assert`."""
     traces: Annotated[tuple[Trace, ...], Field(min_length=1, max_length=100)]
     events: Annotated[tuple[Event, ...], Field(max_length=1000)] = ()
+    variants: Annotated[tuple[Variants, ...], Field(max_length=100)] = ()
+    """What a policy may be served by instead of its own model."""
+    variant: fields.Name | None = None
+    """Which of them serves in every policy that offers any: a name, or `cheapest`; left out: the policy's own model."""
 
     @property
     def periods_s(self) -> tuple[float, float, float]:
@@ -219,6 +224,11 @@ class Run(Spec):
     def _bursts_of_traces(self) -> bool:
         traced = {trace.policy for trace in self.traces}
         return all(event.policy in traced for event in self.events if isinstance(event, RateBurst))
+
+    @rule(field="variants", fix="each names another policy that has a trace; correct one, or leave it out")
+    def _variants_of_traces(self) -> bool:
+        named = [each.policy for each in self.variants]
+        return len(set(named)) == len(named) and set(named) <= {trace.policy for trace in self.traces}
 
     @rule(field="traces", fix="two traces serve the same policy; give each policy one")
     def _one_trace_each(self) -> bool:

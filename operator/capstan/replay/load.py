@@ -24,9 +24,10 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, classify, events, sources, start, traces
+from capstan.replay import believed, classify, events, sources, start, traces, variants
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
+from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits
 from capstan.replay.seen import Service
@@ -103,9 +104,8 @@ class Loaded:
         """Return a service and the physics that it truly runs on."""
         policy = _policy(self.documents, demand.spec.policy)
         policy = _aimed(policy, self.options.slo)
-        known = believed.believed(policy, self.profiles, nodes)
-        truth = believed.true(policy, known, self.truths, nodes)
         requests = sources.played(demand, self.run, seed=seed, rate=rate)
+        known, truth = self._physics(policy, requests, nodes)
         history = sources.before(demand, self.run, seed=seed, rate=rate)
         policy = _classed(policy, classify.edges(self.options.edges, policy.pools.edges, history or requests))
         guess = self.options.guess
@@ -116,6 +116,24 @@ class Loaded:
             want = start.at_bounds(policy, known)
         most_gpus = max(room(nodes, profile) * profile.tp for profile in known)
         return Service(policy, known, want, most_gpus, requests, history, predicted), truth
+
+    def _physics(
+        self, policy: Policy, requests: Requests, nodes: tuple[Node, ...]
+    ) -> tuple[tuple[Profile, ...], tuple[Profile, ...]]:
+        """Return what is believed of each tp, and what is true: of the policy's own model, or of the variant in use.
+
+        A variant is chosen by what is believed.
+        """
+        spec, asked = variants.of(self.run, policy.key), self.options.variant
+        if spec is None or asked is None:
+            known = believed.believed(policy, self.profiles, nodes)
+            return known, believed.true(policy, known, self.truths, nodes)
+        gpus = sum(node.gpus for node in nodes)
+        offered = variants.offered(spec, policy, self.profiles, nodes)
+        offer = variants.chosen(asked, offered, policy, requests, gpus=gpus)
+        truths = variants.offered(spec, policy, self.truths, nodes)
+        true = next(each for each in truths.offers if each.variant == offer.variant)
+        return offer.profiles, true.profiles
 
 
 def read(path: Path, options: Options | None = None) -> Loaded:
@@ -232,6 +250,8 @@ def _notes(
         ("clock response", str(options.clock_response or ClockResponse.NOMINAL)),
         ("not shortened", "engine steps, power timers, the clock"),
     ]
+    if options.variant is not None and run.variants:
+        notes.append(("variant", options.variant))
     if options.truth is not None:
         notes.append(("true physics", options.truth.name))
     if options.power_scale not in (None, 1.0):

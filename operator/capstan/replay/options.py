@@ -57,6 +57,7 @@ class Options:
     seeds: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     power_scale: float | None = None
+    variant: str | None = None
     classes: str | None = None
     predictor: str | None = None
     price: Path | None = None
@@ -88,6 +89,7 @@ class Options:
             seeds=self.seeds or run.seeds or (run.seed,),
             servers=self.servers or run.servers,
             power_scale=float(run.power_scale) if self.power_scale is None else self.power_scale,
+            variant=self.variant or run.variant,
             classes=self.classes or run.classes,
             predictor=self.predictor or run.predictor,
             price=self.price or beside(run.price),
