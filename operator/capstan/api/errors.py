@@ -24,6 +24,7 @@ _FIXES = {
     "dict_type": "must be a mapping; write key: value pairs below it",
     "list_type": "must be a list; start each item with a dash",
     "tuple_type": "must be a list; start each item with a dash",
+    "union_tag_not_found": "says no kind; add one",
 }
 """Fixes for what pydantic says in a developer's words; its other messages already name the limit."""
 
@@ -52,6 +53,8 @@ def of_validation(error: ValidationError, prefix: str = "") -> Invalid:
 def _path(loc: tuple[int | str, ...]) -> str:
     """Return `spec.targets[1].tensorParallel` for ("spec", "targets", 1, "tensorParallel")."""
     path = ""
-    for part in loc:
+    for before, part in zip((None, *loc), loc, strict=False):
+        if isinstance(before, int) and isinstance(part, str) and part[:1].isupper():
+            continue  # the kind of an item, which is no field
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.removeprefix(".")

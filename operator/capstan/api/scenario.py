@@ -13,14 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from capstan.api import errors, fields, meta
+from capstan.api.events import Event, PolicyKey, RateBurst
 from capstan.api.schema import Spec, rule
+from capstan.api.variants import Variants
 from capstan.model.profile import ClockResponse
 
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
 SCALE_RATE_PATTERN = r"^(auto:[1-9][0-9]{0,4}|[0-9]{1,6}([.][0-9]{1,9})?)$"
 CLASSES_PATTERN = r"^(fixed|terciles|[0-9]{1,7}(,[0-9]{1,7}){0,2}/[0-9]{1,7}(,[0-9]{1,7}){0,2})$"
 PREDICTOR_PATTERN = r"^(none|live|0([.][0-9]{1,6})?|1([.]0{1,6})?)$"
-POLICY_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 
 
 class Namespace(BaseModel):
@@ -95,6 +96,25 @@ class Published(StrEnum):
     CONVERSATION = "conv"
     CODE = "code"
     WEEK = "week"
+    SPIKY_WEEK = "spiky-week"
+    LONG_CONTEXT = "long-context"
+    REASONING = "reasoning"
+
+
+class History(StrEnum):
+    """What came before a trace, where it is no file."""
+
+    SYNTHETIC = "synthetic"
+    """Each policy's own statistics, drawn by another seed."""
+
+
+class Steady(Spec):
+    """Poisson arrivals at one mean rate; both lengths of a request are those of one of the source's, drawn."""
+
+    tokens_per_second: fields.Positive
+    """Prompt and output together, on average."""
+    seconds: Annotated[int, Strict(), Field(ge=1, le=60 * 86_400)]
+    """How long they last."""
 
 
 class Fallback(Spec):
@@ -108,32 +128,22 @@ class Fallback(Spec):
 class Trace(Spec):
     """The requests of one policy."""
 
-    policy: Annotated[str, Field(max_length=317, pattern=POLICY_PATTERN)]
-    """`namespace/name` of a ServingPolicy in the same file."""
+    policy: PolicyKey
     source: Annotated[str, Field(min_length=1, max_length=4096)]
-    """A trace that we know by name (azure-2023-conversation, azure-2023-code, azure-2024-conversation), or a path."""
+    """A trace that we know by name (azure-2023-conversation, azure-2023-code, azure-2024-conversation), a path, or
+    `synthetic:` and the name of published statistics to draw from (conv, code, week, spiky-week ...)."""
     repeat: Annotated[int, Strict(), Field(ge=1, le=1000)] = 1
     """How often the source is played, one after the other."""
     rate_ratio: fields.Parameter = "1"
     """Arrivals as a multiple of the source's; decimal string."""
+    steady: Steady | None = None
+    """Left out: the source's own arrivals."""
     fallback: Fallback | None = None
     """Left out: a source that is not there is an error."""
 
-
-class EventKind(StrEnum):
-    """What can happen in a run."""
-
-    BUDGET_CUT = "BudgetCut"
-
-
-class Event(Spec):
-    """Something that happens to the plant; a second cut with the old budget takes the first one back."""
-
-    at_seconds: fields.Count
-    """Since the run began."""
-    kind: EventKind
-    domain: fields.Name
-    budget_watts: fields.Watts
+    @rule(field="steady", fix="says the rate itself, and how long; leave repeat and rateRatio at 1")
+    def _steady_alone(self) -> bool:
+        return self.steady is None or (self.repeat == 1 and float(self.rate_ratio) == 1)
 
 
 class Run(Spec):
@@ -162,6 +172,7 @@ class Run(Spec):
     systems: Annotated[tuple[fields.Name, ...], Field(max_length=64)] = ()
     """What `--systems` says where it is not given."""
     history: fields.Text | None = None
+    """A trace that came before, beside this file; or `synthetic`: each policy's statistics, drawn by another seed."""
     scale_rate: Annotated[str, Field(pattern=SCALE_RATE_PATTERN)] = "1"
     """Rates as a multiple of the trace's, or `auto:N`: as many as make N replicas the smallest fixed fleet."""
     scale_time: fields.Parameter = "1"
@@ -185,6 +196,10 @@ class Run(Spec):
     """As `--assert`."""
     traces: Annotated[tuple[Trace, ...], Field(min_length=1, max_length=100)]
     events: Annotated[tuple[Event, ...], Field(max_length=1000)] = ()
+    variants: Annotated[tuple[Variants, ...], Field(max_length=100)] = ()
+    """What a policy may be served by instead of its own model."""
+    variant: fields.Name | None = None
+    """Which of them serves in every policy that offers any: a name, or `cheapest`; left out: the policy's own model."""
 
     @property
     def periods_s(self) -> tuple[float, float, float]:
@@ -204,6 +219,16 @@ class Run(Spec):
     def _events_within(self) -> bool:
         end = self.duration_seconds
         return end is None or all(event.at_seconds < end for event in self.events)
+
+    @rule(field="events", fix="a RateBurst names a policy that has no trace; correct it, or give the policy one")
+    def _bursts_of_traces(self) -> bool:
+        traced = {trace.policy for trace in self.traces}
+        return all(event.policy in traced for event in self.events if isinstance(event, RateBurst))
+
+    @rule(field="variants", fix="each names another policy that has a trace; correct one, or leave it out")
+    def _variants_of_traces(self) -> bool:
+        named = [each.policy for each in self.variants]
+        return len(set(named)) == len(named) and set(named) <= {trace.policy for trace in self.traces}
 
     @rule(field="traces", fix="two traces serve the same policy; give each policy one")
     def _one_trace_each(self) -> bool:

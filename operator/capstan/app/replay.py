@@ -17,7 +17,7 @@ from capstan.api import scenario as files
 from capstan.app import verify
 from capstan.app.progress import Bar
 from capstan.model.profile import ClockResponse
-from capstan.replay import load, play, traces
+from capstan.replay import load, options, play, traces
 from capstan.replay.options import Options
 from capstan.replay.pages import report, summary
 from capstan.replay.scores import tariff
@@ -45,6 +45,10 @@ def _names(_: click.Context, __: click.Parameter, told: str | None) -> tuple[str
     return () if told is None else tuple(part.strip() for part in told.split(",") if part.strip())
 
 
+def _history(_: click.Context, __: click.Parameter, told: str | None) -> Path | files.History | None:
+    return None if told is None else options.past(told) or Path(told)
+
+
 def _slo(_: click.Context, __: click.Parameter, told: str | None) -> files.SloSet | None:
     return None if told is None else files.SloSet(told)
 
@@ -58,11 +62,12 @@ def _response(_: click.Context, __: click.Parameter, told: str | None) -> ClockR
 @click.option("--out", type=_FOLDER, help="Folder of the report.")
 @click.option("--trace", type=_FILE, help="Replaces the first policy's trace.")
 @click.option("--columns", help="Columns of a CSV of your own: time=…,prompt=…,output=….")
-@click.option("--history", type=_FILE, help="A trace that came before: nothing else of the past is known.")
+@click.option("--history", callback=_history, help="A trace that came before; or synthetic: the statistics, redrawn.")
 @click.option("--systems", callback=_names, help=f"Of {', '.join(play.NAMES)}; or all.")
 @click.option("--scale-rate", help="Rates as a multiple of the trace's, or auto:N.")
 @click.option("--scale-time", type=click.FloatRange(min=0, min_open=True), help="Arrival times are multiplied by it.")
 @click.option("--periods", help="Seconds between decisions: cluster,pool,instance.")
+@click.option("--startup", "startup_s", type=click.IntRange(0, 86_400), help="Seconds from pod start to Ready.")
 @click.option("--truth", type=_FILE, help="Profiles that the world runs on; decisions believe the shipped ones.")
 @click.option("--slo", type=click.Choice([s.value for s in files.SloSet]), callback=_slo, help="Limits to score by.")
 @click.option(
@@ -71,6 +76,7 @@ def _response(_: click.Context, __: click.Parameter, told: str | None) -> ClockR
 @click.option("--seeds", callback=_numbers, help="Such as 1,2,3,4,5: paired differences with 95 % intervals.")
 @click.option("--servers", callback=_numbers, help="Fleet sizes, each in runs of its own.")
 @click.option("--power-scale", type=click.FloatRange(0.5, 2.0), help="Watts of the true GPUs over the profile's.")
+@click.option("--variant", help="Of those that the scenario offers, the one that serves; or cheapest.")
 @click.option("--classes", help="Edges of the classes: fixed, terciles, or prompt/output: 256,1024/100,350.")
 @click.option("--predictor", help="Answers' buckets are known in this share (0.81), by live quantiles (live), or none.")
 @click.option("--price", type=_FILE, help="CSV: start_s,price_per_kwh.")
@@ -88,8 +94,8 @@ def command(context: click.Context, /, scenario: Path | None, out: Path | None, 
     if scenario is None or out is None:
         _refuse("--scenario and --out are needed; try --scenario policies/scenarios/conversation-hour.yaml --out out")
     try:
-        options = Options(**asked)  # type: ignore[arg-type]  # click checked the types; the names are the record's own
-        outcomes, strict = _played(scenario, out, options)
+        wanted = Options(**asked)  # type: ignore[arg-type]  # click checked the types; the names are the record's own
+        outcomes, strict = _played(scenario, out, wanted)
     except (errors.Invalid, traces.TraceError, tariff.TariffError) as problem:
         _refuse(str(problem))
     _told(outcomes, out)
@@ -102,10 +108,10 @@ def command(context: click.Context, /, scenario: Path | None, out: Path | None, 
 command.add_command(verify.command)
 
 
-def _played(scenario: Path, out: Path, options: Options) -> tuple[tuple[play.Outcome, ...], bool]:
+def _played(scenario: Path, out: Path, wanted: Options) -> tuple[tuple[play.Outcome, ...], bool]:
     """Play everything that was asked for, with a bar while it takes long."""
     _writable(out)
-    loaded = load.read(scenario, options)
+    loaded = load.read(scenario, wanted)
     with _bar() as told:
         return play.everything(loaded, told), loaded.options.strict
 

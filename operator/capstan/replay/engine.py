@@ -5,7 +5,8 @@ system decides. Power domains and caps are `powercap.step`'s own output; the sys
 
 The kernel plays requests from one tick to the next, each at its own moment; how often it is called changes nothing.
 Without power domains there is a tick every few seconds, as often as the system plans; with them one every second, and
-their true draw is read in slices of 100 ms. The run is counted from the first arrival to the last completion.
+their true draw is read in slices of 100 ms. The run is counted from the first arrival to the last completion. A node is
+lost at the end of the tick that it is lost in, with the requests in it; its pods start anew elsewhere at the next.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from capstan.model import power
 from capstan.model.policy import Priority
 from capstan.model.profile import Profile
-from capstan.replay import guards, kernel, telemetry
+from capstan.replay import events, guards, kernel, telemetry
 from capstan.replay.nodes import Seats
 from capstan.replay.pages import words
 from capstan.replay.plant import Plant
@@ -117,6 +118,7 @@ class _Engine:
             if not any(served.pool.world.unfinished for served in self._served):
                 self._note(now_s)
                 break
+            self._change_nodes(before_s, now_s)
             self._tick(now_s)
             if progress is not None and index % report_every == 0:
                 progress(min(now_s / scenario.duration_s, 1.0))
@@ -137,6 +139,17 @@ class _Engine:
                 self._guards.measure()
             for served in self._served:
                 served.pool.settle(served.pool.world.now_s)
+
+    def _change_nodes(self, before_s: float, now_s: float) -> None:
+        """Take away the nodes that were lost within the last tick, and bring back those whose time it was."""
+        index = {node.name: i for i, node in enumerate(self._seats.nodes)}
+        for loss in self._scenario.losses:
+            if before_s <= loss.t_s < now_s:
+                self._seats.lose(index[loss.node])
+                for served in self._served:
+                    served.pool.lose(index[loss.node], now_s)
+            if before_s <= loss.back_s < now_s:
+                self._seats.back(index[loss.node])
 
     def _tick(self, now_s: float) -> None:
         """Let domains and system decide, and bring it into force."""
@@ -221,7 +234,8 @@ class _Engine:
             duration_s=horizon_s,
             services=tuple(self._service_run(served, end_s, horizon_s) for served in self._served),
             domains=self._guards.series(),
-            marks=tuple(self._guards.marks),
+            marks=(*self._guards.marks, *events.marks(scenario)),
+            shocks_s=scenario.shocks_s,
             settings=scenario.notes,
             energy_unassigned_j=self._unassigned_j - over_s * self._plant.unassigned_w(),
             energy_node_j=self._node_j(horizon_s),

@@ -25,10 +25,11 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, classify, configured, sources, start, traces
+from capstan.replay import believed, classify, configured, events, sources, start, traces, variants
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
-from capstan.replay.scenario import BudgetCut, Scenario
+from capstan.replay.runs import Requests
+from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits
 from capstan.replay.seen import Service
 
@@ -58,7 +59,9 @@ class Loaded:
         pooled = any(_policy(self.documents, demand.spec.policy).pools.by_class for demand in self.demands)
         if pooled and classify.chancy(self.options.guess):
             return True
-        return self.run.compression != 1 or any(demand.chancy for demand in self.demands)
+        if events.bursts(self.run) or self.run.compression != 1:
+            return True
+        return any(demand.chancy for demand in self.demands)
 
     def scenario(self, *, seed: int | None = None, servers: int | None = None, rate: float = 1.0) -> Scenario:
         """Return the scenario of one seed, fleet size and rate multiple.
@@ -70,7 +73,7 @@ class Loaded:
         seed = self.options.seeds[0] if seed is None else seed
         nodes = tuple(_nodes(self.fleet, servers))
         served = [self._service(demand, nodes, seed=seed + i, rate=rate) for i, demand in enumerate(self.demands)]
-        services = tuple(service for service, _ in served)
+        services = start.shared(tuple(service for service, _ in served), nodes)
         domains = tuple(
             _domain(d, nodes, services[0].profiles[0]) for d in self.documents if isinstance(d, v1alpha1.PowerDomain)
         )
@@ -83,11 +86,13 @@ class Loaded:
             truths=tuple(truth for _, truth in served),
             domains=domains,
             settings=settings,
-            startup_s=float(run.startup_seconds),
+            startup_s=float(_startup_s(run, self.options)),
             telemetry_s=float(run.telemetry_seconds),
             duration_s=lasting_s if run.duration_seconds is None else float(run.duration_seconds),
             drain_s=float(run.drain_seconds),
-            cuts=tuple(_cuts(run, domains)),
+            cuts=events.cuts(run, domains),
+            losses=events.losses(run, nodes),
+            bursts=events.bursts(run),
             trace="; ".join(
                 f"{demand.spec.policy}: {demand.source}{_too_long(service, truth)}"
                 for demand, (service, truth) in zip(self.demands, served, strict=True)
@@ -101,18 +106,36 @@ class Loaded:
         """Return a service and the physics that it truly runs on."""
         policy = _policy(self.documents, demand.spec.policy)
         policy = _aimed(policy, self.options.slo)
-        known = believed.believed(policy, self.profiles, nodes)
-        truth = believed.true(policy, known, self.truths, nodes)
         requests = sources.played(demand, self.run, seed=seed, rate=rate)
-        policy = _classed(policy, classify.edges(self.options.edges, policy.pools.edges, demand.history or requests))
+        known, truth = self._physics(policy, requests, nodes)
+        history = sources.before(demand, self.run, seed=seed, rate=rate)
+        policy = _classed(policy, classify.edges(self.options.edges, policy.pools.edges, history or requests))
         guess = self.options.guess
-        predicted = classify.predicted(requests, policy.pools.edges, guess, seed=seed, history=demand.history)
+        predicted = classify.predicted(requests, policy.pools.edges, guess, seed=seed, history=history)
         if self.run.start is files.Start.SIZED:
             want = start.sized(policy, known, requests, nodes)
         else:
             want = start.at_bounds(policy, known)
         most_gpus = max(room(nodes, profile) * profile.tp for profile in known)
-        return Service(policy, known, want, most_gpus, requests, demand.history, predicted), truth
+        return Service(policy, known, want, most_gpus, requests, history, predicted), truth
+
+    def _physics(
+        self, policy: Policy, requests: Requests, nodes: tuple[Node, ...]
+    ) -> tuple[tuple[Profile, ...], tuple[Profile, ...]]:
+        """Return what is believed of each tp, and what is true: of the policy's own model, or of the variant in use.
+
+        A variant is chosen by what is believed.
+        """
+        spec, asked = variants.of(self.run, policy.key), self.options.variant
+        if spec is None or asked is None:
+            known = believed.believed(policy, self.profiles, nodes)
+            return known, believed.true(policy, known, self.truths, nodes)
+        gpus = sum(node.gpus for node in nodes)
+        offered = variants.offered(spec, policy, self.profiles, nodes)
+        offer = variants.chosen(asked, offered, policy, requests, gpus=gpus)
+        truths = variants.offered(spec, policy, self.truths, nodes)
+        true = next(each for each in truths.offers if each.variant == offer.variant)
+        return offer.profiles, true.profiles
 
 
 def read(path: Path, options: Options | None = None) -> Loaded:
@@ -133,8 +156,9 @@ def read(path: Path, options: Options | None = None) -> Loaded:
     truths = known if asked.truth is None else believed.among(manifests.load(asked.truth))
     demands = []
     for index, spec in enumerate(run.traces):
-        first = asked if index == 0 else dataclasses.replace(asked, trace=None, columns=None, history=None)
-        demands.append(sources.read(spec, run, first))
+        drawn = asked.history if isinstance(asked.history, files.History) else None  # a file is the first policy's
+        theirs = asked if index == 0 else dataclasses.replace(asked, trace=None, columns=None, history=drawn)
+        demands.append(sources.read(spec, run, theirs))
     return Loaded(
         path=path,
         documents=tuple(documents),
@@ -207,6 +231,10 @@ def _settings(run: files.Run, options: Options) -> decide.Settings:
     )
 
 
+def _startup_s(run: files.Run, options: Options) -> int:
+    return run.startup_seconds if options.startup_s is None else options.startup_s
+
+
 def _too_long(service: Service, truth: tuple[Profile, ...]) -> str:
     """Return in words how many requests no replica can hold: they are played, refused, and count as bad."""
     most = max(profile.kv_tokens for profile in truth)
@@ -226,11 +254,13 @@ def _notes(
         ("trace shape", compressed if run.compression != 1 else "as it is"),
         ("rates", "the trace's own" if rate == 1 else f"{rate:g} times the trace's, seed {seed}"),
         ("periods", f"{periods} (shipped: 1800 s and 5 s)"),
-        ("start-up", f"{run.startup_seconds} s (measured on hardware: minutes)"),
+        ("start-up", f"{_startup_s(run, options)} s (measured on hardware: minutes)"),
         ("scrape interval", f"{run.telemetry_seconds} s, rates over {settings.rate_window_s:g} s"),
         ("clock response", str(options.clock_response or ClockResponse.NOMINAL)),
         ("not shortened", "engine steps, power timers, the clock"),
     ]
+    if options.variant is not None and run.variants:
+        notes.append(("variant", options.variant))
     if options.truth is not None:
         notes.append(("true physics", options.truth.name))
     if options.power_scale not in (None, 1.0):
@@ -257,15 +287,6 @@ def _nodes(fleet: files.Fleet, servers: int | None) -> Iterable[Node]:
         resized = group.model_copy(update={"count": servers}) if servers is not None and index == 0 else group
         for name in resized.node_names:
             yield Node(name, group.gpus, group.gpu_product, tuple(group.labels.items()))
-
-
-def _cuts(run: files.Run, domains: tuple[Domain, ...]) -> Iterable[BudgetCut]:
-    known = [domain.name for domain in domains]
-    for i, event in enumerate(run.events):
-        if event.domain not in known:
-            fix = f"there is no PowerDomain {event.domain} in the file; use one of {', '.join(known) or 'none'}"
-            raise errors.Invalid(f"events[{i}].domain", fix)
-        yield BudgetCut(float(event.at_seconds), event.domain, float(event.budget_watts))
 
 
 def _policy(documents: Sequence[manifests.Document], key: str) -> Policy:

@@ -26,11 +26,12 @@ def room(nodes: tuple[Node, ...], profile: Profile) -> int:
 
 
 class Seats:
-    """GPUs of the fleet and who has them. A replica's GPUs lie on one node."""
+    """GPUs of the fleet and who has them. A replica's GPUs lie on one node. `away`: nodes that are lost."""
 
     def __init__(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
         self.free = [node.gpus for node in nodes]
+        self.away: set[int] = set()
 
     def take(self, gpus: int, gpu_products: tuple[str, ...]) -> int | None:
         """Return the index of the node with the least free GPUs that still has room (best fit), or None.
@@ -48,4 +49,15 @@ class Seats:
 
     def give(self, node: int, gpus: int) -> None:
         """Return GPUs to a node."""
-        self.free[node] += gpus
+        if node not in self.away:
+            self.free[node] += gpus
+
+    def lose(self, node: int) -> None:
+        """Let a node be gone: nobody is placed on it, and it draws nothing."""
+        self.away.add(node)
+        self.free[node] = 0
+
+    def back(self, node: int) -> None:
+        """Let a node be there again, empty."""
+        self.away.discard(node)
+        self.free[node] = self.nodes[node].gpus

@@ -26,6 +26,11 @@ _NUMBER = re.compile(r"[0-9]{1,6}([.][0-9]{1,9})?")
 _AUTO = re.compile(r"auto:([1-9][0-9]{0,4})")
 
 
+def past(told: str | None) -> files.History | None:
+    """Return the word for a history that is no file; None: it is one, or there is none."""
+    return files.History(told) if told in tuple(files.History) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Rates as a multiple of the trace's; or, with `replicas`, as many as make that the smallest fixed fleet."""
@@ -40,17 +45,19 @@ class Options:
 
     trace: Path | None = None
     columns: str | None = None
-    history: Path | None = None
+    history: Path | files.History | None = None
     systems: tuple[str, ...] = ()
     scale_rate: str | None = None
     scale_time: float | None = None
     periods: str | None = None
+    startup_s: int | None = None
     truth: Path | None = None
     slo: files.SloSet | None = None
     clock_response: ClockResponse | None = None
     seeds: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     power_scale: float | None = None
+    variant: str | None = None
     classes: str | None = None
     predictor: str | None = None
     price: Path | None = None
@@ -70,17 +77,19 @@ class Options:
 
         merged = replace(
             self,
-            history=self.history or beside(run.history),
+            history=self.history or past(run.history) or beside(run.history),
             systems=self.systems or run.systems,
             scale_rate=self.scale_rate or run.scale_rate,
             scale_time=float(run.scale_time) if self.scale_time is None else self.scale_time,
             periods=self.periods or run.periods,
+            startup_s=run.startup_seconds if self.startup_s is None else self.startup_s,
             truth=self.truth or beside(run.truth),
             slo=self.slo or run.slo,
             clock_response=self.clock_response or run.clock_response,
             seeds=self.seeds or run.seeds or (run.seed,),
             servers=self.servers or run.servers,
             power_scale=float(run.power_scale) if self.power_scale is None else self.power_scale,
+            variant=self.variant or run.variant,
             classes=self.classes or run.classes,
             predictor=self.predictor or run.predictor,
             price=self.price or beside(run.price),

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from capstan.model.profile import Draw, Profile
-from capstan.model.sample import Fresh
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh, Missing
 from capstan.powercap.domains import Domain, NodeSample
 from capstan.replay.nodes import Seats
 from capstan.replay.pool import Pool
@@ -57,7 +58,8 @@ class Plant:
         """Return the AC draw at a domain's meter in the newest slice."""
         newest = self._recent[-1]
         gpus_w = sum(float(newest[self._index[node]]) for node in domain.nodes)
-        return (gpus_w + domain.non_gpu_typical_w * len(domain.nodes)) / domain.supply_efficiency_ratio
+        there = sum(self._index[node] not in self._seats.away for node in domain.nodes)
+        return (gpus_w + domain.non_gpu_typical_w * there) / domain.supply_efficiency_ratio
 
     def samples(self, domain: Domain) -> tuple[NodeSample, ...]:
         """Return what the agents of a domain's nodes say; there is none before the first `measure`."""
@@ -69,7 +71,7 @@ class Plant:
         gpus, draw = self._seats.nodes[index].gpus, self._draws[index]
         return NodeSample(
             node=name,
-            gpus_w=Fresh(gpus_w, SAMPLE_AGE_S),
+            gpus_w=Missing(Reason.NO_DATA) if index in self._seats.away else Fresh(gpus_w, SAMPLE_AGE_S),
             worst_case_w=gpus * draw.limit_w,
             gpus=gpus,
             min_limit_w=draw.min_limit_w,

@@ -123,6 +123,13 @@ class Pool:
         self._release(now_s)
         self._create(now_s, ready_s=now_s + self._startup_s)
 
+    def lose(self, node: int, now_s: float) -> None:
+        """Let every replica on a node be gone at once with the requests in it; what is wanted then starts elsewhere."""
+        for pod in self.pods:
+            if pod.node == node:
+                self.world.lose(pod.slot, now_s)
+        self._release(now_s)
+
     def cap(self, now_s: float, nodes: Sequence[Caps] = ()) -> None:
         """Cap every replica at the tighter of its pool's plan and its node's caps, also those that will come."""
         plans = {(want.pool, want.tp): want.clock_cap_mhz for want in self.wants}

@@ -14,7 +14,7 @@ product is within 4.5 % of the digitised hours on average, 28 % at worst (tests/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Statistics:
     name: str
     rates: Rates
     lengths: Lengths
+    words: str = ""
 
 
 def _by_minute(*per_minute: int) -> Rates:
@@ -53,6 +54,7 @@ CONVERSATION = Statistics(
         (2, 40, 181, 298, 390, 407, 968, 1035, 1081, 1140, 1317, 4075, 4086, 4122, 5279, 14050),
         (7, 16, 38, 50, 71, 88, 102, 140, 211, 393, 404, 428, 463, 611, 939, 1000),
     ),
+    words="drawn from the published statistics of the conversation trace of 2023",
 )
 
 CODE = Statistics(
@@ -66,9 +68,11 @@ CODE = Statistics(
         (3, 18, 76, 149, 388, 767, 1066, 1465, 1884, 2410, 3155, 4995, 7067, 7436, 7437, 7437),
         (6, 6, 6, 7, 8, 9, 11, 13, 15, 19, 28, 54, 86, 246, 845, 1899),
     ),
+    words="drawn from the published statistics of the code trace of 2023",
 )
 
 HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
 DAYS_PER_MIN = (1720, 3199, 3311, 3067, 3093, 2788, 1783)
 """Mean requests per minute of Sunday to Saturday, 2024-05-12 to 05-18."""
 
@@ -104,6 +108,24 @@ WEEK = Statistics(
         (86, 200, 293, 526, 914, 2341, 3775, 4885, 6568),
         (1, 1, 6, 18, 41, 111, 342, 455, 694),
     ),
+    words="drawn from the published statistics of the conversation week of 2024",
 )
 
 BY_NAME = {statistics.name: statistics for statistics in (CONVERSATION, CODE, WEEK)}
+
+DAY_SPREAD_RATIO = 0.06
+"""How far a day's level lies from another's like it: the five working days of the published week spread by 6 %."""
+
+
+def another(statistics: Statistics, seed: int) -> Statistics:
+    """Return statistics of an earlier span of the same service: each of its days a bit busier or quieter, by seed.
+
+    Levels are lognormal with a mean of 1. Without them a drawn history would hold the very hours that come, and every
+    forecast by last week's hours would look better than it can be.
+    """
+    rates = statistics.rates
+    days = ((rates.start_s - rates.start_s[0]) // DAY_S).astype(np.int64)
+    spread = DAY_SPREAD_RATIO * np.random.default_rng(seed).standard_normal(int(days[-1]) + 1)
+    levels = np.exp(spread - DAY_SPREAD_RATIO**2 / 2)[days]
+    mid, low, high = (column * levels for column in (rates.per_min, rates.low_per_min, rates.high_per_min))
+    return replace(statistics, rates=Rates(rates.start_s, mid, low, high, rates.end_s))

@@ -161,6 +161,7 @@ class Run:
         source: `rig` or `virtual time`.
         trace: Where the requests came from, in words.
         duration_s: From the first arrival to the last completion.
+        shocks_s: When something happened that services must recover from, ascending.
         settings: What was shortened or chosen, as (name, value) pairs for people.
         energy_unassigned_j: GPUs without a pod, at their unloaded idle watts.
         energy_node_j: Everything of the servers that is not a GPU, modelled; None where nobody models it.
@@ -173,6 +174,7 @@ class Run:
     services: tuple[ServiceRun, ...]
     domains: tuple[DomainSeries, ...] = ()
     marks: tuple[Mark, ...] = ()
+    shocks_s: tuple[float, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     energy_unassigned_j: float = 0.0
     energy_node_j: float | None = None

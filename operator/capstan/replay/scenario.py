@@ -5,6 +5,7 @@ Who calls it: `replay.load` fills it, `replay.engine` runs it. Must not know: fi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from capstan.decide import Settings
@@ -25,6 +26,32 @@ class BudgetCut:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeLoss:
+    """At `t_s` a node is gone, with its pods and the requests in them; it is back, empty, at `back_s` (inf: never)."""
+
+    t_s: float
+    node: str
+    back_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.t_s < self.back_s:
+            raise ValueError("a node is lost at 0 or later, and comes back after that")
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """From `t_s` to `end_s` a policy's rates lie above the trace's own, at most at `factor_ratio` times them.
+
+    Its requests are in the trace already: this is for people and for scores.
+    """
+
+    t_s: float
+    end_s: float
+    policy: str
+    factor_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What happens to any system that is run: the same for all of them.
 
@@ -35,6 +62,8 @@ class Scenario:
         telemetry_s: How old the newest sample is when a decision sees it.
         duration_s: Nothing arrives later.
         drain_s: How long after the last arrival unfinished requests are waited for.
+        losses: Nodes that go, in order of time.
+        bursts: What `RateBurst` events made of the traces.
         trace: Where the requests came from, in words.
         notes: What was shortened or chosen, as (name, value) pairs for people.
     """
@@ -50,6 +79,8 @@ class Scenario:
     duration_s: float
     drain_s: float
     cuts: tuple[BudgetCut, ...] = ()
+    losses: tuple[NodeLoss, ...] = ()
+    bursts: tuple[Burst, ...] = ()
     trace: str = ""
     notes: tuple[tuple[str, str], ...] = ()
 
@@ -61,6 +92,12 @@ class Scenario:
     def profiles(self) -> tuple[Profile, ...]:
         """Every believed profile, once each."""
         return tuple(dict.fromkeys(profile for service in self.services for profile in service.profiles))
+
+    @property
+    def shocks_s(self) -> tuple[float, ...]:
+        """When something happened that the services must recover from, ascending: cuts, losses and bursts."""
+        cuts, losses = [cut.t_s for cut in self.cuts], [loss.t_s for loss in self.losses]
+        return tuple(sorted({*cuts, *losses, *(burst.t_s for burst in self.bursts)}))
 
     @property
     def policies(self) -> tuple[Policy, ...]:

@@ -6,6 +6,7 @@ Who calls it: `replay.load`. Must not know: who decides afterwards.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import sizing
-from capstan.replay.nodes import Node, room
+from capstan.replay.nodes import Node, Seats, room
 from capstan.replay.runs import Requests
-from capstan.replay.seen import Want
+from capstan.replay.seen import Service, Want
 
 FIRST_S = 10 * units.SECONDS_PER_MINUTE  # several times the longest start-up, so that no system begins with a debt
 FIXED_MARGIN = 0.9  # of each limit, as `optimize.case.Settings` plans with
@@ -70,14 +71,48 @@ def for_peak(profile: Profile, requests: Requests, slo: Slo) -> int:
     return sizing.smallest(profile, load.coarse(), slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN) or 1
 
 
+def shared(services: tuple[Service, ...], nodes: tuple[Node, ...]) -> tuple[Service, ...]:
+    """Return services of which all that is to stand at the start has a place.
+
+    Each was sized as if it had the fleet to itself. While they do not fit together, the one with most GPUs gives a
+    replica up, down to its least count. Where even the least counts do not fit, what is left over stays pending.
+    """
+    wants = [service.start for service in services]
+    least = [max(service.policy.bounds.min_replicas, 1) for service in services]
+    while not _placed(services, wants, nodes):
+        giving = [i for i, want in enumerate(wants) if want.replicas > least[i]]
+        if not giving:
+            break
+        most = max(giving, key=lambda i: wants[i].tp * wants[i].replicas)
+        wants[most] = replace(wants[most], replicas=wants[most].replicas - 1)
+    return tuple(replace(service, start=want) for service, want in zip(services, wants, strict=True))
+
+
+def _placed(services: tuple[Service, ...], wants: list[Want], nodes: tuple[Node, ...]) -> bool:
+    """Return whether every replica that is wanted has a place, in the order in which the engine makes them."""
+    seats = Seats(nodes)
+    return all(
+        seats.take(want.tp, service.profile(want.tp).gpu_products) is not None
+        for service, want in zip(services, wants, strict=True)
+        for _ in range(want.replicas)
+    )
+
+
 def first_load(requests: Requests) -> Workload:
-    """Return the rate of the busiest of a trace's first ten minutes, and their mean lengths."""
-    first = requests.arrival_s < FIRST_S
+    """Return the rate of the busiest of a trace's first ten minutes, and their lengths; of all of it where nobody came.
+
+    Lengths vary as they do there: documents of 70,000 tokens, all alike, wait far less for each other than a mix would.
+    """
+    early = requests.arrival_s < FIRST_S
+    first = early if early.any() else ~early
     busiest = int(np.bincount((requests.arrival_s[first] / units.SECONDS_PER_MINUTE).astype(np.int64)).max())
+    prompt = requests.prompt_tokens[first]
+    mean = float(prompt.mean())
     return Workload(
         arrival_rps=busiest / units.SECONDS_PER_MINUTE,
-        prompt_tokens=float(requests.prompt_tokens[first].mean()),
+        prompt_tokens=mean,
         output_tokens=float(requests.output_tokens[first].mean()),
+        prompt_cv2_ratio=float(prompt.var()) / mean**2,
     )
 
 

@@ -269,6 +269,21 @@ def drain(
     _let_go(w, pools, members, rows, gone, r["pool"])
 
 
+def lose(w: np.void, pools: Records, members: Ints, rows: Records, bins: Floats, gone: Ints, slot: int) -> None:
+    """Let a replica be gone at once, as of the last `advance`, with every request in it: none of them ever ends."""
+    r = rows[slot]
+    if r["open_j"] > 0:
+        leaping = r["mode"] == LEAP
+        start_s = joules.leap_end_s(r, float(r["booked_steps"])) if leaping else float(r["origin_s"])
+        joules.spread(bins, float(w["bin_s"]), start_s, w["now_s"], r["open_j"] / (w["now_s"] - start_s), 0.0)
+        r["serving_j"] += r["open_j"]
+        r["open_j"] = 0.0
+    w["refused"] += r["running"] + r["waiting"]
+    r["running"] = r["waiting"] = r["decoding"] = 0
+    routes.leave(r)
+    _let_go(w, pools, members, rows, gone, r["pool"])
+
+
 def _let_go(w: np.void, pools: Records, members: Ints, rows: Records, gone: Ints, pool: int) -> None:
     """Take replicas that have left out of their pool, and note their slots."""
     kept = 0

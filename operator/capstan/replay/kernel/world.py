@@ -166,6 +166,14 @@ class World:
         profile = self.profiles[row["profile"]]
         play.drain(self._w, self._pools, self._members, self.replicas, profile, self._bins, self._gone, slot)
 
+    def lose(self, slot: int, now_s: float) -> None:
+        """Let a replica be gone at once; the requests in it are lost and counted as refused."""
+        self._move_to(now_s)
+        if self.replicas[slot]["state"] == FREE:
+            return
+        play.lose(self._w, self._pools, self._members, self.replicas, self._bins, self._gone, slot)
+        self.advance(now_s)  # so that the totals are without it
+
     def move(self, slot: int, pool: int) -> None:
         """Let a replica serve another pool from now on, with what it has in hand; a draining one stays where it is."""
         row = self.replicas[slot]
@@ -258,7 +266,7 @@ class World:
 
     @property
     def refused(self) -> int:
-        """Requests that fit in no cache."""
+        """Requests that fit in no cache, or were lost with their replica."""
         return int(self._w["refused"])
 
     @property

@@ -15,6 +15,7 @@ from capstan.replay.scores import compare, misplaced, routes
 from capstan.replay.scores.budget import DomainScore
 from capstan.replay.scores.compare import Column, Comparison, Conditions, Estimate, Relative
 from capstan.replay.scores.misplaced import Placed
+from capstan.replay.scores.recovery import Recovery
 from capstan.replay.scores.routes import ClassEnergy
 from capstan.replay.scores.score import Figures, PolicyScore, Quantiles
 
@@ -153,6 +154,7 @@ def _service(run: Run, score: PolicyScore) -> Json:
         "energy_transition_j": _finite(score.energy.transition_j),
         "j_per_output_token": _finite(score.j_per_output_token),
         "replicas_mean": _finite(summary.mean_replicas(run, score.policy)),
+        "recoveries": [_recovery(found) for found in summary.recoveries(run, score).values()],
         "guesses": None if told is None else _guesses(told, score),
         "request_energy_by_class": {} if told is None else {one.name: _class_energy(one) for one in routes.of(told)},
     }
@@ -166,6 +168,15 @@ def _guesses(told: ServiceRun, score: PolicyScore) -> Json | None:
         "accuracy_ratio": _finite(found.accuracy_ratio),
         "confusion": [list(row) for row in found.confusion],
         **{name: _placed(getattr(found, name)) for name in ("right", "shorter", "longer")},
+    }
+
+
+def _recovery(found: Recovery) -> Json:
+    return {
+        "t_s": found.t_s,
+        "recovered_after_s": _finite(found.recovered_after_s),
+        "debt_requests": _finite(found.debt_requests),
+        "late_s": _finite(found.late_s),
     }
 
 

@@ -10,11 +10,14 @@ from capstan.replay.traces.reader import Dropped, Stream, Trace, read
 from capstan.replay.traces.shared import shared_data, shared_data_at_hand
 from capstan.replay.traces.transforms import (
     beyond,
+    burst,
     compress,
+    joined,
     objects,
     repeat,
     scale_rate,
     scale_time,
+    steady,
     until,
     without,
 )
@@ -26,8 +29,10 @@ __all__ = [
     "Trace",
     "TraceError",
     "beyond",
+    "burst",
     "compress",
     "custom",
+    "joined",
     "objects",
     "read",
     "repeat",
@@ -35,6 +40,7 @@ __all__ = [
     "scale_time",
     "shared_data",
     "shared_data_at_hand",
+    "steady",
     "until",
     "without",
 ]

@@ -20,6 +20,10 @@ MOVE_S = 30.0
 DONORS_S = 60.0
 """A copy takes the lengths of a request that arrives within this span of it (DESIGN 7.1, `--scale-rate`)."""
 
+BURST_MOVE_S = 5.0
+"""A request that a burst adds arrives this much earlier or later at most than the one that it is a copy of: half of the
+ten seconds in which a shock rises, so that the rise stays one."""
+
 
 def scale_rate(requests: Requests, x: float, *, seed: int) -> Requests:
     """Return a trace of the same length at `x` times the rate (DESIGN 7.1).
@@ -40,10 +44,54 @@ def scale_rate(requests: Requests, x: float, *, seed: int) -> Requests:
     copies_s = np.repeat(requests.arrival_s, math.floor(x) + extra)
     moved_s = _folded(copies_s + chance.uniform(-MOVE_S, MOVE_S, len(copies_s)), float(requests.arrival_s[-1]))
     moved_s.sort()
-    first = np.searchsorted(requests.arrival_s, moved_s - DONORS_S, "left")
-    past = np.searchsorted(requests.arrival_s, moved_s + DONORS_S, "right")
-    donor = first + (chance.random(len(moved_s)) * (past - first)).astype(np.int64)
-    return Requests(moved_s, requests.prompt_tokens[donor], requests.output_tokens[donor])
+    return _with_lengths(moved_s, requests, chance)
+
+
+def burst(requests: Requests, factor: float, *, start_s: float, ramp_s: float, lasting_s: float, seed: int) -> Requests:
+    """Return a trace with a burst: rates rise from 1 to `factor` times its own, stay there, and fall as they rose.
+
+    The trace's own requests stay as they are. Each brings m - 1 more, m being the multiple at its arrival (a fraction
+    is a chance), moved by a uniform +-5 s; a copy's lengths are those of a request within 60 s of it.
+
+    Args:
+        requests: The trace.
+        factor: The multiple at the top; >= 1.
+        start_s: The rise begins.
+        ramp_s: It takes this long, and so does the fall; > 0.
+        lasting_s: From the start of the rise to the start of the fall; >= ramp_s.
+        seed: Of the requests that are added.
+    """
+    chance = np.random.default_rng(seed)
+    end_s = start_s + lasting_s
+    knots_s = np.array([start_s, start_s + ramp_s, end_s, end_s + ramp_s])
+    more = np.interp(requests.arrival_s, knots_s, np.array([0.0, 1.0, 1.0, 0.0])) * (factor - 1)
+    whole = np.floor(more).astype(np.int64)
+    copies_s = np.repeat(requests.arrival_s, whole + (chance.random(len(requests)) < more - whole))
+    moved_s = copies_s + chance.uniform(-BURST_MOVE_S, BURST_MOVE_S, len(copies_s))
+    last_s = float(requests.arrival_s[-1]) if len(requests) else 0.0
+    added = _with_lengths(np.sort(_folded(moved_s, last_s)), requests, chance)
+    both = joined((requests, added))
+    order = np.argsort(both.arrival_s, kind="stable")
+    return Requests(both.arrival_s[order], both.prompt_tokens[order], both.output_tokens[order])
+
+
+def steady(requests: Requests, *, tokens_per_s: float, span_s: float, seed: int) -> Requests:
+    """Return Poisson arrivals of one mean rate, each with both lengths of a request drawn from a trace.
+
+    Example: 650 tokens/s of requests with 1,237 + 221 tokens on average are 0.446 requests/s.
+
+    Args:
+        requests: Whose lengths are drawn, with replacement, so that prompt and output keep their correlation.
+        tokens_per_s: Prompt and output tokens a second, on average; > 0.
+        span_s: The first arrival comes after 0, none later than this.
+        seed: Of gaps and lengths.
+    """
+    mean_tokens = float(requests.prompt_tokens.mean() + requests.output_tokens.mean())
+    chance = np.random.default_rng(seed)
+    count = int(chance.poisson(tokens_per_s / mean_tokens * span_s))
+    arrival_s = np.sort(chance.uniform(0.0, span_s, count))  # a Poisson process, given how many there are
+    drawn = chance.integers(0, len(requests), count)
+    return Requests(arrival_s, requests.prompt_tokens[drawn], requests.output_tokens[drawn])
 
 
 def scale_time(requests: Requests, x: float) -> Requests:
@@ -139,6 +187,14 @@ def objects(requests: Requests) -> list[Request]:
     columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [Request(i, arrival_s, prompt, output) for i, (arrival_s, prompt, output) in enumerate(rows)]
+
+
+def _with_lengths(arrival_s: Floats, requests: Requests, chance: np.random.Generator) -> Requests:
+    """Return arrivals, in order, each with both lengths of a request that arrives within 60 s of it."""
+    first = np.searchsorted(requests.arrival_s, arrival_s - DONORS_S, "left")
+    past = np.searchsorted(requests.arrival_s, arrival_s + DONORS_S, "right")
+    donor = first + (chance.random(len(arrival_s)) * (past - first)).astype(np.int64)
+    return Requests(arrival_s, requests.prompt_tokens[donor], requests.output_tokens[donor])
 
 
 def _folded(t_s: Floats, end_s: float) -> Floats:
