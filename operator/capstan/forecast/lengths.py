@@ -19,7 +19,7 @@ from typing import Protocol
 from capstan.model.classes import Edges
 
 BIN_RATIO = 1.1
-"""Answers are counted in bins this wide, so a quantile is right to 5 %; below 20 tokens every length has its own."""
+"""Answers are counted in bins this wide, so a quantile is right to 5 %; up to 20 tokens every length has its own."""
 
 LONGEST_TOKENS = 1 << 20
 """Longer answers, if there are any, are counted here: eight times the longest context of today's open LLMs."""
@@ -220,7 +220,7 @@ def _keys(asked: Asked) -> Iterator[tuple[Scope, Key]]:
 def _bounds(edges: tuple[int, ...]) -> tuple[int, ...]:
     """Return where bins begin: every length at first, then powers, and the edges themselves."""
     steps = math.ceil(math.log(LONGEST_TOKENS) / math.log(BIN_RATIO))
-    return tuple(sorted({round(BIN_RATIO**step) for step in range(steps + 1)} | set(range(1, 20)) | set(edges)))
+    return tuple(sorted({round(BIN_RATIO**step) for step in range(steps + 1)} | set(range(1, 21)) | set(edges)))
 
 
 def _middle_tokens(bounds: tuple[int, ...], index: int) -> float:
