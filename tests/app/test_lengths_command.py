@@ -39,6 +39,11 @@ def test_terciles_and_edges_of_ones_own(trace: Path) -> None:
     assert "prompt from 100 tokens, output from 9, 99" in lengths("--trace", trace, "--classes", "100/9,99").output
 
 
+def test_other_settings_are_swept_where_asked_for(trace: Path) -> None:
+    assert "live, with" not in lengths("--trace", trace).output
+    assert "| 4 bins per octave of prompts | " in lengths("--trace", trace, "--sweep").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

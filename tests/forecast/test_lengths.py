@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.forecast import lengths
-from capstan.forecast.lengths import Asked, LengthPredictor, Prediction, RunningQuantiles, Scope
+from capstan.forecast.lengths import Asked, LengthPredictor, Prediction, RunningQuantiles, Scope, Shape
 from capstan.model.classes import Edges
 
 EDGES = Edges()
 TOKENS = st.integers(1, 200_000)
 
 
-def taught(outputs: list[int], asked: Asked | None = None, **settings: int) -> RunningQuantiles:
-    predictor = RunningQuantiles(EDGES, **settings)
+def taught(outputs: list[int], asked: Asked | None = None) -> RunningQuantiles:
+    predictor = RunningQuantiles(EDGES)
     for output in outputs:
         predictor.learn(asked or Asked(500), output)
     return predictor
@@ -101,7 +101,7 @@ def test_the_narrowest_key_that_knows_enough_is_asked() -> None:
     for asked, output in (
         (Asked(500, "code", "ann"), 10), (Asked(500, "code", "bob"), 200), (Asked(500, "chat", "cid"), 900),
     ):  # fmt: skip
-        for _ in range(lengths.MIN_REQUESTS + 5):
+        for _ in range(Shape().min_requests + 5):
             predictor.learn(asked, output)
     cases = {
         Asked(500, "code", "ann"): (Scope.TENANT, 0),
@@ -114,9 +114,9 @@ def test_the_narrowest_key_that_knows_enough_is_asked() -> None:
     assert {asked: (one.scope, one.bucket(EDGES)) for asked, one in found.items()} == cases
 
 
-def test_a_key_is_asked_from_the_thirtieth_request_on() -> None:
-    """The weight of 30 requests in a row is a little below 30: the oldest has begun to fade."""
-    few = taught([10] * lengths.MIN_REQUESTS)
+def test_a_key_is_asked_once_it_weighs_enough() -> None:
+    """The weight of five requests in a row is a little below five: the oldest has begun to fade."""
+    few = taught([10] * Shape().min_requests)
     assert told(few).scope is Scope.ALL
     few.learn(Asked(500), 10)
     assert told(few).scope is Scope.PROMPT
@@ -139,7 +139,7 @@ def test_a_change_of_habit_is_learnt_within_two_half_lives() -> None:
     predictor = taught([10] * 20_000)
     shares = []
     for _ in range(2):
-        for _ in range(lengths.HALF_LIFE_REQUESTS):
+        for _ in range(Shape().half_life_requests):
             predictor.learn(Asked(500), 800)
         shares.append(told(predictor).shares(EDGES)[2])
     assert shares == pytest.approx([0.5, 0.75], abs=0.002)
@@ -163,24 +163,24 @@ def test_weights_stay_finite_for_ever() -> None:
 
 
 def test_memory_is_bounded_and_the_key_learnt_longest_ago_goes_first() -> None:
-    predictor = RunningQuantiles(EDGES, most_keys=2)
+    predictor = RunningQuantiles(EDGES, Shape(most_keys=2))
     for prompt in (100, 1000, 100, 10_000):
         for _ in range(40):
             predictor.learn(Asked(prompt), 10)
-    assert len(predictor) == 2
+    assert predictor.remembered == 2
     assert told(predictor, Asked(100)).scope is Scope.PROMPT
     assert told(predictor, Asked(1000)).scope is Scope.ALL  # learnt before the second hundred
 
 
 @given(st.lists(st.tuples(TOKENS, st.sampled_from("abc"), st.sampled_from(["", "x", "y"]), TOKENS), max_size=50))
 def test_the_same_requests_leave_the_same_memory(rows: list[tuple[int, str, str, int]]) -> None:
-    one, other = RunningQuantiles(EDGES, most_keys=5), RunningQuantiles(EDGES, most_keys=5)
+    one, other = RunningQuantiles(EDGES, Shape(most_keys=5)), RunningQuantiles(EDGES, Shape(most_keys=5))
     for prompt, route, tenant, output in rows:
         one.learn(Asked(prompt, route, tenant), output)
     for prompt, route, tenant, output in rows:
         other.predict(Asked(prompt, route, tenant))  # asking changes nothing
         other.learn(Asked(prompt, route, tenant), output)
-    assert len(one) <= 5
+    assert one.remembered <= 5
     asked = [Asked(prompt, route, tenant) for prompt, route, tenant, _ in rows]
     assert [one.predict(a) for a in asked] == [other.predict(a) for a in asked]
 
@@ -205,8 +205,9 @@ def test_what_cannot_be_is_refused() -> None:
         Asked(5, max_tokens=0)
     with pytest.raises(ValueError, match="leave failed requests out"):
         predictor.learn(Asked(5), 0)
-    with pytest.raises(ValueError, match="most_keys"):
-        RunningQuantiles(EDGES, most_keys=0)
+    for field in ("bins_per_octave", "half_life_requests", "min_requests", "most_keys"):
+        with pytest.raises(ValueError, match="at least 1"):
+            Shape(**{field: 0})
     with pytest.raises(ValueError, match="ratio"):
         told(predictor).quantile_tokens(1.5)
 

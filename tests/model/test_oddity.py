@@ -75,7 +75,7 @@ def test_joules_per_request_of_a_whole_window() -> None:
     found = watched((20_000.0, 40.0))
     assert found.request_j == pytest.approx(500)
     assert found.odd_ratio is None
-    assert found.past_j == (pytest.approx(500),)
+    assert found.past_j == pytest.approx([500])
     assert found.noted(330.0, energy_j=1e9, sample_requests=1.0).request_j == pytest.approx(500)
     assert Watched(0.0).noted(60.0, energy_j=5.0, sample_requests=50.0).request_j is None
 

@@ -25,10 +25,8 @@ def test_classes_by_hand() -> None:
     """MS: 500 + 10 x 11 = 610 twice; LS: 2,000 + 110 = 2,110. 3,330 J: 610 and 2,110 each; the last never ends."""
     never = fate(3.0, ttft_s=float("nan"), prompt=100)
     found = routes.of(service([fate(0.0), fate(1.0), fate(2.0, prompt=2000), never], energy_j=3330.0))
-    assert [(one.name, one.requests, one.request_j) for one in found] == [
-        ("MS", 2, pytest.approx(610)),
-        ("LS", 1, pytest.approx(2110)),
-    ]
+    assert [(one.name, one.requests) for one in found] == [("MS", 2), ("LS", 1)]
+    assert [one.request_j for one in found] == pytest.approx([610, 2110])
     assert all(one.odd_ratio is None for one in found)
 
 
