@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.model.classes import Edges
+from capstan.replay import classify, engine
 from capstan.replay.runs import Routed
 from capstan.replay.scores import limits, misplaced
 from capstan.replay.scores.misplaced import Misplaced, Placed
+from capstan.replay.seen import Service, Want
+from support import small
 from support.replay import SLO, Fate, fate, outcomes
 
 EDGES = Edges()
@@ -102,3 +106,38 @@ def test_every_request_is_placed_once_and_good_ones_add_up(rows: list[tuple[int,
     assert sum(part.good for part in parts) == sum(good for _, _, good in rows)
     assert found.right.lost_requests in (None, pytest.approx(0.0))
     assert all(part.like_ratio is None or 0 <= part.like_ratio <= 1 for part in parts)
+
+
+# --- in a run ----------------------------------------------------------------------------------------
+
+
+def test_a_run_remembers_by_what_guesses_its_requests_were_routed() -> None:
+    """Short prompts in one pool, the others in another; answers are all taken for short ones."""
+    base = small.scenario(small.requests(60))
+    (service,) = base.services
+    edges = service.edges
+    guesses = classify.true_codes(service.requests, edges) // edges.outputs * edges.outputs
+    service = dataclasses.replace(service, predicted=guesses)
+    parts = (tuple(range(edges.outputs)), tuple(range(edges.outputs, edges.count)))
+    wants = tuple(Want(small.KEY, 4, 1, pool=edges.pool_name(codes), classes=codes) for codes in parts)
+    split = dataclasses.replace(service, start=wants[0])
+    (parted,) = engine.run(dataclasses.replace(base, services=(split,)), Parted(wants)).services
+    (whole,) = engine.run(dataclasses.replace(base, services=(service,)), small.Scripted({})).services
+    assert whole.routed is None
+    assert parted.routed is not None
+    np.testing.assert_array_equal(parted.routed.codes, guesses)
+    found = misplaced.of(parted.outcomes, parted.routed, HELD)
+    assert found.shorter.requests == int((service.requests.output_tokens >= 100).sum()) > 0
+    assert found.longer.requests == 0
+
+
+@dataclasses.dataclass
+class Parted(small.Scripted):
+    """Two pools from the start to the end."""
+
+    def __init__(self, wants: tuple[Want, ...]) -> None:
+        super().__init__({})
+        self.wants = wants
+
+    def start(self, service: Service) -> tuple[Want, ...]:  # type: ignore[override]  # the engine takes either
+        return self.wants
