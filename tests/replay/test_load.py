@@ -175,3 +175,19 @@ def test_edges_reach_the_policy_that_is_decided_by_and_are_told(folder: Folder) 
     notes = dict(made.notes)
     assert notes["classes"] == "prompt from 300 tokens, output from 40, 80"
     assert notes["output lengths"] == "running quantiles of what has finished"
+
+
+@pytest.mark.parametrize(
+    ("asked", "chancy"),
+    [
+        ({"systems": ("capstan",)}, False),
+        ({"systems": ("multi-pool",)}, True),
+        ({"systems": ("multi-pool",), "predictor": "1"}, False),
+        ({"systems": ("multi-pool",), "predictor": "live"}, False),
+    ],
+    ids=["one pool", "pools by guesses", "pools by true classes", "pools by learnt lengths"],
+)
+def test_another_seed_is_another_run_only_where_guesses_by_chance_matter(
+    folder: Folder, asked: dict[str, object], chancy: bool
+) -> None:
+    assert read(folder, **asked).chancy is chancy
