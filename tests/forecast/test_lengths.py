@@ -212,6 +212,16 @@ def test_what_cannot_be_is_refused() -> None:
         told(predictor).quantile_tokens(1.5)
 
 
+def test_a_memory_too_short_for_its_own_evidence_is_refused() -> None:
+    """A key of half-life h weighs 1.44 h at most."""
+    with pytest.raises(ValueError, match="no key would ever weigh enough"):
+        Shape(half_life_requests=20, min_requests=30)
+    shortest = RunningQuantiles(EDGES, Shape(half_life_requests=30, min_requests=30))
+    for _ in range(200):
+        shortest.learn(Asked(500), 10)
+    assert told(shortest).scope is Scope.PROMPT
+
+
 def test_absurdly_long_answers_are_counted_with_the_longest() -> None:
     found = told(taught([10**9] * 40))
     assert found.shares(EDGES) == (0.0, 0.0, 1.0)

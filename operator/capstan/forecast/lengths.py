@@ -22,7 +22,7 @@ BIN_RATIO = 1.1
 """Answers are counted in bins this wide, so a quantile is right to 5 %; up to 20 tokens every length has its own."""
 
 LONGEST_TOKENS = 1 << 20
-"""Longer answers, if there are any, are counted here: eight times the longest context of today's open LLMs."""
+"""Longer answers, if there are any, are counted here: eight times a context of 128k."""
 
 _HUGE = 1e100  # weights grow instead of all counts shrinking; from here on all are divided by it
 
@@ -51,6 +51,8 @@ class Shape:
     def __post_init__(self) -> None:
         if min(self.bins_per_octave, self.half_life_requests, self.min_requests, self.most_keys) < 1:
             raise ValueError("every figure of a predictor's shape is at least 1")
+        if self.min_requests > self.half_life_requests:
+            raise ValueError("min_requests is above half_life_requests: no key would ever weigh enough")
 
 
 class Scope(StrEnum):
