@@ -9,7 +9,8 @@ import pytest
 
 from capstan.api import errors
 from capstan.api import scenario as files
-from capstan.replay import load
+from capstan.model.classes import Edges
+from capstan.replay import classify, load
 from capstan.replay.load import Loaded
 from capstan.replay.options import Options
 from capstan.replay.traces import TraceError
@@ -136,3 +137,57 @@ def test_digitised_plots_are_drawn_from_by_seed(folder: Folder, shared_data: Pat
     loaded = read(folder)
     assert loaded.chancy
     assert "drawn from the digitised plots of azure-2024-conversation" in loaded.scenario().trace
+
+
+# --- classes and guesses -----------------------------------------------------------------------------
+
+
+def test_guesses_are_of_the_requests_that_are_played_and_follow_the_seed(folder: Folder) -> None:
+    """Default: 81 % of 600 requests or so; three sigmas are 5 points."""
+    loaded = read(folder)
+    (service,) = loaded.scenario(rate=2.0, seed=1).services
+    true = classify.true_codes(service.requests, service.edges)
+    assert abs((service.codes == true).mean() - 0.81) < 0.05
+    (again,), (other,) = (loaded.scenario(rate=2.0, seed=seed).services for seed in (1, 2))
+    np.testing.assert_array_equal(service.codes, again.codes)
+    assert len(other.codes) == len(other.requests)
+
+
+def test_a_perfect_predictor_knows_the_true_classes(folder: Folder) -> None:
+    (service,) = read(folder, predictor="1").scenario().services
+    np.testing.assert_array_equal(service.codes, classify.true_codes(service.requests, service.edges))
+
+
+def test_terciles_are_of_the_history_where_there_is_one(folder: Folder) -> None:
+    """The history's prompts are 10, 20 ... 90 and its answers 2 to 18: edges 30 and 60, 6 and 12."""
+    rows = "".join(f"{i},{10 * i},{2 * i}\n" for i in range(1, 10))
+    before = folder.write("before.csv", "Timestamp,Request tokens,Response tokens\n" + rows)
+    of_trace, of_history = (
+        read(folder, classes="terciles", history=history).scenario().services[0].edges for history in (None, before)
+    )
+    assert of_history == Edges((30, 60), (6, 12))
+    assert of_trace == classify.terciles(small.requests()) != of_history
+
+
+def test_edges_reach_the_policy_that_is_decided_by_and_are_told(folder: Folder) -> None:
+    made = read(folder, classes="300/40,80", predictor="live").scenario()
+    assert made.policies[0].pools.edges == Edges((300,), (40, 80))
+    notes = dict(made.notes)
+    assert notes["classes"] == "prompt from 300 tokens, output from 40, 80"
+    assert notes["output lengths"] == "running quantiles of what has finished"
+
+
+@pytest.mark.parametrize(
+    ("asked", "chancy"),
+    [
+        ({"systems": ("capstan",)}, False),
+        ({"systems": ("multi-pool",)}, True),
+        ({"systems": ("multi-pool",), "predictor": "1"}, False),
+        ({"systems": ("multi-pool",), "predictor": "live"}, False),
+    ],
+    ids=["one pool", "pools by guesses", "pools by true classes", "pools by learnt lengths"],
+)
+def test_another_seed_is_another_run_only_where_guesses_by_chance_matter(
+    folder: Folder, asked: dict[str, object], chancy: bool
+) -> None:
+    assert read(folder, **asked).chancy is chancy

@@ -10,7 +10,9 @@ import pytest
 
 from capstan.api import errors
 from capstan.api import scenario as files
+from capstan.model.classes import Edges
 from capstan.model.profile import ClockResponse
+from capstan.replay.classify import Classes, Given, Predictor, Source
 from capstan.replay.options import Options, Rate
 from support import api, small
 
@@ -120,6 +122,39 @@ def test_any_other_rate_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "edges"),
+    [
+        (None, Classes.FIXED),
+        ("fixed", Classes.FIXED),
+        ("terciles", Classes.TERCILES),
+        ("256,1024/100,350", Edges()),
+        ("9/3", Edges((9,), (3,))),
+    ],
+)
+def test_edges_are_a_word_or_tokens(text: str | None, edges: Classes | Edges) -> None:
+    assert Options(classes=text).edges == edges
+
+
+@pytest.mark.parametrize(
+    ("text", "guess"),
+    [
+        (None, Given(0.81)),
+        ("0.6", Given(0.6)),
+        ("1", Given(1.0)),
+        ("0", Given(0.0)),
+        ("live", Source.LIVE),
+        ("none", Source.NONE),
+    ],
+)
+def test_a_predictor_is_a_word_or_a_share(text: str | None, guess: Predictor) -> None:
+    assert Options(predictor=text).guess == guess
+
+
+def test_the_document_and_the_flag_have_the_same_default() -> None:
+    assert Options().over(run(), FOLDER).guess == Options().guess
+
+
+@pytest.mark.parametrize(
     ("wrong", "says"),
     [
         (Options(scale_time=math.nan), "--scale-time"),
@@ -128,8 +163,27 @@ def test_any_other_rate_is_refused(text: str) -> None:
         (Options(power_scale=2.01), "--power-scale"),
         (Options(seeds=(1, 2, 1)), "--seeds: 1 is there twice"),
         (Options(servers=(4, 4)), "--servers: 4 is there twice"),
+        (Options(classes="thirds"), "--classes: thirds is neither fixed, terciles nor edges"),
+        (Options(classes="9,5/3"), "--classes: 9,5/3: class edges must ascend"),
+        (Options(classes="1/3"), "--classes: 1/3: .*from 2 tokens on"),
+        (Options(predictor="81"), "--predictor: 81 is no share of 0 to 1"),
+        (Options(predictor="1.5"), "--predictor: 1.5 is no share"),
+        (Options(predictor="oracle"), "--predictor: oracle is no share"),
     ],
-    ids=["no time", "time stands still", "no watts", "another machine's watts", "a seed twice", "a fleet twice"],
+    ids=[
+        "no time",
+        "time stands still",
+        "no watts",
+        "another machine's watts",
+        "a seed twice",
+        "a fleet twice",
+        "no such edges",
+        "edges that fall",
+        "an edge with nobody below",
+        "percent",
+        "above one",
+        "no such predictor",
+    ],
 )
 def test_a_number_that_nothing_can_be_played_with_is_refused(wrong: Options, says: str) -> None:
     with pytest.raises(errors.Invalid, match=says):

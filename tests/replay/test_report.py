@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from capstan.replay import play
-from capstan.replay.pages import cells, document, page, plots, report, summary
-from capstan.replay.runs import Energy, Run
+from capstan.model.classes import Edges
+from capstan.model.routes import TokenCost
+from capstan.replay import classify, play
+from capstan.replay.pages import cells, document, page, plots, report, summary, words
+from capstan.replay.runs import Energy, Routed, Run
 from capstan.replay.scores import compare, limits
 from capstan.replay.scores.compare import Comparison, Conditions
 from support import report as made
@@ -408,15 +410,72 @@ def test_every_name_of_the_json_is_in_the_reference(pair: Comparison, root: Path
             return set().union(*map(names, value))
         if not isinstance(value, dict):
             return set()
-        free = {"systems", "settings", "figures", "slo_by_class", "class_mix"}  # keys there are names of things
+        free = {
+            "systems",
+            "settings",
+            "figures",
+            "slo_by_class",
+            "class_mix",
+            "request_energy_by_class",
+        }  # names of things
         below = [names(list(v.values()) if k in free else v) for k, v in value.items()]
         return set(value).union(*below)
 
     reference = (root / "docs" / "reference" / "report-json.md").read_text(encoding="utf-8")
-    found = names(document.of(pair))
-    assert len(found) > 60
+    found = names(document.of(pair)) | names(document.of(compared(told_apart())))
+    assert len(found) > 75
     assert [name for name in sorted(found) if f"`{name}`" not in reference] == []
     assert f"`schema_version`: {document.SCHEMA_VERSION}" in reference
+
+
+# --- requests told apart -----------------------------------------------------------------------------
+
+
+def told_apart() -> Run:
+    """Chat's requests went to pools by a guess that takes every third for a long answer; joules can be shared out."""
+    base = made.run()
+    chat, batch = base.services
+    edges, requests = Edges(), chat.outcomes.requests
+    true = classify.true_codes(requests, edges)
+    codes = np.where(np.arange(len(true)) % 3 == 0, true // 3 * 3 + 2, true)
+    chat = dataclasses.replace(chat, routed=Routed(codes, edges), token_cost=TokenCost(1.0, 10.0))
+    return dataclasses.replace(base, services=(chat, batch))
+
+
+def services_of(comparison: Comparison) -> Any:
+    systems: Any = document.of(comparison)["systems"]
+    return systems["capstan"]["services"]
+
+
+def test_what_wrong_guesses_cost_stands_in_the_numbers_and_on_the_page() -> None:
+    """900 requests of chat, 300 of them taken for long; those that were not long were misplaced."""
+    comparison = compared(told_apart())
+    chat, batch = services_of(comparison)
+    guesses = chat["guesses"]
+    assert batch["guesses"] is None
+    assert sum(map(sum, guesses["confusion"])) == chat["requests"]
+    assert guesses["shorter"]["requests"] == 0
+    assert guesses["longer"]["requests"] == round((1 - guesses["accuracy_ratio"]) * chat["requests"]) > 200
+    text = Page(page.of(comparison)).text
+    assert "Guessed lengths of answers" in text
+    assert "capstan, llm/chat" in text
+    assert words.percent(guesses["accuracy_ratio"]) in text
+
+
+def test_joules_per_request_stand_in_the_numbers_and_on_the_page() -> None:
+    """A share of all joules for every class that finished a request; the sum is the service's."""
+    comparison = compared(told_apart())
+    chat, batch = services_of(comparison)
+    by_class = chat["request_energy_by_class"]
+    assert batch["request_energy_by_class"] == {}
+    assert sum(one["requests"] * one["request_j"] for one in by_class.values()) == pytest.approx(chat["energy_j"])
+    assert set(by_class) == set(chat["class_mix"])
+    assert "Joules per request by class" in Page(page.of(comparison)).text
+
+
+def test_without_pools_by_class_neither_table_is_there(html_of_pair: str) -> None:
+    assert "Guessed lengths" not in html_of_pair
+    assert "Joules per request" not in html_of_pair
 
 
 # --- the files ---------------------------------------------------------------------------------------

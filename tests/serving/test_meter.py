@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from capstan.adapters.metrics import Metrics
 from capstan.app.meter import Meter
+from capstan.model import sample
 from capstan.serving import report
 from support.serving import Stage, chat
 
@@ -49,6 +52,34 @@ async def test_plan_load_and_energy_are_published_and_what_is_unknown_has_no_ser
     assert value(samples, "capstan_policy_power_watts", **OF) is None
     assert value(samples, "capstan_desired_replicas", **target) == 1
     assert value(samples, "capstan_decisions_total", knob="replicas", reason="SourceDown") == 1
+
+
+async def test_joules_per_request_are_published_once_five_minutes_are_over_and_judged_after_an_hour() -> None:
+    """1,800 W at 1 request a second: 1,800 J a request; then 2,700 W, 900 J more: 25 times the least spread of 2 %."""
+    stage, metrics = Stage(), Metrics("operator")
+    meter = Meter(metrics)
+    stage.apply(chat())
+    await stage.tick(4)
+    done = await stage.tick()
+    (news,) = done.news
+    route = {**OF, "route": "all"}
+
+    def after(windows: int, power_w: float, start_s: float) -> Samples:
+        seen = dataclasses.replace(news.seen, power_w=sample.Fresh(power_w, 1.0))
+        for i in range(1, 60 * windows + 1):
+            news_now = (dataclasses.replace(news, seen=seen),)
+            meter.cycle(dataclasses.replace(done, now_s=start_s + 5.0 * i, news=news_now))
+        return scrape(metrics)
+
+    meter.cycle(done)
+    samples = after(13, 1800.0, done.now_s)
+    assert value(samples, "capstan_request_joules", **route) == pytest.approx(1800)
+    samples = after(1, 2700.0, done.now_s + 13 * 300)
+    assert value(samples, "capstan_request_joules", **route) == pytest.approx(2700, rel=0.02)
+    assert value(samples, "capstan_request_joules_anomaly", **route) == pytest.approx(25, rel=0.04)
+
+    meter.cycle(dataclasses.replace(done, now_s=done.now_s + 1e4, news=()))
+    assert value(scrape(metrics), "capstan_request_joules", **route) is None
 
 
 async def test_an_advising_knob_that_would_act_is_counted_as_held_by_advice() -> None:

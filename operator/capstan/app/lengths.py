@@ -20,7 +20,8 @@ BAD_INPUT = 2
 @click.command()
 @tracesource.options
 @click.option("--classes", default="fixed", show_default=True, help="Edges: fixed, terciles, or 256,1024/100,350.")
-def command(*, source: tracesource.Source, classes: str) -> None:
+@click.option("--sweep", is_flag=True, help="Also at other settings of the live predictor.")
+def command(*, source: tracesource.Source, classes: str, sweep: bool) -> None:
     """Print how often the bucket of an answer's length is guessed right, rule by rule, as Markdown.
 
     No rule looks ahead: a length is known once its request could have finished. Exit codes: 0 done, 2 bad input.
@@ -35,6 +36,8 @@ def command(*, source: tracesource.Source, classes: str) -> None:
     found = lengths.compare(read.requests, edges)
     click.echo(f"{read.source}: {len(read.requests):,} requests; {classify.words(edges)}")
     for line in (*_rules(found), *_confusion(found[0], edges), *_coverage(read.requests)):
+        click.echo(line)
+    for line in _sweep(read.requests, edges) if sweep else ():
         click.echo(line)
 
 
@@ -61,6 +64,12 @@ def _coverage(requests: Requests) -> Iterator[str]:
         f"p{100 * level:g} {100 * share:.1f} %" for level, share in zip(lengths.LEVELS, shares.tolist(), strict=True)
     )
     yield from ("", f"answers at or below their predicted quantile: {', '.join(told)}")
+
+
+def _sweep(requests: Requests, edges: Edges) -> Iterator[str]:
+    yield from ("", "| live, with | right |", "|---|---|")
+    for setting, ratio in lengths.sweep(requests, edges):
+        yield f"| {setting} | {100 * ratio:.1f} % |"
 
 
 def _joined(row: list[float]) -> str:

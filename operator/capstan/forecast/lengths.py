@@ -19,28 +19,40 @@ from typing import Protocol
 from capstan.model.classes import Edges
 
 BIN_RATIO = 1.1
-"""Answers are counted in bins this wide, so a quantile is right to 5 %; below 20 tokens every length has its own."""
+"""Answers are counted in bins this wide, so a quantile is right to 5 %; up to 20 tokens every length has its own."""
 
 LONGEST_TOKENS = 1 << 20
-"""Longer answers, if there are any, are counted here: eight times the longest context of today's open LLMs."""
+"""Longer answers, if there are any, are counted here: eight times a context of 128k."""
 
-BINS_PER_OCTAVE = 4
-"""Prompts within 19 % of each other are alike. On the conversation half 2, 4 and 8 bins an octave guess 75, 76 and 73 %
-of the buckets: wider ones mix, narrower ones have seen too little (docs/explanation/lengths.md)."""
-
-HALF_LIFE_REQUESTS = 2000
-"""After so many further requests of a key one counts half: some 2,900 carry weight, which is a share known to 1 %."""
-
-MIN_REQUESTS = 30
-"""A key that weighs less is not asked: a share of 30 is known to 9 % at best."""
-
-MOST_KEYS = 4096
-"""Keys remembered, the one learnt longest ago goes first: about 1 kB each."""
-
-_KEEP = 0.5 ** (1 / HALF_LIFE_REQUESTS)
 _HUGE = 1e100  # weights grow instead of all counts shrinking; from here on all are divided by it
 
 Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How finely it tells requests apart, and for how long it remembers. `capstan lengths --sweep` prints the others.
+
+    Attributes:
+        bins_per_octave: Prompts within a factor of 2^(1/4) = 1.19 of each other are alike. Wider bins mix what differs,
+            narrower ones have seen too little.
+        half_life_requests: After so many further requests of a key one counts half: some 2,900 carry weight, which is a
+            share known to 1 %.
+        min_requests: A key that weighs less is not asked. A few of its own say more about a bucket than many of all;
+            a p99 of so few is their longest, and low.
+        most_keys: Keys remembered, the one learnt longest ago goes first: about 1 kB each.
+    """
+
+    bins_per_octave: int = 4
+    half_life_requests: int = 2000
+    min_requests: int = 5
+    most_keys: int = 4096
+
+    def __post_init__(self) -> None:
+        if min(self.bins_per_octave, self.half_life_requests, self.min_requests, self.most_keys) < 1:
+            raise ValueError("every figure of a predictor's shape is at least 1")
+        if self.min_requests > self.half_life_requests:
+            raise ValueError("min_requests is above half_life_requests: no key would ever weigh enough")
 
 
 class Scope(StrEnum):
@@ -135,30 +147,27 @@ class RunningQuantiles:
     """The predictor that runs live: counts of answers by length, old ones fading, the narrowest key that knows enough.
 
     Args:
-        edges: Where its bins begin, among others, so that shares of these buckets are exact.
-        most_keys: Keys remembered at most, above 0; it never grows beyond.
-
-    Raises:
-        ValueError: `most_keys` is below 1.
+        edges: Where its bins begin, among others, so that shares of these buckets are exact; DESIGN 7.1's by default.
+        shape: How finely and for how long it remembers.
     """
 
-    def __init__(self, edges: Edges | None = None, *, most_keys: int = MOST_KEYS) -> None:
-        if most_keys < 1:
-            raise ValueError("most_keys must be at least 1")
+    def __init__(self, edges: Edges | None = None, shape: Shape | None = None) -> None:
+        self._shape = shape or Shape()
         self._bounds = _bounds((edges or Edges()).output_tokens)
-        self._most_keys = most_keys
         self._keys: OrderedDict[Key, _Counts] = OrderedDict()
+        self._growth = 2 ** (1 / self._shape.half_life_requests)
         self._all = _Counts(len(self._bounds))
 
-    def __len__(self) -> int:
-        """Return how many keys are remembered."""
+    @property
+    def remembered(self) -> int:
+        """How many keys are remembered (no `__len__`: an empty predictor is one all the same)."""
         return len(self._keys)
 
     def predict(self, asked: Asked) -> Prediction | None:
         """Return what the answers of like requests were: None before the first one finished."""
-        for scope, key in _keys(asked):
+        for scope, key in self._keys_of(asked):
             counts = self._keys.get(key)
-            if counts is not None and counts.requests >= MIN_REQUESTS:
+            if counts is not None and counts.requests >= self._shape.min_requests:
                 return self._prediction(scope, counts, asked)
         return self._prediction(Scope.ALL, self._all, asked) if self._all.requests else None
 
@@ -171,13 +180,22 @@ class RunningQuantiles:
         if output_tokens < 1:
             raise ValueError("output_tokens must be at least 1; leave failed requests out")
         place = bisect.bisect_right(self._bounds, output_tokens) - 1
-        self._all.add(place)
-        for _, key in _keys(asked):
+        self._all.add(place, self._growth)
+        for _, key in self._keys_of(asked):
             counts = self._keys.pop(key, None) or _Counts(len(self._bounds))
-            counts.add(place)
+            counts.add(place, self._growth)
             self._keys[key] = counts
-        while len(self._keys) > self._most_keys:
+        while len(self._keys) > self._shape.most_keys:
             self._keys.popitem(last=False)
+
+    def _keys_of(self, asked: Asked) -> Iterator[tuple[Scope, Key]]:
+        """Yield the keys of a request, the most telling first; none that is the same as the next."""
+        prompt = math.floor(self._shape.bins_per_octave * math.log2(asked.prompt_tokens) + 1e-9)
+        if asked.tenant:
+            yield Scope.TENANT, (asked.route, asked.tenant, prompt)
+        if asked.route:
+            yield Scope.ROUTE, (asked.route, "", prompt)
+        yield Scope.PROMPT, ("", "", prompt)
 
     def _prediction(self, scope: Scope, counts: _Counts, asked: Asked) -> Prediction:
         return Prediction(scope, counts.requests, self._bounds, tuple(counts.weights), asked.max_tokens)
@@ -198,8 +216,8 @@ class _Counts:
         """Requests counted, each by its weight beside the newest one's."""
         return self.total / self.newest
 
-    def add(self, place: int) -> None:
-        self.newest /= _KEEP
+    def add(self, place: int, growth: float) -> None:
+        self.newest *= growth
         self.weights[place] += self.newest
         self.total += self.newest
         if self.newest > _HUGE:
@@ -207,20 +225,10 @@ class _Counts:
             self.total, self.newest = math.fsum(self.weights), self.newest / _HUGE
 
 
-def _keys(asked: Asked) -> Iterator[tuple[Scope, Key]]:
-    """Yield the keys of a request, the most telling first; none that is the same as the next."""
-    prompt = math.floor(BINS_PER_OCTAVE * math.log2(asked.prompt_tokens) + 1e-9)
-    if asked.tenant:
-        yield Scope.TENANT, (asked.route, asked.tenant, prompt)
-    if asked.route:
-        yield Scope.ROUTE, (asked.route, "", prompt)
-    yield Scope.PROMPT, ("", "", prompt)
-
-
 def _bounds(edges: tuple[int, ...]) -> tuple[int, ...]:
     """Return where bins begin: every length at first, then powers, and the edges themselves."""
     steps = math.ceil(math.log(LONGEST_TOKENS) / math.log(BIN_RATIO))
-    return tuple(sorted({round(BIN_RATIO**step) for step in range(steps + 1)} | set(range(1, 20)) | set(edges)))
+    return tuple(sorted({round(BIN_RATIO**step) for step in range(steps + 1)} | set(range(1, 21)) | set(edges)))
 
 
 def _middle_tokens(bounds: tuple[int, ...], index: int) -> float:

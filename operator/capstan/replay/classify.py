@@ -114,24 +114,51 @@ def predicted(
     if isinstance(predictor, Given):
         return _joined(prompts, _drawn(_outputs(requests, edges), edges, predictor.accuracy_ratio, seed), edges)
     if predictor is Source.LIVE:
-        return _joined(prompts, _live(requests, edges, history), edges)
+        return _joined(prompts, live(requests, edges, history=history), edges)
     return _joined(prompts, _majority(requests, prompts, edges, history), edges)
 
 
+def live(
+    requests: Requests,
+    edges: Edges,
+    predictor: LengthPredictor | None = None,
+    *,
+    history: Requests | None = None,
+    slowdown_ratio: float = 1.0,
+) -> Ints:
+    """Return the output buckets that a predictor guesses, shape `[request]`; the longest before anything is known.
+
+    Args:
+        requests: The trace.
+        edges: What makes a bucket.
+        predictor: The one that runs live by default; it learns on the way.
+        history: What came before, learnt first.
+        slowdown_ratio: Lengths are known this many times later than `finish_s` says.
+    """
+    told = replayed(requests, predictor or RunningQuantiles(edges), history=history, slowdown_ratio=slowdown_ratio)
+    longest = edges.outputs - 1
+    buckets = (longest if prediction is None else prediction.bucket(edges) for prediction in told)
+    return np.fromiter(buckets, dtype=np.int64, count=len(requests))
+
+
 def replayed(
-    requests: Requests, predictor: LengthPredictor, *, history: Requests | None = None
-) -> Iterator[tuple[int, Prediction | None]]:
-    """Yield what a predictor says of each request when it arrives, in order; it learns of those that have finished."""
+    requests: Requests,
+    predictor: LengthPredictor,
+    *,
+    history: Requests | None = None,
+    slowdown_ratio: float = 1.0,
+) -> Iterator[Prediction | None]:
+    """Yield what a predictor says of each request when it arrives; it learns of those that have finished."""
     if history is not None:
         _learn(predictor, history, np.argsort(finish_s(history), kind="stable"))
-    known_s = finish_s(requests)
+    known_s = requests.arrival_s + slowdown_ratio * (finish_s(requests) - requests.arrival_s)
     order = np.argsort(known_s, kind="stable")
     finished = np.searchsorted(known_s[order], requests.arrival_s, "right")
     done = 0
     for row in range(len(requests)):
         _learn(predictor, requests, order[done : finished[row]])
         done = finished[row]
-        yield row, predictor.predict(Asked(int(requests.prompt_tokens[row])))
+        yield predictor.predict(Asked(int(requests.prompt_tokens[row])))
 
 
 def confusion(outputs: int, accuracy_ratio: float) -> Floats:
@@ -179,14 +206,6 @@ def _drawn(true: Ints, edges: Edges, accuracy_ratio: float, seed: int) -> Ints:
         wrong = (which[:, np.newaxis] >= upto[here]).sum(axis=1)
         guessed[part] = np.where(missed < accuracy_ratio, here, wrong)
     return guessed
-
-
-def _live(requests: Requests, edges: Edges, history: Requests | None) -> Ints:
-    """Return the live predictor's buckets; the longest before anything is known."""
-    told = replayed(requests, RunningQuantiles(edges), history=history)
-    longest = edges.outputs - 1
-    buckets = (longest if prediction is None else prediction.bucket(edges) for _, prediction in told)
-    return np.fromiter(buckets, dtype=np.int64, count=len(requests))
 
 
 def _learn(predictor: LengthPredictor, requests: Requests, rows: npt.NDArray[np.intp]) -> None:

@@ -25,7 +25,7 @@ from capstan.replay.nodes import Seats
 from capstan.replay.pages import words
 from capstan.replay.plant import Plant
 from capstan.replay.pool import LANES_PER_CLASS, Pool
-from capstan.replay.runs import Energy, Outcomes, Run, ServiceRun
+from capstan.replay.runs import Energy, Outcomes, Routed, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import routes
 from capstan.replay.seen import Seen, Service, System, Want
@@ -59,6 +59,7 @@ class Served:
     log: ServiceLog = field(default_factory=ServiceLog)
     lanes: dict[str, LaneLog] = field(default_factory=dict)
     class_cap_mhz: float | None = None
+    told_apart: bool = False  # its requests went, at some time, to pools by their guessed classes
 
     @property
     def key(self) -> str:
@@ -215,6 +216,7 @@ class _Engine:
     def _note_lanes(self, now_s: float, served: Served) -> None:
         """Write down what each class pool has; pools that are no more are forgotten."""
         classes = {want.pool: want.classes for want in served.pool.wants if want.classes}
+        served.told_apart = served.told_apart or bool(classes)
         served.lanes = {name: log for name, log in served.lanes.items() if classes.get(name) == log.classes}
         for name, own in classes.items():
             tp, ready, cap_mhz = served.pool.standing(name)
@@ -274,6 +276,7 @@ class _Engine:
             clock_changes=pool.clock_changes,
             gpu_seconds=pool.gpu_seconds + living_s - late_gpu_s,
             lanes=tuple(log.series(name) for name, log in served.lanes.items()),
+            routed=Routed(served.service.codes, served.service.edges) if served.told_apart else None,
             token_cost=routes.token_cost(world.profiles[-1], served.service.requests, series),
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from capstan.forecast.lengths import LengthPredictor, RunningQuantiles
+from capstan.forecast.lengths import LengthPredictor, RunningQuantiles, Shape
 from capstan.model.classes import Edges
 from capstan.replay import classify
 from capstan.replay.runs import Floats, Ints, Requests
@@ -69,6 +69,22 @@ def compare(requests: Requests, edges: Edges) -> tuple[Guessed, ...]:
     )
 
 
+def sweep(requests: Requests, edges: Edges) -> tuple[tuple[str, float], ...]:
+    """Return the live predictor's accuracy at other shapes than the shipped one, and where lengths are known later."""
+    true = classify.true_codes(requests, edges) % edges.outputs
+
+    def right(shape: Shape, slowdown_ratio: float = 1.0) -> float:
+        predictor = RunningQuantiles(edges, shape)
+        return float((classify.live(requests, edges, predictor, slowdown_ratio=slowdown_ratio) == true).mean())
+
+    return (
+        *((f"{bins} bins per octave of prompts", right(Shape(bins_per_octave=bins))) for bins in (1, 2, 3, 4, 6, 8)),
+        *((f"half-life of {n:,} requests", right(Shape(half_life_requests=n))) for n in (200, 2000, 20_000)),
+        *((f"keys asked from {n} requests on", right(Shape(min_requests=n))) for n in (1, 5, 30, 100)),
+        *((f"lengths known {n} times later", right(Shape(), n)) for n in (1, 3, 10)),
+    )
+
+
 def coverage(requests: Requests, predictor: LengthPredictor | None = None) -> Floats:
     """Return the share of answers that did not pass their predicted quantile, one for each of `LEVELS`.
 
@@ -77,10 +93,10 @@ def coverage(requests: Requests, predictor: LengthPredictor | None = None) -> Fl
     """
     kept = np.zeros(len(LEVELS))
     count = 0
-    for row, prediction in classify.replayed(requests, predictor or RunningQuantiles()):
+    told = classify.replayed(requests, predictor or RunningQuantiles())
+    for output, prediction in zip(requests.output_tokens.tolist(), told, strict=True):
         if prediction is not None:
             count += 1
-            output = requests.output_tokens[row]
             kept += [output <= prediction.quantile_tokens(level) for level in LEVELS]
     return kept / count if count else np.full(len(LEVELS), np.nan)
 

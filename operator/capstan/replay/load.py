@@ -17,7 +17,7 @@ from capstan import decide
 from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
 from capstan.api.powerdomain import Mode
-from capstan.api.system import System
+from capstan.api.system import Split, System
 from capstan.model.classes import Edges
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import ClockResponse, Profile
@@ -37,6 +37,8 @@ D = TypeVar("D", files.Fleet, files.Run)
 
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
 SHIPPED = Path(__file__).resolve().parents[3] / "policies"
+POOLED = (Split.PER_CLASS, Split.COUNT)
+"""Splits that send requests to pools by what they are taken for, whatever their policy says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,16 @@ class Loaded:
     @property
     def chancy(self) -> bool:
         """Whether another seed would be another run, at the trace's own rates."""
-        pooled = any(_policy(self.documents, demand.spec.policy).pools.by_class for demand in self.demands)
-        if pooled and classify.chancy(self.options.guess):
+        if self.run.compression != 1 or events.bursts(self.run) or any(demand.chancy for demand in self.demands):
             return True
-        if events.bursts(self.run) or self.run.compression != 1:
-            return True
-        return any(demand.chancy for demand in self.demands)
+        return classify.chancy(self.options.guess) and self._pooled
+
+    @property
+    def _pooled(self) -> bool:
+        """Whether a policy, or a system that was asked for, may split requests by what they are taken for."""
+        asked = (self.systems[name].split for name in self.options.systems if name in self.systems)
+        policies = (_policy(self.documents, demand.spec.policy) for demand in self.demands)
+        return any(split in POOLED for split in asked) or any(policy.pools.by_class for policy in policies)
 
     def scenario(self, *, seed: int | None = None, servers: int | None = None, rate: float = 1.0) -> Scenario:
         """Return the scenario of one seed, fleet size and rate multiple.
