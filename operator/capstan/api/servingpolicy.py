@@ -151,7 +151,7 @@ class Pools(Spec):
     """Single: one pool for all requests. ByClass: classes may have pools of their own; decided in replay, advice on a
     cluster (status.advice). Disaggregated: refused by this version."""
     classes: Classes = Classes()
-    """What makes a class; the mix of classes is followed under every scheme."""
+    """What makes a class, under ByClass."""
     count: Annotated[int | None, Strict(), Field(ge=1, le=MAX_POOLS)] = None
     """Pools, exactly, under ByClass; left out: as many as pay."""
 
