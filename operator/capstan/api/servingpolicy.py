@@ -314,6 +314,7 @@ class ServingPolicy(meta.Resource):
         meta.Column("MILLIJ/TOK", ".status.observed.millijoulesPerOutputToken", "integer"),
         meta.Column("MODE", ".spec.knobs.replicas"),
         meta.Column("REASON", ".status.plan.replicasReason"),
+        meta.Column("ADVICE", ".status.advice.summary", wide=True),
         meta.Column("CLOCK-REASON", ".status.plan.clockReason", wide=True),
         meta.Column("TTFT", ".status.observed.ttftMilliseconds", "integer", wide=True),
         meta.Column("TPOT", ".status.observed.tpotMilliseconds", "integer", wide=True),

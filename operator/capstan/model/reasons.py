@@ -26,6 +26,7 @@ class Reason(StrEnum):
     NO_TRAFFIC = "NoTraffic"  # the series are there and say that nobody asked for anything
     LABEL_MISMATCH = "LabelMismatch"  # Ready pods of ours are missing from the metrics, by name
     SOURCE_DOWN = "SourceDown"  # Prometheus is unreachable, slow or answers nonsense
+    TARIFF_MISSING = "TariffMissing"  # spec.objective asks for prices or carbon intensities that nobody gave
     PROFILE_MISSING = "ProfileMissing"  # no ServingProfile for this model, GPU and tp: full clock
     PROFILE_OUT_OF_RANGE = "ProfileOutOfRange"  # the load is outside what the profile was fitted to
     SLO_INFEASIBLE = "SLOInfeasible"  # no clock and no replica count within bounds meets the SLO

@@ -26,6 +26,7 @@ class Type(StrEnum):
     PROFILE_READY = "ProfileReady"
     SLO_MET = "SLOMet"
     PRIORITY_GRANTED = "PriorityGranted"
+    SPEC_FOLLOWED = "SpecFollowed"
     PROGRESSING = "Progressing"
     POWER_CONSTRAINED = "PowerConstrained"
     CONTROLLER_CONFLICT = "ControllerConflict"

@@ -320,7 +320,9 @@ def _case(asked: read.Asked, index: Index, scene: _Scene) -> _Case:
     capped = bool(domains.capping(view.pods, priority, scene.domains, scene.snapshot.nodes))
     seen = observe.service(view, scene.seen, now_s=scene.now_s, capped=capped)
     lost = observe.lost_pods(view, scene.seen, now_s=scene.now_s)
-    return _Case(view, seen, (granted, observe.metrics_condition(seen, lost, scene.seen.engine_error)))
+    return _Case(
+        view, seen, (granted, asked.followed.condition, observe.metrics_condition(seen, lost, scene.seen.engine_error))
+    )
 
 
 def _entries(news: status.News, snapshot: Snapshot) -> Iterator[tuple[str, PodClock]]:
