@@ -48,7 +48,7 @@ def test_tiers_classes_and_objective_arrive_as_the_core_has_them() -> None:
     """The class SLO of DESIGN 7.1: 250 ms below 256 tokens, 400 ms below 1024, 2 s above."""
     tiers = [{"belowTokens": 256, "ttftMilliseconds": 250}, {"belowTokens": 1024, "ttftMilliseconds": 400}]
     edges = {"promptTokens": [512], "outputTokens": []}
-    changes = {
+    changes: dict[str, object] = {
         "spec.slo.promptTiers": tiers,
         "spec.pools": {"scheme": "ByClass", "classes": edges, "count": 2},
         "spec.objective": "Carbon",

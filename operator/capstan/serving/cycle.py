@@ -11,11 +11,11 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from capstan import decide
 from capstan.journal import record
-from capstan.model import fleet, plan, reading
+from capstan.model import fleet, past, plan, reading
 from capstan.model.policy import Knob
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
@@ -25,6 +25,7 @@ from capstan.serving import (
     conditions,
     domains,
     findings,
+    history,
     manifest,
     observe,
     ports,
@@ -57,6 +58,7 @@ class Ports:
     meter: ports.Meter
     recorder: ports.Recorder
     clock: ports.Clock
+    history: ports.History
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class _Case:
     view: View
     seen: fleet.ServiceObserved
     found: tuple[Condition, ...]
+    past: past.Past | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class Cycle:
             before = status.remembered(self._memory, tuple(c.view for c in cases))
             observed = fleet.Observed(scene.now_s, tuple(c.seen for c in cases))
             policies = tuple(c.view.policy for c in cases)
+            pasts = tuple(c.past for c in cases if c.past is not None)
             decision = decide.decide(observed, policies, scene.profiles, before, self._settings)
             self._memory = decision.memory
         with self._timed("actuate"):
@@ -142,7 +146,7 @@ class Cycle:
             await self._release(deleted, scene)
         with self._timed("say"):
             statuses = await self._say(news, unread, scene)
-        entry = record.Cycle(observed, policies, scene.profiles, self._settings, decision, before)
+        entry = record.Cycle(observed, policies, scene.profiles, self._settings, decision, before, pasts)
         self._world.recorder.write(entry)
         done = self._report(news, unread, scene, statuses=statuses, node_plans=written)
         self._world.meter.cycle(done)
@@ -168,7 +172,13 @@ class Cycle:
         cases = tuple(_case(a, index, scene) for a in asked)
         targeted = frozenset(manifest.text(c.view.raw, "metadata", "namespace") for c in cases if c.view.targeted)
         self._world.cluster.follow(targeted)
-        return cases
+        return self._remembering(cases)
+
+    def _remembering(self, cases: tuple[_Case, ...]) -> tuple[_Case, ...]:
+        """Return the cases with what Prometheus remembers of each."""
+        asks = tuple(history.ask(c.view) for c in cases)
+        self._world.history.follow(asks)
+        return tuple(replace(c, past=self._world.history.past(ask)) for c, ask in zip(cases, asks, strict=True))
 
     # --- actuate -----------------------------------------------------------------------------------
 
@@ -287,7 +297,7 @@ class Cycle:
             cluster_age_s=scene.snapshot.age_s,
             engine_age_s=_oldest(r.age_s for r in seen.readings.values()),
             gpu_age_s=_oldest(r.power_age_s for r in seen.readings.values()),
-            source_errors=tuple(e for e in (seen.engine_error, seen.gpu_error) if e),
+            source_errors=tuple(e for e in (seen.engine_error, seen.gpu_error, self._world.history.problem) if e),
             statuses=statuses,
             node_plans=node_plans,
             refusals=tuple(self._refusals),
