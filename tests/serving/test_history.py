@@ -11,7 +11,7 @@ import pytest
 from capstan.api import convert
 from capstan.journal import record
 from capstan.journal.codec import Unreadable
-from capstan.model.past import Block, Past
+from capstan.model.past import Ask, Block, Past
 from capstan.serving import history, recorder
 from capstan.serving.cluster import Snapshot, Workload
 from capstan.serving.store import Kind
@@ -23,7 +23,7 @@ PAST = Past("llm/chat", (Block(0.0, 300.0, (1.0, None, 2.5)), Block(86_400.0, 30
 LATER = Past("llm/chat", (PAST.blocks[0], Block(86_400.0, 300.0, (3.0, 4.0))))
 
 
-def asked(raw: object) -> history.Ask:
+def asked(raw: object) -> Ask:
     made = dict(raw)  # type: ignore[call-overload]  # raw JSON
     workload = Workload("llm", "assistant", "u", {}, "1", 1, 1, 1, {}, "", "", "")
     return history.ask(Index(Snapshot(workloads=(workload,))).view(made, convert.policy(made)))
