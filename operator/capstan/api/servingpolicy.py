@@ -107,6 +107,16 @@ class Bounds(Spec):
     def _one_fits(self) -> bool:
         return self.max_gpus is None or self.max_gpus >= min(self.tensor_parallel)
 
+    @rule(
+        cel="!has(self.maxGPUs) || !has(self.minReplicas) || "
+        "self.maxGPUs >= self.minReplicas * self.tensorParallel.min()",
+        field="minReplicas",
+        fix="that many replicas of the smallest tensorParallel are more than maxGPUs; lower minReplicas or raise "
+        "maxGPUs",
+    )
+    def _least_fits(self) -> bool:
+        return self.max_gpus is None or self.max_gpus >= self.min_replicas * min(self.tensor_parallel)
+
 
 class Scheme(StrEnum):
     """How requests are split over pools."""

@@ -59,6 +59,7 @@ class PolicyDecision:
     `pools` empty means: no plan, leave everything as it is (`replicas_reason` says why). `advice` is what the knobs
     that only advise would make of it: all pools with their degrees, classes and clocks, what they should cost in
     `advice_expected`, and why in `advice_reason`; empty where no knob advises otherwise than `pools`.
+    `forecast_drifted` and `profile_drifted`: the load has left its pattern, measurements their physics; None: unknown.
     """
 
     policy: str
@@ -72,6 +73,8 @@ class PolicyDecision:
     advice_reason: Reason | None = None
     advice_expected: Effect = Effect()
     tp_reason: Reason = Reason.NO_CHANGE_NEEDED
+    forecast_drifted: bool | None = None
+    profile_drifted: bool | None = None
 
 
 Fleet = tuple[tuple[int, int], ...]

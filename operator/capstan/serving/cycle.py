@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from capstan import decide
 from capstan.journal import record
@@ -21,6 +21,7 @@ from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.serving import (
     actuate,
+    claims,
     clocks,
     conditions,
     domains,
@@ -80,6 +81,7 @@ class _Scene:
     seen: observe.Sources
     domains: tuple[Manifest, ...]
     profiles: tuple[Profile, ...]
+    owned: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cycle:
@@ -132,6 +134,7 @@ class Cycle:
             scene = await self._look()
             live, deleted = _split(self._store.all(Kind.POLICY))
             asked, unread = self._reader.policies(live)
+            scene = replace(scene, owned=claims.owners(live))
             cases = self._cases(asked, scene)
         with self._timed("decide"):
             before = status.remembered(self._memory, tuple(c.view for c in cases))
@@ -203,6 +206,8 @@ class Cycle:
             *case.found,
             findings.profile(view, case.seen, scene.profiles, tp),
             findings.slo(view, case.seen),
+            findings.feasible(view, case.seen, decided, scene.profiles, self._settings.slo_margin_ratio),
+            *findings.drifts(decided),
             domains.power_condition(
                 domains.capping(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes),
                 budget_holds=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
@@ -230,7 +235,7 @@ class Cycle:
         index = Index(scene.snapshot)
         for raw in deleted:
             try:
-                await self._actuator.release(raw, index.target_pools(raw))
+                await self._actuator.release(raw, claims.released(index.target_pools(raw), scene.owned))
             except ports.Refused as refused:
                 self._refuse("replicas", refused.refusal.value, f"{manifest.key(raw)}: release: {refused}")
 
@@ -327,6 +332,9 @@ def _case(asked: read.Asked, index: Index, scene: _Scene) -> _Case:
     admitted = domains.admits(scene.domains, scene.snapshot.namespaces.get(namespace, {}))
     priority, granted = domains.granted(asked.priority, admitted=admitted)
     view = index.view(asked.raw, asked.granted(priority))
+    taken = claims.taken(view, scene.owned)
+    if taken is not None:
+        view = replace(view, policy=claims.withheld(view.policy), taken=taken)
     capped = bool(domains.capping(view.pods, priority, scene.domains, scene.snapshot.nodes))
     seen = observe.service(view, scene.seen, now_s=scene.now_s, capped=capped)
     lost = observe.lost_pods(view, scene.seen, now_s=scene.now_s)
