@@ -49,9 +49,15 @@ class Config:
         )
 
 
+def data_folder(folder: Path) -> Path:
+    """Return where the Prometheus of a supervisor's folder keeps its data: blocks may be put there before it starts."""
+    return folder / "prometheus" / "data"
+
+
 def start(supervisor: process.Supervisor, program: Path, config: Config) -> str:
     """Start Prometheus on a free port with its data under the supervisor's folder, and return its URL."""
-    home = supervisor.folder / "prometheus"
+    data = data_folder(supervisor.folder)
+    home = data.parent
     home.mkdir(exist_ok=True)
     file = home / "prometheus.yml"
     file.write_text(config.rendered())
@@ -59,7 +65,7 @@ def start(supervisor: process.Supervisor, program: Path, config: Config) -> str:
     argv = [
         str(program),
         f"--config.file={file}",
-        f"--storage.tsdb.path={home / 'data'}",
+        f"--storage.tsdb.path={data}",
         f"--storage.tsdb.retention.time={RETENTION}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import httpx
 import promql_parser
 import pytest
 
 from capstan.adapters.prometheus import vllm
-from capstan.model.reading import Source, pooled
+from capstan.model.reading import Histogram, Lengths, Source, pooled
 from support.adapters import prometheus_of, vector
 
 POD = {"namespace": "llm", "pod": "chat-1"}
@@ -21,12 +23,18 @@ def row(what: str, value: float, labels: dict[str, str] | None = None) -> Row:
 
 def kind_of(request: httpx.Request) -> str:
     query = dict(httpx.QueryParams(request.content.decode()))["query"]
-    words = {"DCGM": "gpu", "first_token_seconds_bucket": "ttft", "output_token_seconds_bucket": "tpot"}
+    words = {
+        "prompt_tokens_bucket": "prompts",
+        "generation_tokens_bucket": "outputs",
+        "DCGM": "gpu",
+        "first_token_seconds_bucket": "ttft",
+        "output_token_seconds_bucket": "tpot",
+    }
     return next((kind for word, kind in words.items() if word in query), "engine")
 
 
 def telemetry(**answers: dict[str, object] | httpx.Response) -> vllm.Telemetry:
-    """Answer each of the four queries; one that is not given is an empty vector."""
+    """Answer each of the six queries; one that is not given is an empty vector."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         found = answers.get(kind_of(request), vector())
@@ -38,7 +46,8 @@ def telemetry(**answers: dict[str, object] | httpx.Response) -> vllm.Telemetry:
 @pytest.mark.parametrize("matchers", [{}, {"cluster": 'a"b\\c\n', "tenant": "x"}], ids=["plain", "with matchers"])
 def test_our_queries_parse_and_every_selector_carries_the_matchers(matchers: dict[str, str]) -> None:
     queries = vllm.Queries(7.5, matchers)
-    for query in (queries.engines(), queries.ttft(), queries.tpot(), queries.gpus()):
+    lengths = (queries.lengths(vllm.PROMPTS), queries.lengths(vllm.OUTPUTS))
+    for query in (queries.engines(), queries.ttft(), queries.tpot(), *lengths, queries.gpus()):
         selectors = list(selected(promql_parser.parse(query)))
         assert selectors, query
         for selector in selectors:
@@ -54,7 +63,7 @@ def selected(node: object) -> list[promql_parser.VectorSelector]:
     return [found for child in children if child is not None for found in selected(child)]
 
 
-async def test_a_cycle_is_four_queries_whatever_the_number_of_pods() -> None:
+async def test_a_cycle_is_six_queries_whatever_the_number_of_pods() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -62,7 +71,7 @@ async def test_a_cycle_is_four_queries_whatever_the_number_of_pods() -> None:
         return httpx.Response(200, json=vector())
 
     await vllm.Telemetry(prometheus_of(answer), window_s=60).read()
-    assert sorted(asked) == ["engine", "gpu", "tpot", "ttft"]
+    assert sorted(asked) == ["engine", "gpu", "outputs", "prompts", "tpot", "ttft"]
 
 
 async def test_a_pod_becomes_one_record() -> None:
@@ -80,6 +89,41 @@ async def test_a_pod_becomes_one_record() -> None:
     assert (together.prompt_tokens, together.output_tokens, together.ttft_s) == (1155.0, 211.0, 1.0)
     assert together.tpot_s is None
     assert readings.taken_at_s == 1000.0
+
+
+def bucket(le: str, count: float) -> Row:
+    return {**POD, "le": le}, str(count)
+
+
+async def test_lengths_are_a_histogram_with_its_empty_buckets_and_a_sum() -> None:
+    """All 40 prompts have 201 to 500 tokens: the empty bucket at 200 says where theirs begins."""
+    prompts = vector(bucket("200", 0), bucket("500", 40), bucket("+Inf", 40), row("sum", 14_000))
+    (pod,) = (await telemetry(engine=vector(row("running", 1)), prompts=prompts).read()).pods
+    assert pod.prompts == Lengths(Histogram((200.0, 500.0, math.inf), (0.0, 40.0, 40.0)), 14_000.0)
+    assert pod.prompts.mean_tokens == 350
+    assert pod.outputs is None
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param((bucket("500", 40), row("sum", 14_000)), id="no last bucket"),
+        pytest.param((bucket("500", 40), bucket("+Inf", 40)), id="no sum"),
+        pytest.param((bucket("500", 40), bucket("+Inf", 40), row("sum", -1)), id="a negative sum"),
+        pytest.param((bucket("500", -3), bucket("+Inf", 40), row("sum", 14_000)), id="a negative count"),
+        pytest.param((row("sum", 14_000),), id="no buckets"),
+    ],
+)
+async def test_lengths_that_are_not_whole_are_none(rows: tuple[Row, ...]) -> None:
+    (pod,) = (await telemetry(engine=vector(row("running", 1)), prompts=vector(*rows)).read()).pods
+    assert pod.prompts is None
+
+
+async def test_lengths_that_cannot_be_read_are_a_warning_and_cost_nothing_else() -> None:
+    readings = await telemetry(engine=vector(row("running", 3)), outputs=httpx.Response(503)).read()
+    assert [pod.running for pod in readings.pods] == [3.0]
+    assert readings.errors == ()
+    assert readings.warnings == ("lengths of requests: Prometheus answered HTTP 503",)
 
 
 async def test_where_the_scrape_honors_labels_the_pod_is_the_workloads() -> None:

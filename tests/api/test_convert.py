@@ -48,7 +48,7 @@ def test_tiers_classes_and_objective_arrive_as_the_core_has_them() -> None:
     """The class SLO of DESIGN 7.1: 250 ms below 256 tokens, 400 ms below 1024, 2 s above."""
     tiers = [{"belowTokens": 256, "ttftMilliseconds": 250}, {"belowTokens": 1024, "ttftMilliseconds": 400}]
     edges = {"promptTokens": [512], "outputTokens": []}
-    changes = {
+    changes: dict[str, object] = {
         "spec.slo.promptTiers": tiers,
         "spec.pools": {"scheme": "ByClass", "classes": edges, "count": 2},
         "spec.objective": "Carbon",
@@ -191,7 +191,7 @@ def test_a_spec_that_is_accepted_never_breaks_an_invariant_of_the_core(
     bounds = {"minReplicas": low, "maxReplicas": high, "tensorParallel": degrees, "maxGPUs": gpus}
     manifest = api.changed(api.chat(), {"spec.bounds": bounds})
     ascending = all(a < b for a, b in itertools.pairwise(degrees)) and not {3, 6} & set(degrees)
-    if low <= high and ascending and (gpus is None or gpus >= degrees[0]):
+    if low <= high and ascending and (gpus is None or gpus >= low * degrees[0]):
         assert convert.policy(manifest).bounds.max_replicas == high
     else:
         with pytest.raises(errors.Invalid, match=r"^spec[.]bounds[.]"):

@@ -84,7 +84,7 @@ def test_every_rule_of_a_model_is_in_its_schema() -> None:
     assert isinstance(validations, list)
     messages = [each["message"] for each in validations if isinstance(each, dict)]
     assert messages == [rule.message for rule in type_of_bounds().rules()]
-    assert len(messages) == 4
+    assert len(messages) == 5
 
 
 def type_of_bounds() -> type[Spec]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from capstan.api import status, v1alpha1
+from capstan.model.classes import Edges
 from capstan.model.plan import Effect, PolicyDecision, PoolPlan
 from capstan.model.reasons import Reason
 from capstan.powercap import domains
@@ -23,6 +26,11 @@ def decision(*pools: PoolPlan) -> PolicyDecision:
         pytest.param((PoolPlan("all", 4, 3, 1410.0),), "3xtp4@1410MHz", id="capped"),
         pytest.param((PoolPlan("all", 4, 3),), "3xtp4", id="full-clock"),
         pytest.param((PoolPlan("a", 4, 1), PoolPlan("b", 8, 2, 1980.0)), "1xtp4 2xtp8@1980MHz", id="two-pools"),
+        pytest.param(
+            (PoolPlan("sm", 4, 3, 1410.0, (0, 1, 2, 3, 4, 5)), PoolPlan("l", 8, 2, None, (6, 7, 8))),
+            "sm:3xtp4@1410MHz l:2xtp8",
+            id="class-pools",
+        ),
         pytest.param((), "-", id="no-plan"),
     ],
 )
@@ -46,8 +54,55 @@ def test_a_reason_stands_beside_every_plan() -> None:
         "summary": "-",
         "replicasReason": "ForecastPeak",
         "clockReason": "LeastEnergy",
+        "tensorParallelReason": "NoChangeNeeded",
         "pools": [],
     }
+    assert "advice" not in built
+
+
+def advised() -> PolicyDecision:
+    """One pool as planned; by class it would be two, for 900 W less."""
+    pools = (PoolPlan("sm", 4, 2, 1410.0, (0, 1, 2, 3, 4, 5)), PoolPlan("l", 8, 1, None, (6, 7, 8)))
+    return dataclasses.replace(
+        decision(PoolPlan("all", 4, 4)),
+        advice=pools,
+        advice_reason=Reason.LEAST_ENERGY,
+        advice_expected=Effect(power_w=7100.0),
+        tp_reason=Reason.ADVISE_ONLY,
+    )
+
+
+def test_advice_names_its_pools_their_classes_and_what_it_should_cost() -> None:
+    built = status.serving_status(advised(), generation=1, applied=(), observed=Effect())
+    assert built["advice"] == {
+        "summary": "sm:2xtp4@1410MHz l:1xtp8",
+        "reason": "LeastEnergy",
+        "pools": [
+            {
+                "name": "sm",
+                "classes": ["SS", "SM", "SL", "MS", "MM", "ML"],
+                "tensorParallel": 4,
+                "replicas": 2,
+                "clockMegahertz": 1410,
+            },
+            {"name": "l", "classes": ["LS", "LM", "LL"], "tensorParallel": 8, "replicas": 1},
+        ],
+        "expected": {"powerWatts": 7100},
+    }
+    plan = built["plan"]
+    assert isinstance(plan, dict)
+    assert plan["tensorParallelReason"] == "AdviseOnly"
+
+
+def test_advice_of_every_class_alone_in_every_degree_fits_the_schema() -> None:
+    """16 classes in 7 degrees each: what four buckets each way and all degrees could come to at most."""
+    edges = Edges((2, 3, 4), (2, 3, 4))
+    pools = tuple(
+        PoolPlan(edges.pool_name((code,)), 1 << power, 1, 1980.0, (code,)) for code in range(16) for power in range(7)
+    )
+    wide = dataclasses.replace(advised(), advice=pools)
+    built = status.serving_status(wide, generation=1, applied=(), observed=Effect(), edges=edges)
+    v1alpha1.ServingPolicy.model_validate({**api.chat(), "status": built})
 
 
 def test_what_we_build_is_what_the_model_describes() -> None:

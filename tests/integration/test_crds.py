@@ -68,7 +68,9 @@ def test_what_is_left_out_gets_the_models_defaults(api_server: ApiServer, chat: 
     """The object as the server completed it and the manifest as it was written mean the same policy."""
     live = api_server.control_plane.client.get(chat).json()
     assert live["spec"]["knobs"] == {"replicas": "Advise", "tensorParallel": "Advise", "clock": "Advise"}
-    assert live["spec"]["pools"] == {"scheme": "Single"}
+    edges = {"promptTokens": [256, 1024], "outputTokens": [100, 350]}
+    assert live["spec"]["pools"] == {"scheme": "Single", "classes": edges}
+    assert live["spec"]["objective"] == "Joules"
     assert "profileNames" not in live["spec"], "an empty list says nothing and is not written into objects"
     written = api.changed(api.chat(), {"spec.knobs": api.DROP, "metadata.namespace": live["metadata"]["namespace"]})
     assert convert.policy(live) == convert.policy(written)

@@ -169,6 +169,32 @@ def test_ttft_buckets_are_counts_of_the_window(promtool: Path, tmp_path: Path) -
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_lengths_are_those_of_five_minutes_with_their_empty_buckets_and_the_sum(promtool: Path, tmp_path: Path) -> None:
+    """2 requests a second of 350 tokens: 600 of them, 210,000 tokens, none of at most 200."""
+    scrapes = Scrapes()
+    for edge, rate in (("200", 0), ("500", 10), ("+Inf", 10)):
+        scrapes.add("vllm:request_prompt_tokens_bucket", {**POD, "le": edge}, f"0+{rate}x60")
+    scrapes.add("vllm:request_prompt_tokens_sum", POD, "0+3500x60")
+    wanted: Wanted = {
+        ("llm", "chat-1", "200", ""): 0, ("llm", "chat-1", "500", ""): 600, ("llm", "chat-1", "+Inf", ""): 600,
+        ("llm", "chat-1", "", "sum"): 210_000,
+    }  # fmt: skip
+    labels = ("namespace", "pod", "le", "what")
+    result = found(promtool, tmp_path, scrapes, QUERIES.lengths(vllm.PROMPTS), labels, wanted)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_lengths_of_an_engine_that_restarts_are_not_negative(promtool: Path, tmp_path: Path) -> None:
+    """The counters begin anew half a minute ago; what was counted before stays counted."""
+    scrapes = Scrapes()
+    scrapes.add("vllm:request_prompt_tokens_bucket", {**POD, "le": "+Inf"}, "0+10x54 10+10x5")
+    scrapes.add("vllm:request_prompt_tokens_sum", POD, "0+3500x54 3500+3500x5")
+    wanted: Wanted = {("llm", "chat-1", "+Inf", ""): 600, ("llm", "chat-1", "", "sum"): 210_000}
+    labels = ("namespace", "pod", "le", "what")
+    result = found(promtool, tmp_path, scrapes, QUERIES.lengths(vllm.PROMPTS), labels, wanted)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_watts_are_summed_over_boards_and_nonsense_is_no_board(promtool: Path, tmp_path: Path) -> None:
     """Four boards in two label styles, one of them scraped twice; a fifth does not support the field."""
     scrapes = Scrapes()

@@ -29,7 +29,7 @@ from capstan.adapters.kube.client import KubeClient
 from capstan.app import operator as process
 from capstan.app.cluster import Api, Caches
 from capstan.replay import verify
-from capstan.serving import handlers, manifest, recorder
+from capstan.serving import handlers, history, manifest, recorder
 from capstan.serving.cycle import Cycle, Ports
 from capstan.serving.store import Bell, Kind, Store
 from rig import objects
@@ -93,9 +93,8 @@ class Live:
 
     async def start(self) -> None:
         world = Api(self.client)
-        ports = Ports(
-            self.caches, self.telemetry, world, world, FakeMeter(), recorder.Journal(self.record, writer="live"), Now()
-        )
+        journal = recorder.Journal(self.record, writer="live")
+        ports = Ports(self.caches, self.telemetry, world, world, FakeMeter(), journal, Now(), history.Nothing())
         listener = handlers.Listener(self.store, lambda: process.login(self.where), lambda _: None)
         self.tasks = [asyncio.create_task(self.caches.run()), asyncio.create_task(listener.run())]
         await asyncio.wait_for(self.caches.synced(), READY_S)

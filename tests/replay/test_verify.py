@@ -55,11 +55,11 @@ def no_decision(line: Line) -> None:
 
 
 def other_rates(line: Line) -> None:
-    line["digest"][0]["rates"] = "24 items, hash 0000000000000000"
+    line["digest"][0]["pools"][0]["rates"] = "24 items, hash 0000000000000000"
 
 
 def more_votes(line: Line) -> None:
-    line["digest"][0]["lower_clock_votes"] += 1
+    line["digest"][0]["pools"][0]["lower_clock_votes"] += 1
 
 
 def more_load(line: Line) -> None:
@@ -81,8 +81,8 @@ def other_slo(line: Line) -> None:
         (other_reason, "clock_reason: recorded NoData, decided "),
         (fewer_candidates, "candidates: recorded "),
         (no_decision, r"\(all\), policies: recorded \[\], decided \['llm/chat'\]"),
-        (other_rates, r"memory.rates: recorded 24 items, hash 0000000000000000, decided \d+ items"),
-        (more_votes, r"memory.lower_clock_votes: recorded 1, decided 0"),
+        (other_rates, r"memory.pools\[0\].rates: recorded 24 items, hash 0000000000000000, decided \d+ items"),
+        (more_votes, r"memory.pools\[0\].lower_clock_votes: recorded 1, decided 0"),
         (more_load, r"expected|forecast_rps|pools\[0\]|candidates"),
         (blind, r"clock_cap_mhz: recorded \d+.0, decided none"),
         (other_slo, r"pools\[0\]|candidates|expected|replicas_reason|clock_reason"),
@@ -155,7 +155,7 @@ def assert_refused(path: Path, *names: str) -> None:
         ("[1, 2]\n", ["no record of decisions"]),
         ("\x00\x01\x02", ["no record of decisions"]),
         ('{"record":"capstan-decisions/9","writer":"a","version":"9.1"}\n', ["line 1", "format", "capstan '9.1'"]),
-        ('{"record":"capstan-decisions/1"}\n', ["line 1", "'writer' is missing"]),
+        ('{"record":"capstan-decisions/2"}\n', ["line 1", "'writer' is missing"]),
         ("[" * 100_000, ["no record of decisions"]),
     ],
     ids=["empty", "a trace", "other JSON", "a list", "binary", "a later format", "half a start", "deeply nested"],

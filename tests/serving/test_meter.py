@@ -11,6 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from capstan.adapters.metrics import Metrics
 from capstan.app.meter import Meter
 from capstan.model import sample
+from capstan.model.fleet import ClassDemand
+from capstan.model.plan import Effect, PoolPlan
+from capstan.model.reasons import Reason
 from capstan.serving import report
 from support.serving import Stage, chat
 
@@ -109,3 +112,47 @@ async def test_the_log_line_of_a_cycle_holds_ages_plans_reasons_writes_and_durat
     steps = done["steps_ms"]
     assert isinstance(steps, dict)
     assert set(steps) == {"observe", "decide", "actuate", "say"}
+
+
+async def test_advice_and_the_class_mix_are_published() -> None:
+    """Two pools advised where one serves: degrees, counts, a clock and watts; and what arrives per class."""
+    stage, metrics = Stage(), Metrics("operator")
+    stage.apply(chat(pools={"scheme": "ByClass"}))
+    done = await stage.tick(3)
+    (news,) = done.news
+    pools = (PoolPlan("sm", 4, 2, 1410.0, (0, 1, 2, 3, 4, 5)), PoolPlan("l", 8, 1, None, (6, 7, 8)))
+    decision = dataclasses.replace(
+        news.decision, advice=pools, advice_reason=Reason.LEAST_ENERGY, advice_expected=Effect(power_w=7100.0)
+    )
+    seen = dataclasses.replace(news.seen, classes=(ClassDemand(0, 1.5, 100.0, 50.0), ClassDemand(8, 0.5, 4e3, 500.0)))
+    told = dataclasses.replace(done, news=(dataclasses.replace(news, decision=decision, seen=seen),))
+    meter = Meter(metrics)
+    meter.cycle(told)
+    samples = scrape(metrics)
+    assert value(samples, "capstan_advised_replicas", **OF, pool="sm", tp="4") == 2
+    assert value(samples, "capstan_advised_replicas", **OF, pool="l", tp="8") == 1
+    assert value(samples, "capstan_advised_clock_cap_megahertz", **OF, pool="sm") == 1410
+    assert value(samples, "capstan_advised_clock_cap_megahertz", **OF, pool="l") is None
+    assert value(samples, "capstan_advised_power_watts", **OF) == 7100
+    assert value(samples, "capstan_class_arrival_rate", **{**OF, "class": "SS"}) == 1.5
+    assert value(samples, "capstan_class_arrival_rate", **{**OF, "class": "LL"}) == 0.5
+    assert value(samples, "capstan_decisions_total", knob="advice", reason="LeastEnergy") == 1
+    line = report.line(told)["policies"]
+    assert isinstance(line, list)
+    assert (line[0]["advice"], line[0]["adviceReason"]) == ("sm:2xtp4@1410MHz l:1xtp8", "LeastEnergy")
+
+    meter.cycle(done)  # the advice is gone, and so are its series
+    assert value(scrape(metrics), "capstan_advised_replicas", **OF, pool="sm", tp="4") is None
+
+
+async def test_without_advice_nothing_is_said_of_it() -> None:
+    stage, metrics = Stage(), Metrics("operator")
+    stage.apply(chat())
+    done = await stage.tick(3)
+    Meter(metrics).cycle(done)
+    names = {name for name, _ in scrape(metrics)}
+    assert not {name for name in names if name.startswith("capstan_advised")}
+    line = report.line(done)["policies"]
+    assert isinstance(line, list)
+    assert "advice" not in line[0]
+    assert "advice" not in stage.cluster.statuses["llm/chat"]

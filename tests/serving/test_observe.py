@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import pytest
 
 from capstan.model import fleet, reading, sample
+from capstan.model.classes import Edges
+from capstan.model.policy import Pools
 from capstan.model.reasons import Reason
 from capstan.serving import observe
 from capstan.serving.cluster import Node, Pod, Workload
@@ -147,3 +149,55 @@ def test_many_lost_pods_are_named_up_to_five() -> None:
     assert "chat-4" in message
     assert "chat-5" not in message
     assert "and 3 more" in message
+
+
+# --- request classes -----------------------------------------------------------------------------
+
+
+def by_class(of: View) -> View:
+    policy = dataclasses.replace(of.policy, pools=Pools(by_class=True))
+    return dataclasses.replace(of, policy=policy)
+
+
+def lengths(count: float, *, to_200: float = 0.5, mean_tokens: float = 250.0) -> reading.Lengths:
+    """Return lengths of `count` requests, a share of them of 101 to 200 tokens and the others of 201 to 500."""
+    edges = (100.0, 200.0, 500.0, math.inf)
+    return reading.Lengths(reading.Histogram(edges, (0.0, to_200 * count, count, count)), mean_tokens * count)
+
+
+def test_classes_share_the_services_rate() -> None:
+    """Two pods of 2 rps each: half of the requests of 101 to 200 tokens on one, a tenth on the other."""
+    one = read("a", prompts=lengths(60), outputs=lengths(60))
+    other = read("b", prompts=lengths(60, to_200=0.1), outputs=lengths(60))
+    found = seen(by_class(view(pod("a"), pod("b"))), one, other)
+    assert sum(demand.arrival_rps for demand in found.classes) == pytest.approx(4.0)
+    short = sum(d.arrival_rps for d in found.classes if Edges().prompt_bucket(d.code) == 0)
+    assert short == pytest.approx(4.0 * (0.3 + 0.7 * 55 / 300)), "36 of 120 below 201, and 55/300 of the others"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "outputs"),
+    [(None, lengths(100)), (lengths(100), None), (lengths(29), lengths(100)), (lengths(100), lengths(0))],
+    ids=["no histogram of prompts", "none of answers", "too few prompts to tell", "no answer yet"],
+)
+def test_without_lengths_classes_are_not_told_apart(
+    prompts: reading.Lengths | None, outputs: reading.Lengths | None
+) -> None:
+    found = seen(by_class(view(pod("a"))), read("a", prompts=prompts, outputs=outputs))
+    assert found.classes == ()
+    assert found.arrival_rps == sample.Fresh(2.0, 4.0), "the service itself is known all the same"
+
+
+def test_one_pool_needs_no_classes() -> None:
+    assert seen(view(pod("a")), read("a", prompts=lengths(500), outputs=lengths(500))).classes == ()
+
+
+@pytest.mark.parametrize(("count", "known"), [(199, False), (200, True)])
+def test_the_spread_of_prompts_is_measured_once_enough_requests_tell_it(count: float, known: bool) -> None:
+    found = seen(view(pod("a")), read("a", prompts=lengths(count)))
+    assert (found.prompt_cv2_ratio is not None) is known
+
+
+def test_a_service_that_cannot_be_seen_has_no_classes() -> None:
+    one = read("a", prompts=lengths(60), outputs=lengths(60))
+    assert seen(by_class(view(pod("a"))), one, down="Prometheus cannot be reached").classes == ()

@@ -29,6 +29,7 @@ BASE = {
         ({"observed": {"powerWatts": 10_600}}, 59, False),
         ({"observed": {"powerWatts": 10_600}}, 60, True),
         ({"observed": {}}, 60, True),
+        ({"advice": {"summary": "1xtp8", "expected": {"powerWatts": 9_000}}}, 0, True),
     ],
     ids=[
         "nothing",
@@ -41,10 +42,27 @@ BASE = {
         "figures-by-6-percent-too-soon",
         "figures-by-6-percent-after-a-minute",
         "figures-lost",
+        "advice",
     ],
 )
 def test_what_is_worth_a_write(change: dict[str, object], age_s: float, due: bool) -> None:
     assert status.due(BASE, {**BASE, **change}, age_s=age_s) is due
+
+
+@pytest.mark.parametrize(
+    ("advice", "age_s", "due"),
+    [
+        ({"summary": "1xtp8", "expected": {"powerWatts": 9_100}}, 1e9, False),
+        ({"summary": "1xtp8", "expected": {"powerWatts": 9_900}}, 59, False),
+        ({"summary": "1xtp8", "expected": {"powerWatts": 9_900}}, 60, True),
+        ({"summary": "2xtp4", "expected": {"powerWatts": 9_000}}, 0, True),
+        ({"summary": "1xtp8", "reason": "PowerLimited", "expected": {"powerWatts": 9_000}}, 0, True),
+    ],
+    ids=["as good as equal", "other watts too soon", "other watts after a minute", "another plan", "another reason"],
+)
+def test_advice_is_news_and_its_figures_only_ride_along(advice: dict[str, object], age_s: float, due: bool) -> None:
+    before = {**BASE, "advice": {"summary": "1xtp8", "expected": {"powerWatts": 9_000}}}
+    assert status.due(before, {**before, "advice": advice}, age_s=age_s) is due
 
 
 def test_a_transition_time_moves_only_with_the_status() -> None:

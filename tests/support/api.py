@@ -140,6 +140,13 @@ INVALID = (
     Invalid("tp-twice", "policy", {"spec.bounds.tensorParallel": [4, 4]}, "tensorParallel", "without repeats"),
     Invalid("tp-empty", "policy", {"spec.bounds.tensorParallel": []}, "tensorParallel"),
     Invalid("fewer-gpus-than-one-replica", "policy", {"spec.bounds.maxGPUs": 2}, "maxGPUs", "must hold one replica"),
+    Invalid(
+        "minimum-beyond-the-gpus",
+        "policy",
+        {"spec.bounds.minReplicas": 3, "spec.bounds.maxGPUs": 8},
+        "minReplicas",
+        "are more than maxGPUs",
+    ),
     Invalid("knob-misspelled", "policy", {"spec.knobs.replicas": "act"}, "replicas"),
     Invalid("scheme-unknown", "policy", {"spec.pools.scheme": "Many"}, "scheme"),
     Invalid("limits-per-class-of-old", "policy", {"spec.slo.classes": [{"name": "SS"}]}, "classes"),

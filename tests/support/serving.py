@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from capstan import decide
 from capstan.api import status
 from capstan.journal import record
-from capstan.model import reading
+from capstan.model import past, reading
 from capstan.serving import cluster, manifest, names, ports, report
 from capstan.serving.cycle import Cycle, Ports
 from capstan.serving.manifest import Manifest
@@ -243,6 +243,21 @@ class FakeTelemetry:
         )
 
 
+class FakeHistory:
+    """Implements `History`: what a test says, by policy."""
+
+    def __init__(self) -> None:
+        self.pasts: dict[str, past.Past] = {}
+        self.asked: tuple[past.Ask, ...] = ()
+        self.problem = ""
+
+    def follow(self, asks: Iterable[past.Ask]) -> None:
+        self.asked = tuple(asks)
+
+    def past(self, ask: past.Ask) -> past.Past | None:
+        return self.pasts.get(ask.policy)
+
+
 class FakeRecorder:
     """Keeps cycles."""
 
@@ -270,6 +285,7 @@ class Stage:
         self.clock = FakeClock()
         self.cluster = FakeCluster(self.clock)
         self.telemetry = FakeTelemetry(self.cluster, self.clock)
+        self.history = FakeHistory()
         self.recorder, self.meter = FakeRecorder(), FakeMeter()
         self.bell = Bell()
         self.store = Store(self.bell, self.clock.monotonic_s)
@@ -287,6 +303,7 @@ class Stage:
             meter=self.meter,
             recorder=self.recorder,
             clock=self.clock,
+            history=self.history,
         )
         return Cycle(self.store, world, SETTINGS)
 

@@ -27,6 +27,7 @@ from rig.demo.view import Screen
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "policies" / "scenarios" / "demo.yaml"
 AROUND_S = 70  # measured: set-up and start-up 25 s, a quiet span, the last requests, one change of the spec
+MAX_EARLIER = 100  # eight hours of the demo's load; the rig's Prometheus keeps a day
 HELD, BROKEN, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -37,6 +38,7 @@ class Asked:
     off: bool
     kill: bool
     in_virtual_time: bool
+    earlier: int
     trace: Path | None
     out: Path
 
@@ -47,7 +49,14 @@ class Asked:
 @click.option("--out", envvar="OUT", default="out/demo", show_default=True, help="Folder of the report and the record.")
 @click.option("--chaos", envvar="CHAOS", default="", help="kill-operator: kill -9 in the middle of the run.")
 @click.option("--virtual", "in_virtual_time", is_flag=True, help="No control plane: the same scenario in virtual time.")
-def command(*, capstan: str, trace: str, out: str, chaos: str, in_virtual_time: bool) -> None:
+@click.option(
+    "--earlier",
+    type=click.IntRange(0, MAX_EARLIER),
+    default=0,
+    show_default=True,
+    help="Load so many earlier, like cycles into Prometheus first.",
+)
+def command(*, capstan: str, trace: str, out: str, chaos: str, in_virtual_time: bool, earlier: int) -> None:
     """Run Capstan on a simulated GPU fleet behind a real control plane, cut a budget, and say whether it held."""
     if capstan not in {"", "on", "off"}:
         _refuse(f"CAPSTAN={capstan}: write on or off")
@@ -56,7 +65,12 @@ def command(*, capstan: str, trace: str, out: str, chaos: str, in_virtual_time: 
     if chaos and capstan == "off":
         _refuse("CHAOS=kill-operator with CAPSTAN=off: there is no operator to kill; leave one of them out")
     asked = Asked(
-        capstan == "off", bool(chaos), in_virtual_time, Path(trace) if trace else None, Path(out or "out/demo")
+        off=capstan == "off",
+        kill=bool(chaos),
+        in_virtual_time=in_virtual_time,
+        earlier=earlier,
+        trace=Path(trace) if trace else None,
+        out=Path(out or "out/demo"),
     )
     try:
         sys.exit(run(asked, Console()))
@@ -113,7 +127,7 @@ def _play(asked: Asked, scenario: Scenario, screen: Screen) -> Run:
     _introduce(asked, scenario, screen)
     process.exit_on_signals()
     try:
-        wanted = rigged.Wanted(scenario, SCENARIO, asked.out, off=asked.off, kill=asked.kill)
+        wanted = rigged.Wanted(scenario, SCENARIO, asked.out, off=asked.off, kill=asked.kill, earlier=asked.earlier)
         return rigged.run(wanted, programs, screen, began_s=began_s)
     except (process.ChildError, RuntimeError) as problem:
         screen.say(f"The demo could not be finished: {problem}", style="bold red")

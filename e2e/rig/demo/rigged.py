@@ -13,8 +13,8 @@ from pathlib import Path
 from capstan.replay import provision
 from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
-from rig import binaries
-from rig.demo import audit, board, collect, figures, manifests, parity, probe, stage
+from rig import binaries, prometheus
+from rig.demo import audit, board, collect, earlier, figures, manifests, parity, probe, stage
 from rig.demo.play import Course, Play
 from rig.demo.stage import ROOT, Stage
 from rig.demo.view import Screen
@@ -24,13 +24,14 @@ LEFT_BY_A_RUN = ("decisions.jsonl", "figures.json", "outcomes.jsonl", "ticks.jso
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the demo is to run; `file` holds the scenario's manifests."""
+    """How the demo is to run; `file` holds the scenario's manifests, `earlier` counts cycles before the load."""
 
     scenario: Scenario
     file: Path
     out: Path
     off: bool = False
     kill: bool = False
+    earlier: int = 0
 
 
 def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *, began_s: float) -> Run:
@@ -65,6 +66,8 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
     scenario = wanted.scenario
     set_up.crds()
     set_up.nodes(scenario.nodes)
+    if wanted.earlier:
+        _remember(set_up, wanted)
     set_up.simulator()
     found = manifests.documents(wanted.file)
     if wanted.off:
@@ -86,6 +89,14 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
         ready = {s.policy.key: s.start.replicas for s in scenario.services}
     set_up.say(f"  waiting for {', '.join(f'{n} x {p}' for p, n in ready.items())} to come Ready …")
     set_up.wait(lambda: set_up.pods_ready(ready), "engine pods Ready", stage.READY_S)
+
+
+def _remember(set_up: Stage, wanted: Wanted) -> None:
+    """Give Prometheus a past before it starts."""
+    promtool = binaries.find(["promtool"])["promtool"]
+    data = prometheus.data_folder(set_up.control.supervisor.folder)
+    earlier.load(wanted.scenario, promtool.path, data, now_s=time.time(), times=wanted.earlier)
+    set_up.say(f"  $ promtool tsdb create-blocks-from openmetrics …   ({wanted.earlier} earlier, like cycles)")
 
 
 def _record(

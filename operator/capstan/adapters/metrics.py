@@ -41,6 +41,22 @@ CATALOGUE = (
     Metric("capstan_desired_tensor_parallel", "gauge", "operator", _TARGET, "Planned GPUs per replica"),
     Metric("capstan_clock_cap_megahertz", "gauge", "operator", _POOL, "Planned SM clock cap; absent: full clock"),
     Metric(
+        "capstan_advised_replicas",
+        "gauge",
+        "operator",
+        (*_POOL, "tp"),
+        "Replicas of a degree that the knobs that only advise would have; absent: no advice",
+    ),
+    Metric("capstan_advised_clock_cap_megahertz", "gauge", "operator", _POOL, "Clock cap of the advice; absent: none"),
+    Metric("capstan_advised_power_watts", "gauge", "operator", _POLICY, "GPU watts that the advice should draw"),
+    Metric(
+        "capstan_class_arrival_rate",
+        "gauge",
+        "operator",
+        (*_POLICY, "class"),
+        "Requests arriving per second by class (SS: short prompt, short answer), where pools are by class",
+    ),
+    Metric(
         "capstan_slo_ratio",
         "gauge",
         "operator",

@@ -107,6 +107,16 @@ class Bounds(Spec):
     def _one_fits(self) -> bool:
         return self.max_gpus is None or self.max_gpus >= min(self.tensor_parallel)
 
+    @rule(
+        cel="!has(self.maxGPUs) || !has(self.minReplicas) || "
+        "self.maxGPUs >= self.minReplicas * self.tensorParallel.min()",
+        field="minReplicas",
+        fix="that many replicas of the smallest tensorParallel are more than maxGPUs; lower minReplicas or raise "
+        "maxGPUs",
+    )
+    def _least_fits(self) -> bool:
+        return self.max_gpus is None or self.max_gpus >= self.min_replicas * min(self.tensor_parallel)
+
 
 class Scheme(StrEnum):
     """How requests are split over pools."""
@@ -151,7 +161,7 @@ class Pools(Spec):
     """Single: one pool for all requests. ByClass: classes may have pools of their own; decided in replay, advice on a
     cluster (status.advice). Disaggregated: refused by this version."""
     classes: Classes = Classes()
-    """What makes a class; the mix of classes is followed under every scheme."""
+    """What makes a class, under ByClass."""
     count: Annotated[int | None, Strict(), Field(ge=1, le=MAX_POOLS)] = None
     """Pools, exactly, under ByClass; left out: as many as pay."""
 
@@ -314,6 +324,7 @@ class ServingPolicy(meta.Resource):
         meta.Column("MILLIJ/TOK", ".status.observed.millijoulesPerOutputToken", "integer"),
         meta.Column("MODE", ".spec.knobs.replicas"),
         meta.Column("REASON", ".status.plan.replicasReason"),
+        meta.Column("ADVICE", ".status.advice.summary", wide=True),
         meta.Column("CLOCK-REASON", ".status.plan.clockReason", wide=True),
         meta.Column("TTFT", ".status.observed.ttftMilliseconds", "integer", wide=True),
         meta.Column("TPOT", ".status.observed.tpotMilliseconds", "integer", wide=True),

@@ -10,11 +10,17 @@ from pydantic import AwareDatetime, Field
 from capstan.api import fields, meta
 from capstan.api.schema import Spec
 
+MAX_ENTRIES = 128  # 16 classes with a pool each, in up to 7 degrees, are 112
+
+ClassName = Annotated[str, Field(min_length=2, max_length=2)]
+
 
 class PoolStatus(Spec):
-    """One pool of a plan."""
+    """One pool of a plan, or where it mixes degrees one of them."""
 
     name: fields.Text
+    classes: Annotated[tuple[ClassName, ...], Field(max_length=16)] = ()
+    """Request classes that it serves, such as SL: a short prompt and a long answer; left out: all of them."""
     tensor_parallel: fields.TensorParallel
     replicas: fields.Count
     clock_megahertz: fields.Megahertz | None = None
@@ -27,14 +33,15 @@ class PlanStatus(Spec):
     """The plan in a word, such as 3xtp4@1410MHz."""
     replicas_reason: fields.Text | None = None
     clock_reason: fields.Text | None = None
-    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=16)] = ()
+    tensor_parallel_reason: fields.Text | None = None
+    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
 class AppliedStatus(Spec):
     """What is in force."""
 
     summary: fields.Sentence
-    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=16)] = ()
+    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=MAX_ENTRIES)] = ()
 
 
 class EffectStatus(Spec):
@@ -44,6 +51,17 @@ class EffectStatus(Spec):
     millijoules_per_output_token: fields.Measured | None = None
     ttft_milliseconds: fields.Measured | None = None
     tpot_milliseconds: fields.Measured | None = None
+
+
+class AdviceStatus(Spec):
+    """What the knobs that only advise would make of it; nobody acts on it but you."""
+
+    summary: fields.Sentence
+    """The advice in a word, such as sm:3xtp4@1410MHz l:2xtp8."""
+    reason: fields.Text | None = None
+    pools: Annotated[tuple[PoolStatus, ...], Field(max_length=MAX_ENTRIES)] = ()
+    expected: EffectStatus | None = None
+    """What it should cost; beside it, status.expected is the plan's."""
 
 
 class KnobName(StrEnum):
@@ -77,6 +95,7 @@ class ServingPolicyStatus(Spec):
     observed_generation: fields.Count | None = None
     plan: PlanStatus | None = None
     applied: AppliedStatus | None = None
+    advice: AdviceStatus | None = None
     expected: EffectStatus | None = None
     observed: EffectStatus | None = None
     decisions: Annotated[tuple[DecisionStatus, ...], Field(max_length=10)] = ()

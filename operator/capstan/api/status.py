@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from capstan import units
+from capstan.model.classes import Edges
 from capstan.model.plan import Effect, PolicyDecision, PoolPlan
+from capstan.model.policy import DEFAULT_EDGES
 from capstan.powercap import domains
 
 Status = dict[str, object]
 
+SENTENCE_CHARS = 1024  # what the CRD takes; 16 pools of three degrees each stay below
 MESSAGE_CHARS = 1024  # a condition is a sentence; the API would take 32 KiB
 
 
@@ -46,8 +49,11 @@ def following(before: Iterable[Mapping[str, object]], now: Iterable[Status]) -> 
 
 
 def summary(pools: Iterable[PoolPlan]) -> str:
-    """Return a plan in a word: `3xtp4@1410MHz`, without a clock where there is no cap; `-` where there is no plan."""
-    return " ".join(_word(pool) for pool in pools) or "-"
+    """Return a plan in a word: `3xtp4@1410MHz`, without a clock where there is no cap; `-` where there is no plan.
+
+    A pool that serves some classes only has its name before it: `sm:3xtp4 l:2xtp8`. At most SENTENCE_CHARS.
+    """
+    return " ".join(_word(pool) for pool in pools)[:SENTENCE_CHARS] or "-"
 
 
 def effect(figures: Effect) -> Status:
@@ -62,22 +68,29 @@ def effect(figures: Effect) -> Status:
 
 
 def serving_status(
-    decision: PolicyDecision, *, generation: int, applied: Iterable[PoolPlan], observed: Effect
+    decision: PolicyDecision,
+    *,
+    generation: int,
+    applied: Iterable[PoolPlan],
+    observed: Effect,
+    edges: Edges = DEFAULT_EDGES,
 ) -> Status:
     """Return a ServingPolicy's status without its lists of conditions, decisions and targets, which have a history."""
     in_force = tuple(applied)
-    return {
+    found: Status = {
         "observedGeneration": generation,
         "plan": {
             "summary": summary(decision.pools),
             "replicasReason": decision.replicas_reason.value,
             "clockReason": decision.clock_reason.value,
-            "pools": [_pool(pool) for pool in decision.pools],
+            "tensorParallelReason": decision.tp_reason.value,
+            "pools": [_pool(pool, edges) for pool in decision.pools],
         },
-        "applied": {"summary": summary(in_force), "pools": [_pool(pool) for pool in in_force]},
+        "applied": {"summary": summary(in_force), "pools": [_pool(pool, edges) for pool in in_force]},
         "expected": effect(decision.expected),
         "observed": effect(observed),
     }
+    return found if not decision.advice else {**found, "advice": _advice(decision, edges)}
 
 
 def domain_status(step: domains.Step, *, generation: int, capped_gpus: int, safe_sum_w: float | None) -> Status:
@@ -96,12 +109,25 @@ def domain_status(step: domains.Step, *, generation: int, capped_gpus: int, safe
 
 def _word(pool: PoolPlan) -> str:
     clock = "" if pool.clock_cap_mhz is None else f"@{pool.clock_cap_mhz:.0f}MHz"
-    return f"{pool.replicas}xtp{pool.tp}{clock}"
+    name = f"{pool.pool}:" if pool.classes else ""
+    return f"{name}{pool.replicas}xtp{pool.tp}{clock}"
 
 
-def _pool(pool: PoolPlan) -> Status:
+def _advice(decision: PolicyDecision, edges: Edges) -> Status:
+    reason = {} if decision.advice_reason is None else {"reason": decision.advice_reason.value}
+    return {
+        "summary": summary(decision.advice),
+        **reason,
+        "pools": [_pool(pool, edges) for pool in decision.advice],
+        "expected": effect(decision.advice_expected),
+    }
+
+
+def _pool(pool: PoolPlan, edges: Edges) -> Status:
+    """Return one entry; a pool that serves every class names none."""
     clock = {} if pool.clock_cap_mhz is None else {"clockMegahertz": int(pool.clock_cap_mhz)}
-    return {"name": pool.pool, "tensorParallel": pool.tp, "replicas": pool.replicas, **clock}
+    classes = {"classes": [edges.name(code) for code in pool.classes]} if pool.classes else {}
+    return {"name": pool.pool, **classes, "tensorParallel": pool.tp, "replicas": pool.replicas, **clock}
 
 
 def _whole(value: float | None) -> int | None:

@@ -19,6 +19,10 @@ GAUGES = (
     "capstan_current_replicas",
     "capstan_desired_tensor_parallel",
     "capstan_clock_cap_megahertz",
+    "capstan_advised_replicas",
+    "capstan_advised_clock_cap_megahertz",
+    "capstan_advised_power_watts",
+    "capstan_class_arrival_rate",
     "capstan_slo_ratio",
     "capstan_arrival_rate",
     "capstan_forecast_arrival_rate",
@@ -61,6 +65,7 @@ class Meter:
         metrics, decision, seen = self._metrics, news.decision, news.seen
         labels = tuple(news.view.key.split("/", 1))
         self._plan(news, labels)
+        self._advice(news, labels)
         self._decided(news)
         figures = status.observed_effect(seen)
         limits = news.view.policy.slo
@@ -69,6 +74,7 @@ class Meter:
             "capstan_forecast_arrival_rate": decision.forecast_rps,
             "capstan_policy_power_watts": figures.power_w,
             "capstan_expected_power_watts": decision.expected.power_w,
+            "capstan_advised_power_watts": decision.advice_expected.power_w,
             "capstan_joules_per_output_token": figures.j_per_output_token,
         }
         for name, value in metrics_of.items():
@@ -109,11 +115,23 @@ class Meter:
             if planned.clock_cap_mhz is not None:
                 metrics.set("capstan_clock_cap_megahertz", planned.clock_cap_mhz, *labels, planned.pool)
 
+    def _advice(self, news: News, labels: tuple[str, ...]) -> None:
+        metrics, edges = self._metrics, news.view.policy.pools.edges
+        for advised in news.decision.advice:
+            metrics.set("capstan_advised_replicas", advised.replicas, *labels, advised.pool, str(advised.tp))
+            if advised.clock_cap_mhz is not None:
+                metrics.set("capstan_advised_clock_cap_megahertz", advised.clock_cap_mhz, *labels, advised.pool)
+        for demand in news.seen.classes:
+            metrics.set("capstan_class_arrival_rate", demand.arrival_rps, *labels, edges.name(demand.code))
+
     def _decided(self, news: News) -> None:
         """Count the reasons; a knob that only advises holds by that word where its plan differs from what is."""
         metrics, decision = self._metrics, news.decision
         metrics.add("capstan_decisions_total", 1, "replicas", decision.replicas_reason.value)
         metrics.add("capstan_decisions_total", 1, "clock", decision.clock_reason.value)
+        metrics.add("capstan_decisions_total", 1, "tensorParallel", decision.tp_reason.value)
+        if decision.advice_reason is not None:
+            metrics.add("capstan_decisions_total", 1, "advice", decision.advice_reason.value)
         if not news.scaled:
             advises = news.view.policy.knobs.replicas is Knob.ADVISE and _differs(news)
             held = Reason.ADVISE_ONLY if advises else decision.replicas_reason

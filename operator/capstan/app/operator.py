@@ -25,6 +25,7 @@ from capstan.adapters.kube import config, resources
 from capstan.adapters.kube.client import KubeClient
 from capstan.adapters.kube.lease import LeaderLease
 from capstan.adapters.prometheus.client import Prometheus, Source
+from capstan.adapters.prometheus.past import Pasts
 from capstan.adapters.prometheus.vllm import Telemetry
 from capstan.app import logs, settings
 from capstan.app.cluster import Api, Caches
@@ -125,6 +126,7 @@ class Process:
 
     async def _cycle(self) -> None:
         given, api = self._given, Api(self._client)
+        pasts = Pasts(self._prometheus, step_s=given.periods.pool_s)
         ports = Ports(
             cluster=self._caches,
             telemetry=Telemetry(self._prometheus, window_s=given.rate_window_s),
@@ -135,9 +137,11 @@ class Process:
             if given.record is None
             else recorder.Journal(given.record, writer=given.identity),
             clock=Wall(),
+            history=pasts,
         )
         decision = given.periods.decision(rate_window_s=given.rate_window_s)
-        await Cycle(self._store, ports, decision, cycled=self._cycle_ended).run(self._bell)
+        cycle = Cycle(self._store, ports, decision, cycled=self._cycle_ended)
+        await _first(cycle.run(self._bell), pasts.run())
 
     def _kopf_ended(self, _: BaseException | None) -> None:
         self._metrics.add("capstan_kopf_restarts_total", 1)

@@ -1,10 +1,10 @@
 """The lines of a record of decisions: what a writer puts into each, and how a reader gets the cycles back.
 
-Who calls it: `serving.recorder` (`start_line`, `profile_line`, `cycle_line`) and `replay.verify` (`read`). A file
-stands alone: it begins with a start line, and so does every process that appends to it. A profile has one line, before
-the first cycle that names its hash. The memory after a cycle is the memory before the next one of the same writer, so
-it is written where that is not so, and now and then (a checkpoint); every cycle has the digest of its memory after,
-which is small and still names the field.
+Who calls it: `serving.recorder` (`start_line` and the other `_line`s) and `replay.verify` (`read`).
+A file stands alone: it begins with a start line, and so does every process that appends to it. A profile has one line,
+before the first cycle that names its hash; likewise a policy's past and each block of it. The memory after a cycle is
+the memory before the next one of the same writer, so it is written where that is not so, and now and then (a
+checkpoint); every cycle has the digest of its memory after, which is small and still names the field.
 Must not know: files, who reads.
 """
 
@@ -13,15 +13,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from capstan import decide
 from capstan.journal import codec
 from capstan.journal.codec import Json, Unreadable
 from capstan.model import fleet, plan
+from capstan.model.past import Block, Past
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 
-FORMAT = "capstan-decisions/1"
+T = TypeVar("T")
+FORMAT = "capstan-decisions/2"
 DIGEST_ITEMS = 8  # a list longer than this is its hash in a digest: the look-back of rates, up to 360 pairs
 
 
@@ -35,6 +38,7 @@ class Cycle:
     settings: decide.Settings
     decision: plan.Decision
     memory: plan.Memory
+    pasts: tuple[Past, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Recorded:
     decided: tuple[plan.PolicyDecision, ...]
     memory: plan.Memory | None
     digest: Json
+    pasts: tuple[Past, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +85,38 @@ def profile_line(profile: Profile) -> tuple[str, str]:
     return found, _line({"profile": found, "value": value})
 
 
-def cycle_line(cycle: Cycle, hashes: Iterable[str], *, writer: str, checkpoint: bool) -> str:
-    """Return the line of a cycle whose profiles have these hashes."""
+def past_lines(past: Past) -> tuple[str, dict[str, str]]:
+    """Return the hash of a past, and every line that tells of it by hash: its blocks, then itself.
+
+    A block that has ended never changes, so its line need not be written again when the past goes on.
+    """
+    lines: dict[str, str] = {}
+    for block in past.blocks:
+        value = codec.encode(block)
+        lines[codec.content_hash(value)] = _line({"block": codec.content_hash(value), "value": value})
+    known: Json = {"policy": past.policy, "blocks": list(lines)}
+    found = codec.content_hash(known)
+    return found, {**lines, found: _line({"past": found, "value": known})}
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """Hashes of what a cycle's line only names: its profiles and pasts, in their order."""
+
+    profiles: tuple[str, ...]
+    pasts: tuple[str, ...] = ()
+
+
+def cycle_line(cycle: Cycle, hashes: Hashes, *, writer: str, checkpoint: bool) -> str:
+    """Return the line of a cycle whose profiles and pasts have these hashes."""
     return _line(
         {
             "cycle": round(cycle.observed.now_s, 3),  # for a person with grep; `observed` has it in full
             "writer": writer,
             "observed": codec.encode(cycle.observed),
             "policies": codec.encode(cycle.policies),
-            "profiles": list(hashes),
+            "profiles": list(hashes.profiles),
+            "pasts": list(hashes.pasts),
             "settings": codec.encode(cycle.settings),
             "decision": codec.encode(cycle.decision.policies),
             "memory": codec.encode(cycle.memory) if checkpoint else None,
@@ -144,6 +172,8 @@ class _Reader:
 
     versions: dict[str, str] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
+    blocks: dict[str, Block] = field(default_factory=dict)
+    pasts: dict[str, Past] = field(default_factory=dict)
 
     def take(self, line: dict[str, Json], number: int) -> Recorded | None:
         """Return the cycle of a line; None where the line only tells what later lines need."""
@@ -153,7 +183,11 @@ class _Reader:
             elif not self.versions:
                 raise _foreign()
             elif "profile" in line:
-                self.profiles[str(line["profile"])] = _profile(line)
+                self.profiles[str(line["profile"])] = codec.decode(Profile, _whole(line, "profile"))
+            elif "block" in line:
+                self.blocks[str(line["block"])] = codec.decode(Block, _whole(line, "block"))
+            elif "past" in line:
+                self.pasts[str(line["past"])] = self._past(_whole(line, "past"))
             else:
                 return self._cycle(line, number)
         except KeyError as missing:
@@ -180,28 +214,42 @@ class _Reader:
             version=self.versions[writer],
             observed=codec.decode(fleet.Observed, line["observed"]),
             policies=codec.decode_all(Policy, line["policies"]),
-            profiles=tuple(self._profile(found) for found in _list(line["profiles"])),
+            profiles=tuple(_known(self.profiles, found, "profile") for found in _list(line["profiles"], "profiles")),
+            pasts=tuple(_known(self.pasts, found, "past") for found in _list(line["pasts"], "pasts")),
             settings=codec.decode(decide.Settings, line["settings"]),
             decided=codec.decode_all(plan.PolicyDecision, line["decision"]),
             memory=None if memory is None else codec.decode(plan.Memory, memory),
             digest=line["digest"],
         )
 
-    def _profile(self, found: Json) -> Profile:
-        if (profile := self.profiles.get(str(found))) is None:
-            raise Unreadable(f"profile {found!r} came in no line before it; the file's beginning is missing")
-        return profile
+    def _past(self, value: Json) -> Past:
+        if not isinstance(value, dict):
+            raise Unreadable("the past is not an object; the line was changed")
+        hashes = _list(value["blocks"], "blocks")
+        blocks = tuple(_known(self.blocks, found, "block") for found in hashes)
+        try:
+            return Past(str(value["policy"]), blocks)
+        except ValueError as problem:
+            raise Unreadable(f"{problem}; the line was changed") from problem
 
 
-def _profile(line: Mapping[str, Json]) -> Profile:
-    if codec.content_hash(line["value"]) != line["profile"]:
-        raise Unreadable(f"the profile is not the one that {line['profile']!r} is the hash of; it was changed")
-    return codec.decode(Profile, line["value"])
+def _known(known: Mapping[str, T], found: Json, kind: str) -> T:
+    """Return what an earlier line told under a hash."""
+    if (value := known.get(str(found))) is None:
+        raise Unreadable(f"{kind} {found!r} came in no line before it; the file's beginning is missing")
+    return value
 
 
-def _list(raw: Json) -> list[Json]:
+def _whole(line: Mapping[str, Json], kind: str) -> Json:
+    """Return the value of a line that is named by its hash."""
+    if codec.content_hash(line["value"]) != line[kind]:
+        raise Unreadable(f"the {kind} is not the one that {line[kind]!r} is the hash of; it was changed")
+    return line["value"]
+
+
+def _list(raw: Json, name: str) -> list[Json]:
     if not isinstance(raw, list):
-        raise Unreadable("profiles is not a list")
+        raise Unreadable(f"{name} is not a list")
     return raw
 
 

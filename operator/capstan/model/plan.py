@@ -56,7 +56,10 @@ class Candidate:
 class PolicyDecision:
     """The plan of one policy with its reasons; one reason per knob, so that `kubectl` can print why.
 
-    `pools` empty means: no plan, leave everything as it is (`replicas_reason` says why).
+    `pools` empty means: no plan, leave everything as it is (`replicas_reason` says why). `advice` is what the knobs
+    that only advise would make of it: all pools with their degrees, classes and clocks, what they should cost in
+    `advice_expected`, and why in `advice_reason`; empty where no knob advises otherwise than `pools`.
+    `forecast_drifted` and `profile_drifted`: the load has left its pattern, measurements their physics; None: unknown.
     """
 
     policy: str
@@ -66,6 +69,12 @@ class PolicyDecision:
     clock_reason: Reason
     forecast_rps: float | None = None
     candidates: tuple[Candidate, ...] = ()
+    advice: tuple[PoolPlan, ...] = ()
+    advice_reason: Reason | None = None
+    advice_expected: Effect = Effect()
+    tp_reason: Reason = Reason.NO_CHANGE_NEEDED
+    forecast_drifted: bool | None = None
+    profile_drifted: bool | None = None
 
 
 Fleet = tuple[tuple[int, int], ...]

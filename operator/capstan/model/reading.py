@@ -22,20 +22,20 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Observations of one window: `counts[i]` of them were at most `edges_s[i]`.
+    """Observations of one window: `counts[i]` of them were at most `edges[i]`.
 
     Cumulative, as Prometheus has it; the last edge is +Inf, so the last count is the total. Counts are floats because
     `increase` extrapolates; one that falls below its predecessor (a scrape between two increments) is lifted to it.
     """
 
-    edges_s: tuple[float, ...]
+    edges: tuple[float, ...]
     counts: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.edges_s) != len(self.counts) or not self.edges_s:
+        if len(self.edges) != len(self.counts) or not self.edges:
             raise ValueError("a histogram has one count per edge, and at least one")
-        if list(self.edges_s) != sorted(set(self.edges_s)) or self.edges_s[-1] != math.inf:
-            raise ValueError("edges_s must rise and end in inf")
+        if list(self.edges) != sorted(set(self.edges)) or self.edges[-1] != math.inf:
+            raise ValueError("edges must rise and end in inf")
         if not all(0 <= count < math.inf for count in self.counts):
             raise ValueError("a count is negative or not finite")
         high = 0.0
@@ -47,17 +47,31 @@ class Histogram:
         """Return how many observations there are."""
         return self.counts[-1]
 
-    def within(self, limit_s: float) -> float:
-        """Return how many observations were at most `limit_s`, linear inside a bucket (exact where it is an edge)."""
-        below_s, below = 0.0, 0.0
-        for edge_s, count in zip(self.edges_s, self.counts, strict=True):
-            if limit_s >= edge_s:
-                below_s, below = edge_s, count
+    def within(self, limit: float) -> float:
+        """Return how many observations were at most `limit`, linear inside a bucket (exact where it is an edge)."""
+        reached, below = 0.0, 0.0
+        for edge, count in zip(self.edges, self.counts, strict=True):
+            if limit >= edge:
+                reached, below = edge, count
                 continue
-            if edge_s == math.inf:
+            if edge == math.inf:
                 return below
-            return below + (count - below) * max(limit_s - below_s, 0.0) / (edge_s - below_s)
+            return below + (count - below) * max(limit - reached, 0.0) / (edge - reached)
         return below
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of requests that ended in a window: how they are spread, and all of their tokens, >= 0."""
+
+    histogram: Histogram
+    sum_tokens: float
+
+    @property
+    def mean_tokens(self) -> float | None:
+        """Return their mean; None where nothing was counted, or nothing but empty requests."""
+        total = self.histogram.total
+        return self.sum_tokens / total if total > 0 and self.sum_tokens > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,8 @@ class PodReading:
         output_tokens_per_s: Tokens generated, per second.
         ttft: Time to first token, of the requests that got theirs in the window.
         tpot: Mean time per output token of a request, of the requests that finished in the window.
+        prompts: Lengths of the prompts of requests that finished lately; over a longer window than the rest.
+        outputs: Lengths of their answers.
         power_w: All GPUs of the pod, now.
         gpus: How many GPUs `power_w` sums; fewer than the pod holds: some did not report.
         power_age_s: Since dcgm-exporter was last scraped.
@@ -94,6 +110,8 @@ class PodReading:
     output_tokens_per_s: float | None = None
     ttft: Histogram | None = None
     tpot: Histogram | None = None
+    prompts: Lengths | None = None
+    outputs: Lengths | None = None
     power_w: float | None = None
     gpus: int = 0
     power_age_s: float | None = None
@@ -147,6 +165,8 @@ class Pooled:
     gpus: int
     age_s: float | None
     power_age_s: float | None
+    prompts: Lengths | None = None
+    outputs: Lengths | None = None
 
 
 def pooled(pods: Iterable[PodReading], *, percentile_ratio: float) -> Pooled:
@@ -169,7 +189,16 @@ def pooled(pods: Iterable[PodReading], *, percentile_ratio: float) -> Pooled:
         gpus=sum(pod.gpus for pod in of),
         age_s=_max(of, lambda pod: pod.age_s),
         power_age_s=_max(of, lambda pod: pod.power_age_s),
+        prompts=together(pod.prompts for pod in of),
+        outputs=together(pod.outputs for pod in of),
     )
+
+
+def together(lengths: Iterable[Lengths | None]) -> Lengths | None:
+    """Return the lengths of several pods as one; None where no pod has any."""
+    known = [one for one in lengths if one is not None]
+    histogram = merged(one.histogram for one in known)
+    return None if histogram is None else Lengths(histogram, sum(one.sum_tokens for one in known))
 
 
 def merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
@@ -181,8 +210,8 @@ def merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
     known = [histogram for histogram in histograms if histogram is not None]
     if not known:
         return None
-    edges_s = tuple(sorted({edge_s for histogram in known for edge_s in histogram.edges_s}))
-    return Histogram(edges_s, tuple(sum(histogram.within(edge_s) for histogram in known) for edge_s in edges_s))
+    edges = tuple(sorted({edge for histogram in known for edge in histogram.edges}))
+    return Histogram(edges, tuple(sum(histogram.within(edge) for histogram in known) for edge in edges))
 
 
 def quantile_s(histogram: Histogram, ratio: float) -> float | None:
@@ -198,13 +227,13 @@ def quantile_s(histogram: Histogram, ratio: float) -> float | None:
     if histogram.total <= 0:
         return None
     rank = ratio * histogram.total
-    below_s, below = 0.0, 0.0
-    for edge_s, count in zip(histogram.edges_s, histogram.counts, strict=True):
+    reached, below = 0.0, 0.0
+    for edge, count in zip(histogram.edges, histogram.counts, strict=True):
         if count >= rank:
-            if edge_s == math.inf:
-                return below_s if below_s > 0 else None
-            return below_s + (edge_s - below_s) * (rank - below) / (count - below)
-        below_s, below = edge_s, count
+            if edge == math.inf:
+                return reached if reached > 0 else None
+            return reached + (edge - reached) * (rank - below) / (count - below)
+        reached, below = edge, count
     return None  # unreachable for ratio <= 1: the last count is the total
 
 

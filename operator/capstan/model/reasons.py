@@ -26,7 +26,9 @@ class Reason(StrEnum):
     NO_TRAFFIC = "NoTraffic"  # the series are there and say that nobody asked for anything
     LABEL_MISMATCH = "LabelMismatch"  # Ready pods of ours are missing from the metrics, by name
     SOURCE_DOWN = "SourceDown"  # Prometheus is unreachable, slow or answers nonsense
+    TARIFF_MISSING = "TariffMissing"  # spec.objective asks for prices or carbon intensities that nobody gave
     PROFILE_MISSING = "ProfileMissing"  # no ServingProfile for this model, GPU and tp: full clock
+    TENSOR_PARALLEL_UNPROFILED = "TensorParallelUnprofiled"  # a degree of the bounds has no profile: it is left out
     PROFILE_OUT_OF_RANGE = "ProfileOutOfRange"  # the load is outside what the profile was fitted to
     SLO_INFEASIBLE = "SLOInfeasible"  # no clock and no replica count within bounds meets the SLO
     COOLING_DOWN = "CoolingDown"  # a knob moved lately; its dwell is not over
@@ -47,6 +49,7 @@ class Reason(StrEnum):
     # --- objects ---------------------------------------------------------------------------------
     FOUND = "Found"
     TARGET_NOT_FOUND = "TargetNotFound"
+    TARGET_TAKEN = "TargetTaken"  # another policy acts on this target
     CONTROLLER_CONFLICT = "ControllerConflict"  # an HPA or ScaledObject owns replicas
     INVALID_SPEC = "InvalidSpec"
     INVALID_TEMPLATE = "InvalidTemplate"
@@ -55,6 +58,8 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     API_REJECTED = "APIRejected"
     API_DENIED = "APIDenied"
+    FEASIBLE = "Feasible"  # some configuration within the bounds meets the SLO
+    DRIFTED = "Drifted"  # what is measured has left what was learned, and the plan allows for it
     COVERED = "Covered"  # a profile covers this model, GPU and tp
     APPLIED = "Applied"
     PENDING = "Pending"

@@ -30,9 +30,9 @@ END_STEPS = 1.0
 """Half a step until the running one ends, half a step because the last chunk is not full: both uniform."""
 
 POOLING_EXPONENT = 0.35
-"""Replicas that share arrivals (fewest inside first) wait less: the mean wait of n of them is about n^-0.35 of
-one's at the same load each. Measured in the replayed world at 2, 3, 6 and 10 replicas and shares of busy time from 0.5
-to 0.9: 0.68 to 0.78, 0.53 to 0.73, 0.48 to 0.62, 0.39 to 0.58 (test_queueing holds it). One queue for all would gain far
+"""Replicas that share arrivals (fewest inside first) wait less: the mean wait of n of them is about n^-0.35 of one's
+at the same load each. Measured in the replayed world at 2, 3, 6 and 10 replicas and shares of busy time from 0.5 to
+0.9: 0.68 to 0.78, 0.53 to 0.73, 0.48 to 0.62, 0.39 to 0.58 (test_queueing holds it). One queue for all would gain far
 more; a router that counts requests does not see prompts."""
 
 MAX_SHARE = 0.97

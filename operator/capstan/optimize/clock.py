@@ -49,11 +49,11 @@ class Option:
 
 
 def grid_mhz(profile: Profile, *, min_clock_mhz: float | None = None) -> tuple[float, ...]:
-    """Return the clocks to look at, highest first; the highest is always the profile's maximum."""
+    """Return the clocks to look at, highest first; the highest is always the profile's maximum, whatever the floor."""
     clocks = profile.clocks
     floor_mhz = max(clocks.min_mhz, min_clock_mhz or clocks.min_mhz)
     stride_mhz = clocks.step_mhz * GRID_STEPS
-    count = int((clocks.max_mhz - floor_mhz) / stride_mhz + 1e-9)
+    count = max(int((clocks.max_mhz - floor_mhz) / stride_mhz + 1e-9), 0)
     return tuple(clocks.max_mhz - i * stride_mhz for i in range(count + 1))
 
 

@@ -144,6 +144,7 @@ class Actuator:
         if lost:
             message = f"no apps/v1 Deployment {', '.join(lost)}: create it, or correct spec.targets"
             found = Condition(Type.TARGET_FOUND, False, Reason.TARGET_NOT_FOUND, message)
+        found = view.taken or found
         try:
             await self._hold(view)
         except ports.Refused as refused:

@@ -17,7 +17,7 @@ from capstan.serving.manifest import Manifest
 
 
 class Type(StrEnum):
-    """What a condition is about. True is good except for the last four, where it is news."""
+    """What a condition is about. True is good except for the last six, where it is news."""
 
     READY = "Ready"
     ENGINE_READY = "EngineReady"
@@ -25,11 +25,15 @@ class Type(StrEnum):
     METRICS_AVAILABLE = "MetricsAvailable"
     PROFILE_READY = "ProfileReady"
     SLO_MET = "SLOMet"
+    SLO_FEASIBLE = "SLOFeasible"
     PRIORITY_GRANTED = "PriorityGranted"
+    SPEC_FOLLOWED = "SpecFollowed"
     PROGRESSING = "Progressing"
     POWER_CONSTRAINED = "PowerConstrained"
     CONTROLLER_CONFLICT = "ControllerConflict"
     PAUSED = "Paused"
+    FORECAST_DRIFT = "ForecastDrift"
+    PROFILE_DRIFT = "ProfileDrift"
 
 
 GOOD_WHEN_TRUE = frozenset(Type) - {
@@ -37,6 +41,8 @@ GOOD_WHEN_TRUE = frozenset(Type) - {
     Type.POWER_CONSTRAINED,
     Type.CONTROLLER_CONFLICT,
     Type.PAUSED,
+    Type.FORECAST_DRIFT,
+    Type.PROFILE_DRIFT,
 }
 
 

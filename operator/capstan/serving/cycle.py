@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from capstan import decide
 from capstan.journal import record
-from capstan.model import fleet, plan, reading
+from capstan.model import fleet, past, plan, reading
 from capstan.model.policy import Knob
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.serving import (
     actuate,
+    claims,
     clocks,
     conditions,
     domains,
     findings,
+    history,
     manifest,
     observe,
     ports,
@@ -57,6 +59,7 @@ class Ports:
     meter: ports.Meter
     recorder: ports.Recorder
     clock: ports.Clock
+    history: ports.History
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class _Case:
     view: View
     seen: fleet.ServiceObserved
     found: tuple[Condition, ...]
+    past: past.Past | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class _Scene:
     seen: observe.Sources
     domains: tuple[Manifest, ...]
     profiles: tuple[Profile, ...]
+    owned: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cycle:
@@ -129,11 +134,13 @@ class Cycle:
             scene = await self._look()
             live, deleted = _split(self._store.all(Kind.POLICY))
             asked, unread = self._reader.policies(live)
+            scene = replace(scene, owned=claims.owners(live))
             cases = self._cases(asked, scene)
         with self._timed("decide"):
             before = status.remembered(self._memory, tuple(c.view for c in cases))
             observed = fleet.Observed(scene.now_s, tuple(c.seen for c in cases))
             policies = tuple(c.view.policy for c in cases)
+            pasts = tuple(c.past for c in cases if c.past is not None)
             decision = decide.decide(observed, policies, scene.profiles, before, self._settings)
             self._memory = decision.memory
         with self._timed("actuate"):
@@ -142,7 +149,7 @@ class Cycle:
             await self._release(deleted, scene)
         with self._timed("say"):
             statuses = await self._say(news, unread, scene)
-        entry = record.Cycle(observed, policies, scene.profiles, self._settings, decision, before)
+        entry = record.Cycle(observed, policies, scene.profiles, self._settings, decision, before, pasts)
         self._world.recorder.write(entry)
         done = self._report(news, unread, scene, statuses=statuses, node_plans=written)
         self._world.meter.cycle(done)
@@ -168,7 +175,13 @@ class Cycle:
         cases = tuple(_case(a, index, scene) for a in asked)
         targeted = frozenset(manifest.text(c.view.raw, "metadata", "namespace") for c in cases if c.view.targeted)
         self._world.cluster.follow(targeted)
-        return cases
+        return self._remembering(cases)
+
+    def _remembering(self, cases: tuple[_Case, ...]) -> tuple[_Case, ...]:
+        """Return the cases with what Prometheus remembers of each."""
+        asks = tuple(history.ask(c.view) for c in cases)
+        self._world.history.follow(asks)
+        return tuple(replace(c, past=self._world.history.past(ask)) for c, ask in zip(cases, asks, strict=True))
 
     # --- actuate -----------------------------------------------------------------------------------
 
@@ -193,6 +206,8 @@ class Cycle:
             *case.found,
             findings.profile(view, case.seen, scene.profiles, tp),
             findings.slo(view, case.seen),
+            findings.feasible(view, case.seen, decided, scene.profiles, self._settings.slo_margin_ratio),
+            *findings.drifts(decided),
             domains.power_condition(
                 domains.capping(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes),
                 budget_holds=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
@@ -220,7 +235,7 @@ class Cycle:
         index = Index(scene.snapshot)
         for raw in deleted:
             try:
-                await self._actuator.release(raw, index.target_pools(raw))
+                await self._actuator.release(raw, claims.released(index.target_pools(raw), scene.owned))
             except ports.Refused as refused:
                 self._refuse("replicas", refused.refusal.value, f"{manifest.key(raw)}: release: {refused}")
 
@@ -287,7 +302,7 @@ class Cycle:
             cluster_age_s=scene.snapshot.age_s,
             engine_age_s=_oldest(r.age_s for r in seen.readings.values()),
             gpu_age_s=_oldest(r.power_age_s for r in seen.readings.values()),
-            source_errors=tuple(e for e in (seen.engine_error, seen.gpu_error) if e),
+            source_errors=tuple(e for e in (seen.engine_error, seen.gpu_error, self._world.history.problem) if e),
             statuses=statuses,
             node_plans=node_plans,
             refusals=tuple(self._refusals),
@@ -317,10 +332,15 @@ def _case(asked: read.Asked, index: Index, scene: _Scene) -> _Case:
     admitted = domains.admits(scene.domains, scene.snapshot.namespaces.get(namespace, {}))
     priority, granted = domains.granted(asked.priority, admitted=admitted)
     view = index.view(asked.raw, asked.granted(priority))
+    taken = claims.taken(view, scene.owned)
+    if taken is not None:
+        view = replace(view, policy=claims.withheld(view.policy), taken=taken)
     capped = bool(domains.capping(view.pods, priority, scene.domains, scene.snapshot.nodes))
     seen = observe.service(view, scene.seen, now_s=scene.now_s, capped=capped)
     lost = observe.lost_pods(view, scene.seen, now_s=scene.now_s)
-    return _Case(view, seen, (granted, observe.metrics_condition(seen, lost, scene.seen.engine_error)))
+    return _Case(
+        view, seen, (granted, asked.followed.condition, observe.metrics_condition(seen, lost, scene.seen.engine_error))
+    )
 
 
 def _entries(news: status.News, snapshot: Snapshot) -> Iterator[tuple[str, PodClock]]:

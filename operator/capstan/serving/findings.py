@@ -11,13 +11,16 @@ from collections.abc import Iterable
 from capstan import decide
 from capstan.model import fleet, sample
 from capstan.model.plan import PolicyDecision
-from capstan.model.policy import Knob
+from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
-from capstan.optimize import case
+from capstan.model.slo import Slo
+from capstan.model.workload import Workload
+from capstan.optimize import case, closest
 from capstan.serving.conditions import Condition, Type
 from capstan.serving.view import View
 
+OUT_OF_ROOM = (Reason.SLO_INFEASIBLE, Reason.AT_MAXIMUM)  # else more replicas are on their way, or held for a while
 AT_RISK_RATIO = 0.9  # the decision plans for this share of a limit; above it the plan's own margin is used up
 MIN_REQUESTS = case.MIN_SAMPLE_REQUESTS
 
@@ -27,7 +30,11 @@ def profile(view: View, seen: fleet.ServiceObserved, profiles: tuple[Profile, ..
     policy = view.policy
     found = decide.profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=tp)
     if found is not None:
-        return Condition(Type.PROFILE_READY, True, Reason.COVERED, found.name)
+        left_out = _unprofiled(policy, seen, profiles)
+        if not left_out:
+            return Condition(Type.PROFILE_READY, True, Reason.COVERED, found.name)
+        message = f"{found.name}; no ServingProfile for tp {', '.join(map(str, left_out))} of spec.bounds: left out"
+        return Condition(Type.PROFILE_READY, True, Reason.TENSOR_PARALLEL_UNPROFILED, message)
     gpu = seen.gpu_product or "any GPU"
     message = f"no ServingProfile for model {policy.llm}, {gpu}, tp {tp}: serving at full clock, replicas held"
     nearest = max(profiles, key=lambda p: _likeness(p, policy.llm, seen.gpu_product, tp), default=None)
@@ -55,6 +62,35 @@ def slo(view: View, seen: fleet.ServiceObserved) -> Condition:
     if used > 1:
         return Condition(Type.SLO_MET, False, Reason.VIOLATED)
     return Condition(Type.SLO_MET, True, Reason.AT_RISK if used > AT_RISK_RATIO else Reason.MET)
+
+
+def feasible(
+    view: View, seen: fleet.ServiceObserved, decision: PolicyDecision, profiles: tuple[Profile, ...], margin: float
+) -> Condition:
+    """Return SLOFeasible: whether some configuration within the bounds meets the SLO, and if not, the nearest miss."""
+    peak_rps, load, slo = decision.forecast_rps, _load(seen), view.policy.slo
+    if peak_rps is None:
+        return Condition(Type.SLO_FEASIBLE, None, decision.replicas_reason)
+    if decision.replicas_reason not in OUT_OF_ROOM or load is None:
+        return Condition(Type.SLO_FEASIBLE, True, Reason.FEASIBLE)
+    known = _profiles(view.policy, seen, profiles)
+    found = closest.of(known, load, slo, view.policy.bounds, peak_rps=peak_rps, margin=margin)
+    if found is None or (found.needed is not None and found.needed <= found.allowed):
+        return Condition(Type.SLO_FEASIBLE, True, Reason.FEASIBLE)
+    return Condition(Type.SLO_FEASIBLE, False, Reason.SLO_INFEASIBLE, _nearest_miss(found, slo, peak_rps))
+
+
+def drifts(decision: PolicyDecision) -> tuple[Condition, ...]:
+    """Return ForecastDrift and ProfileDrift, each once something is known of it."""
+    said = (
+        (Type.FORECAST_DRIFT, decision.forecast_drifted, "the load has left its pattern: its band is widened"),
+        (Type.PROFILE_DRIFT, decision.profile_drifted, "measurements have left the profile: a bias corrects it"),
+    )
+    return tuple(
+        Condition(kind, drifted, Reason.DRIFTED if drifted else Reason.NO_CHANGE_NEEDED, text if drifted else "")
+        for kind, drifted, text in said
+        if drifted is not None
+    )
 
 
 def progressing(view: View, decision: PolicyDecision | None) -> Condition:
@@ -100,6 +136,45 @@ def _short(view: View, decision: PolicyDecision) -> bool:
         return False
     pools = ((plan, view.pool(plan.pool, plan.tp)) for plan in decision.pools)
     return any((pool.ready if pool is not None else 0) < plan.replicas for plan, pool in pools)
+
+
+def _nearest_miss(found: closest.Closest, slo: Slo, peak_rps: float) -> str:
+    """Return what comes closest to the SLO, and by how much it misses."""
+    if found.needed is not None:
+        return (
+            f"closest is tp {found.tp} at full clock: {peak_rps:.3g} requests a second need {found.needed} replicas, "
+            f"the bounds leave {found.allowed}; raise spec.bounds, or relax spec.slo"
+        )
+    if found.alone is None:
+        return f"closest is tp {found.tp}, and not one request of these lengths fits into its memory"
+    return (
+        f"closest is tp {found.tp} at full clock: TTFT {1000 * found.alone.ttft_s:.0f} of {1000 * slo.ttft_s:.0f} ms, "
+        f"TPOT {1000 * found.alone.tpot_s:.0f} of {1000 * slo.tpot_s:.0f} ms for a request that is alone, before any "
+        "margin; relax spec.slo, or allow larger degrees"
+    )
+
+
+def _load(seen: fleet.ServiceObserved) -> Workload | None:
+    """Return the lengths of what is asked for, None where they are not known."""
+    prompt, output = seen.prompt_tokens, seen.output_tokens
+    if not (isinstance(prompt, sample.Fresh) and isinstance(output, sample.Fresh)):
+        return None
+    return Workload(0.0, max(prompt.value, 1.0), max(output.value, 1.0))
+
+
+def _profiles(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> tuple[Profile, ...]:
+    """Return the physics of every degree of the bounds that has one."""
+    degrees = policy.bounds.tensor_parallel
+    known = (decide.profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=tp) for tp in degrees)
+    return tuple(found for found in known if found is not None)
+
+
+def _unprofiled(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> tuple[int, ...]:
+    """Return the degrees that a plan or its advice would use, and cannot for want of a profile."""
+    if policy.knobs.tensor_parallel is Knob.OFF:
+        return ()
+    known = {profile.tp for profile in _profiles(policy, seen, profiles)}
+    return tuple(tp for tp in policy.bounds.tensor_parallel if tp not in known)
 
 
 def _likeness(profile: Profile, llm: str, gpu_product: str | None, tp: int) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from capstan.model import fleet, reading, sample
+from capstan.model import fleet, mix, reading, sample
 from capstan.model.reasons import Reason
+from capstan.optimize import case
 from capstan.serving.cluster import Node, Pod
 from capstan.serving.conditions import Condition, Type
 from capstan.serving.view import Pool, View
@@ -20,6 +21,7 @@ FRESH_S = 45.0
 # A new pod is scraped within two periods; one that is Ready for longer and still missing has the wrong labels.
 JOIN_S = 30.0
 NAMED_PODS = 5
+MIN_MIX_REQUESTS = 30.0  # the share of a class of one in ten is then known to +-5 points; `decide` smooths the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ def service(view: View, seen: Sources, *, now_s: float, capped: bool) -> fleet.S
         output_tokens_per_s=grade(pooled.output_tokens_per_s, none),
         gpu_product=gpu_product,
         capped=capped,
+        classes=_classes(view, pooled),
+        prompt_cv2_ratio=_spread(pooled),
     )
 
 
@@ -178,6 +182,23 @@ def _power(view: View, seen: Sources) -> sample.Sample[float]:
     if pooled.power_w is None or pooled.power_age_s is None or pooled.gpus < serving_gpus:
         return sample.Missing(Reason.NO_DATA)
     return sample.graded(pooled.power_w, pooled.power_age_s + seen.age_s, limit_s=FRESH_S)
+
+
+def _classes(view: View, pooled: reading.Pooled) -> tuple[fleet.ClassDemand, ...]:
+    """Return the demand per class where classes may have pools; empty where too few requests tell their lengths."""
+    pools, rate_rps, prompts, outputs = view.policy.pools, pooled.arrival_rps, pooled.prompts, pooled.outputs
+    if not pools.by_class or rate_rps is None or prompts is None or outputs is None:
+        return ()
+    if min(prompts.histogram.total, outputs.histogram.total) < MIN_MIX_REQUESTS:
+        return ()
+    return mix.demands(rate_rps, prompts, outputs, pools.edges)
+
+
+def _spread(pooled: reading.Pooled) -> float | None:
+    """Return how much prompt lengths vary, once enough requests tell it; few of them look more alike than they are."""
+    if pooled.prompts is None or pooled.prompts.histogram.total < case.MIN_SAMPLE_REQUESTS:
+        return None
+    return mix.cv2_ratio(pooled.prompts)
 
 
 def _grader(age_s: float | None) -> Callable[[float | None, Reason], sample.Sample[float]]:

@@ -5,12 +5,13 @@ Who calls it: the rest of `serving`; `app` puts an adapter behind each port. Not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from capstan.journal import record
-from capstan.model import reading
+from capstan.model import past, reading
 from capstan.serving.cluster import Snapshot
 from capstan.serving.manifest import Manifest
 from capstan.serving.report import Report
@@ -79,6 +80,20 @@ class Telemetry(Protocol):
 
     async def read(self) -> reading.Readings:
         """Return the newest readings of every engine pod; a source that fails is inside the answer, never raised."""
+
+
+class History(Protocol):
+    """What Prometheus remembers of the load of the last weeks. Read beside the cycle, which never waits for it."""
+
+    @property
+    def problem(self) -> str:
+        """Why something could not be read lately, empty where all could."""
+
+    def follow(self, asks: Iterable[past.Ask]) -> None:
+        """Read the past of these policies from now on, and of no others."""
+
+    def past(self, ask: past.Ask) -> past.Past | None:
+        """Return what was read last: the same object while nothing changed; None before the first answer."""
 
 
 class Meter(Protocol):

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from capstan.api import convert, errors
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import Profile
-from capstan.serving import manifest
+from capstan.serving import followed, manifest
+from capstan.serving.followed import Followed
 from capstan.serving.manifest import Manifest
 
 
@@ -25,22 +26,23 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A policy as written: its priority is still only asked for."""
+    """A policy as it can be followed: its priority is still only asked for."""
 
     raw: Manifest
-    policy: Policy
+    followed: Followed
     priority: Priority
 
     def granted(self, priority: Priority) -> Policy:
         """Return the policy with the priority in force."""
-        return self.policy if priority is self.policy.priority else replace(self.policy, priority=priority)
+        policy = self.followed.policy
+        return policy if priority is policy.priority else replace(policy, priority=priority)
 
 
 class Reader:
     """Parses manifests and keeps the result while uid and generation stay."""
 
     def __init__(self) -> None:
-        self._policies: dict[tuple[str, int], tuple[Policy, Priority] | str] = {}
+        self._policies: dict[tuple[str, int], tuple[Followed, Priority] | str] = {}
         self._profiles: dict[tuple[str, int], Profile | str] = {}
 
     def policies(self, raws: Iterable[Manifest]) -> tuple[tuple[Asked, ...], tuple[Unread, ...]]:
@@ -52,8 +54,8 @@ class Reader:
             match self._policies[_version(raw)]:
                 case str() as message:
                     unread.append(Unread(raw, message))
-                case policy, priority:
-                    asked.append(Asked(raw, policy, priority))
+                case found, priority:
+                    asked.append(Asked(raw, found, priority))
         return tuple(asked), tuple(unread)
 
     def profiles(self, raws: Iterable[Manifest]) -> tuple[Profile, ...]:
@@ -68,9 +70,9 @@ def _version(raw: Manifest) -> tuple[str, int]:
     return manifest.text(raw, "metadata", "uid"), manifest.number(raw, "metadata", "generation") or 0
 
 
-def _policy(raw: Manifest) -> tuple[Policy, Priority] | str:
+def _policy(raw: Manifest) -> tuple[Followed, Priority] | str:
     try:
-        return convert.policy(raw), convert.asked_priority(raw)
+        return followed.live(convert.policy(raw)), convert.asked_priority(raw)
     except (errors.Invalid, ValueError) as problem:
         return str(problem)
 

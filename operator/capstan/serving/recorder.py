@@ -7,11 +7,13 @@ and the cycle goes on, for serving matters more than its diary.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import capstan
 from capstan.journal import codec, record
 from capstan.model import plan
+from capstan.model.past import Past
 from capstan.model.profile import Profile
 
 MAX_BYTES = 64 * 2**20  # with one predecessor: 0.8 to 1.5 days of two policies at a 5 s period (2.6 kB each, measured)
@@ -27,6 +29,7 @@ class Journal:
         self._max_bytes = max_bytes
         self._known: set[str] = set()
         self._lines_of: dict[Profile, tuple[str, str]] = {}
+        self._pasts: dict[str, tuple[Past, str, dict[str, str]]] = {}  # by policy: the past, its hash, its lines
         self._after: plan.Memory | None = None
         self._lines = 0
         self._end: tuple[int, int] | None = None  # (inode, size) after our last line; None: begin anew
@@ -38,30 +41,39 @@ class Journal:
         return self._lost_lines
 
     def write(self, cycle: record.Cycle) -> None:
-        """Append one cycle, and first what this file does not know yet: who we are, and profiles."""
+        """Append one cycle, and first what this file does not know yet: who we are, profiles and pasts."""
         try:
             begin = self._begin()
             profiles = dict(self._profile(p) for p in cycle.profiles)
-            self._append(
-                [*begin, *(t for h, t in profiles.items() if h not in self._known), self._line(cycle, profiles)]
-            )
+            pasts = self._told(cycle.pasts)
+            told = {**profiles, **{h: t for _, _, lines in pasts.values() for h, t in lines.items()}}
+            hashes = record.Hashes(tuple(profiles), tuple(found for _, found, _ in pasts.values()))
+            self._append([*begin, *(t for h, t in told.items() if h not in self._known), self._line(cycle, hashes)])
         except (OSError, codec.Unreadable):
             self._lost_lines += 1
             self._end = None
             return
-        self._known.update(profiles)
+        self._known.update(told)
         self._after = cycle.decision.memory
         self._lines += 1
 
-    def _line(self, cycle: record.Cycle, profiles: dict[str, str]) -> str:
+    def _line(self, cycle: record.Cycle, hashes: record.Hashes) -> str:
         due = self._lines % CHECKPOINT_LINES == 0
         carried = cycle.memory == self._after  # not so where a status told of a policy that is new to this process
-        return record.cycle_line(cycle, profiles, writer=self._writer, checkpoint=due or not carried)
+        return record.cycle_line(cycle, hashes, writer=self._writer, checkpoint=due or not carried)
 
     def _profile(self, profile: Profile) -> tuple[str, str]:
         if profile not in self._lines_of:
             self._lines_of[profile] = record.profile_line(profile)
         return self._lines_of[profile]
+
+    def _told(self, pasts: Iterable[Past]) -> dict[str, tuple[Past, str, dict[str, str]]]:
+        """Return each past with its hash and lines; one that is the same object as before is not looked at again."""
+        before, self._pasts = self._pasts, {}
+        for past in pasts:
+            known = before.get(past.policy)
+            self._pasts[past.policy] = known if known and known[0] is past else (past, *record.past_lines(past))
+        return self._pasts
 
     def _begin(self) -> list[str]:
         """Return the lines that must come first: none, where the file is as we left it or longer."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from capstan.api import status
 from capstan.model import sample
+from capstan.model.plan import PolicyDecision
 from capstan.serving.status import News
 
 Json = Mapping[str, object]
@@ -77,10 +78,20 @@ def _policy(news: News) -> dict[str, object]:
         "plan": status.summary(decision.pools),
         "replicasReason": decision.replicas_reason.value,
         "clockReason": decision.clock_reason.value,
+        **_advice(decision),
         "ready": sum(p.ready for p in news.view.pools),
         "arrivalRps": round(rate.value, 3) if isinstance(rate, sample.Fresh) else _word(rate),
         "bad": [f"{c.type.value}={c.reason.value}" for c in news.conditions if c.bad],
     }
+
+
+def _advice(decision: PolicyDecision) -> Json:
+    """Return the part of a line that only a policy with advice has."""
+    if not decision.advice:
+        return {}
+    reason = decision.advice_reason
+    words = {"advice": status.summary(decision.advice), "tensorParallelReason": decision.tp_reason.value}
+    return words if reason is None else {**words, "adviceReason": reason.value}
 
 
 def _word(value: sample.Stale[float] | sample.Missing) -> str:

@@ -47,6 +47,7 @@ def build(news: News, before: Manifest, plans: Mapping[str, NodePlan], *, now_s:
         generation=generation,
         applied=_in_force(news.view, plans),
         observed=observed_effect(news.seen),
+        edges=news.view.policy.pools.edges,
     )
     if not news.decision.pools:  # a hold: the last plan stands, with the reason of the hold
         plan = manifest.mapping(document, "plan")
@@ -162,13 +163,14 @@ def _core(document: Manifest) -> tuple[object, ...]:
         (c.get("type"), c.get("status"), c.get("reason"), c.get("observedGeneration"))
         for c in manifest.items(document, "conditions")
     ]
-    rest = (document.get(k) for k in ("observedGeneration", "plan", "applied", "decisions", "targets"))
-    return (manifest.content_hash({"rest": list(rest)}), tuple(said))
+    rest = [document.get(k) for k in ("observedGeneration", "plan", "applied", "decisions", "targets")]
+    rest.append({k: v for k, v in manifest.mapping(document, "advice").items() if k != "expected"})
+    return (manifest.content_hash({"rest": rest}), tuple(said))
 
 
 def _figures_moved(before: Manifest, now: Manifest) -> bool:
-    for block in ("expected", "observed"):
-        old, new = manifest.mapping(before, block), manifest.mapping(now, block)
+    for block in (("expected",), ("observed",), ("advice", "expected")):
+        old, new = manifest.mapping(before, *block), manifest.mapping(now, *block)
         if old.keys() != new.keys():
             return True
         for name in new:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from capstan.model.policy import Policy
 from capstan.serving import manifest, names, objects
 from capstan.serving.cluster import Autoscaler, Pod, Snapshot, Workload
+from capstan.serving.conditions import Condition
 from capstan.serving.manifest import Manifest
 
 
@@ -34,12 +35,16 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A policy in this cycle. `policy.priority` is what was granted, not what was asked for."""
+    """A policy in this cycle. `policy.priority` is what was granted, not what was asked for.
+
+    `taken` says why it may not act on its targets; its knobs only advise then.
+    """
 
     raw: Manifest
     policy: Policy
     pools: tuple[Pool, ...]
     targeted: bool
+    taken: Condition | None = None
 
     @property
     def key(self) -> str:

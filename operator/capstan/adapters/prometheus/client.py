@@ -100,22 +100,29 @@ class Prometheus:
         points = (Point(_labels(row), value) for row in rows if (value := _value(row.get("value"))) is not None)
         return Answer(tuple(points), _warnings(document))
 
-    async def range(self, query: str, *, start_s: float, end_s: float, step_s: float) -> tuple[Series, ...]:
-        """Return every series between two moments (epoch seconds). Raises as `instant`."""
+    async def range(
+        self, query: str, *, start_s: float, end_s: float, step_s: float, deadline_s: float | None = None
+    ) -> tuple[Series, ...]:
+        """Return every series between two moments (epoch seconds). Raises as `instant`.
+
+        `deadline_s` is the caller's own where it does not run beside decisions; None: that of every other call.
+        """
         params = {"query": query, "start": f"{start_s:.3f}", "end": f"{end_s:.3f}", "step": f"{step_s:g}"}
-        document = await self._ask("/api/v1/query_range", params)
+        document = await self._ask("/api/v1/query_range", params, deadline_s)
         return tuple(Series(_labels(row), _points(row.get("values"))) for row in _rows(document, "matrix"))
 
-    async def _ask(self, path: str, params: Mapping[str, str]) -> Mapping[str, object]:
+    async def _ask(self, path: str, params: Mapping[str, str], given_s: float | None = None) -> Mapping[str, object]:
+        deadline_s = DEADLINE_S if given_s is None else given_s
+        form, limit = dict(params), httpx.Timeout(deadline_s)
         try:
             async with (
-                asyncio.timeout(DEADLINE_S),
-                self._http.stream("POST", path, data=dict(params), headers=self._auth()) as answer,
+                asyncio.timeout(deadline_s),
+                self._http.stream("POST", path, data=form, headers=self._auth(), timeout=limit) as answer,
             ):
                 answers.uncoded(answer, "Prometheus")
                 content = await answers.capped(answer, "Prometheus", limit_bytes=MAX_BYTES)
         except (TimeoutError, httpx.TimeoutException) as slow:
-            raise errors.Unavailable(f"Prometheus gave no answer within {DEADLINE_S:g} s") from slow
+            raise errors.Unavailable(f"Prometheus gave no answer within {deadline_s:g} s") from slow
         except (httpx.HTTPError, OSError) as problem:
             said = str(problem) or type(problem).__name__
             raise errors.Unavailable(f"Prometheus cannot be reached at {self.source.url}: {said}") from problem

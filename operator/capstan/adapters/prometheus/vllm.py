@@ -1,4 +1,4 @@
-"""What one cycle asks Prometheus: four queries for all policies together, and a record per pod from the answers.
+"""What one cycle asks Prometheus: six queries for all policies together, and a record per pod from the answers.
 
 Who calls it: `app.operator`. Names are vLLM 0.33's; where a version has another, the query falls back pod by pod.
 
@@ -23,8 +23,10 @@ from dataclasses import dataclass, field
 
 from capstan.adapters import errors
 from capstan.adapters.prometheus.client import Answer, Point, Prometheus, matcher
-from capstan.model.reading import Histogram, PodReading, Readings, Source, SourceError
+from capstan.model.reading import Histogram, Lengths, PodReading, Readings, Source, SourceError
 
+LENGTHS_S = 300.0  # lengths drift over hours, and a minute of a small service has too few requests to tell a mix by
+PROMPTS, OUTPUTS = "vllm:request_prompt_tokens", "vllm:request_generation_tokens"
 MAX_GPU_W = 5000.0  # dcgm's "not supported" is 9.2e18; no board draws this
 ENGINE = "namespace, pod, engine, model_name"
 GPU = "namespace, pod, exported_namespace, exported_pod"
@@ -67,6 +69,15 @@ class Queries:
         """Return the query for TPOT buckets, of each pod under the newest name that it has."""
         return f"({' or on (namespace, pod) '.join(self._buckets(name) for name in TPOT)}) > 0"
 
+    def lengths(self, name: str) -> str:
+        """Return the query for a histogram of lengths: buckets by `le`, and in the label `what` the sum of all.
+
+        Empty buckets stay: without the last one below, the first that counted would seem to begin at 0.
+        """
+        window = _window(max(self.window_s, LENGTHS_S))
+        total = _summed(f"increase({self._series(f'{name}_sum')}{window})")
+        return f'{self._buckets(f"{name}_bucket", window)} or label_replace({total}, "what", "sum", "", "")'
+
     def gpus(self) -> str:
         """Return the query for GPU watts; the workload's pod is `exported_pod` unless the scrape honors labels."""
         series = self._series("DCGM_FI_DEV_POWER_USAGE")
@@ -80,18 +91,19 @@ class Queries:
         )
 
     def _pods(self, function: str, name: str) -> str:
-        return _summed(f"{function}({self._series(name)}{self._window})")
+        return _summed(f"{function}({self._series(name)}{_window(self.window_s)})")
 
-    def _buckets(self, name: str) -> str:
-        return f"sum by (namespace, pod, le) (max by ({ENGINE}, le) (increase({self._series(name)}{self._window})))"
+    def _buckets(self, name: str, window: str = "") -> str:
+        counted = f"increase({self._series(name)}{window or _window(self.window_s)})"
+        return f"sum by (namespace, pod, le) (max by ({ENGINE}, le) ({counted}))"
 
     def _series(self, name: str) -> str:
         asked = ",".join(matcher(label, value) for label, value in sorted(self.matchers.items()))
         return f"{name}{{{asked}}}"
 
-    @property
-    def _window(self) -> str:
-        return f"[{round(self.window_s * 1000)}ms]"  # PromQL's durations take no fractions
+
+def _window(span_s: float) -> str:
+    return f"[{round(span_s * 1000)}ms]"  # PromQL's durations take no fractions
 
 
 def _summed(expression: str) -> str:
@@ -111,6 +123,9 @@ class _Rows:
     gpu: dict[str, float] = field(default_factory=dict)
     ttft: dict[float, float] = field(default_factory=dict)
     tpot: dict[float, float] = field(default_factory=dict)
+    prompts: dict[float, float] = field(default_factory=dict)
+    outputs: dict[float, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
 
 
 class Telemetry:
@@ -123,21 +138,21 @@ class Telemetry:
 
     async def read(self) -> Readings:
         """Return the newest readings; a source that fails is an error inside the answer, never an exception."""
-        queries = self._queries
-        (engines, engine_error), (gpus, gpu_error) = await asyncio.gather(
-            self._ask(Source.ENGINE, queries.engines(), queries.ttft(), queries.tpot()),
-            self._ask(Source.GPU, queries.gpus()),
+        asks = _asks(self._queries)
+        (engines, engine_error), (lengths, lengths_error), (gpus, gpu_error) = await asyncio.gather(
+            *(self._ask(source, *(query for query, _ in asked)) for source, asked in asks)
         )
         pods: defaultdict[tuple[str, str], _Rows] = defaultdict(_Rows)
-        for answer, fill in zip(engines, (_engine, _ttft, _tpot), strict=False):  # none where the source is down
-            _fill(pods, answer.points, fill)
-        for answer in gpus:
-            _fill(pods, answer.points, _gpu)
+        for (_, asked), answers in zip(asks, (engines, lengths, gpus), strict=True):
+            for (_, fill), answer in zip(asked, answers, strict=False):  # none where the source is down
+                _fill(pods, answer.points, fill)
+        # Without lengths classes are not told apart, which is no reason to say that the engines are silent.
+        said = () if lengths_error is None else (f"lengths of requests: {lengths_error.message}",)
         return Readings(
             taken_at_s=self._wall_s(),
-            pods=tuple(_reading(key, rows, queries.window_s) for key, rows in sorted(pods.items())),
+            pods=tuple(_reading(key, rows, self._queries.window_s) for key, rows in sorted(pods.items())),
             errors=tuple(error for error in (engine_error, gpu_error) if error is not None),
-            warnings=tuple(warning for answer in (*engines, *gpus) for warning in answer.warnings),
+            warnings=(*(w for answer in (*engines, *lengths, *gpus) for w in answer.warnings), *said),
         )
 
     async def _ask(self, source: Source, *queries: str) -> tuple[tuple[Answer, ...], SourceError | None]:
@@ -147,6 +162,16 @@ class Telemetry:
         except errors.AdapterError as problem:
             return (), SourceError(source, str(problem))
         return tuple(answers), None
+
+
+_Asked = tuple[tuple[str, Callable[[_Rows, Point], None]], ...]
+
+
+def _asks(queries: Queries) -> tuple[tuple[Source, _Asked], ...]:
+    """Return what is asked together: engines, lengths and GPUs, each query with what takes its answer."""
+    engines = ((queries.engines(), _engine), (queries.ttft(), _ttft), (queries.tpot(), _tpot))
+    lengths = ((queries.lengths(PROMPTS), _prompts), (queries.lengths(OUTPUTS), _outputs))
+    return (Source.ENGINE, engines), (Source.ENGINE, lengths), (Source.GPU, ((queries.gpus(), _gpu),))
 
 
 def _fill(
@@ -174,14 +199,29 @@ def _gpu(rows: _Rows, point: Point) -> None:
 
 
 def _ttft(rows: _Rows, point: Point) -> None:
-    rows.ttft[_edge_s(point)] = point.value
+    rows.ttft[_edge(point)] = point.value
 
 
 def _tpot(rows: _Rows, point: Point) -> None:
-    rows.tpot[_edge_s(point)] = point.value
+    rows.tpot[_edge(point)] = point.value
 
 
-def _edge_s(point: Point) -> float:
+def _prompts(rows: _Rows, point: Point) -> None:
+    _length(rows, rows.prompts, PROMPTS, point)
+
+
+def _outputs(rows: _Rows, point: Point) -> None:
+    _length(rows, rows.outputs, OUTPUTS, point)
+
+
+def _length(rows: _Rows, buckets: dict[float, float], name: str, point: Point) -> None:
+    if point.labels.get("what") == "sum":
+        rows.sums[name] = point.value
+    else:
+        buckets[_edge(point)] = point.value
+
+
+def _edge(point: Point) -> float:
     """Return a bucket's edge; NaN, which `_histogram` drops, where the label is no number."""
     try:
         return float(point.labels.get("le", "nan"))  # takes "+Inf"
@@ -195,6 +235,14 @@ def _histogram(buckets: Mapping[float, float]) -> Histogram | None:
     if not edges or edges[-1] != math.inf or any(buckets[edge] < 0 for edge in edges):
         return None
     return Histogram(tuple(edges), tuple(buckets[edge] for edge in edges))
+
+
+def _lengths(buckets: Mapping[float, float], sum_tokens: float | None) -> Lengths | None:
+    """Return lengths, or None where the histogram is not whole or its sum is not there."""
+    histogram = _histogram(buckets)
+    if histogram is None or sum_tokens is None or sum_tokens < 0:
+        return None
+    return Lengths(histogram, sum_tokens)
 
 
 def _reading(key: tuple[str, str], rows: _Rows, window_s: float) -> PodReading:
@@ -215,6 +263,8 @@ def _reading(key: tuple[str, str], rows: _Rows, window_s: float) -> PodReading:
         output_tokens_per_s=_known(engine.get("tokens_per_s")),
         ttft=_histogram(rows.ttft),
         tpot=_histogram(rows.tpot),
+        prompts=_lengths(rows.prompts, rows.sums.get(PROMPTS)),
+        outputs=_lengths(rows.outputs, rows.sums.get(OUTPUTS)),
         power_w=_known(gpu.get("watts")),
         gpus=int(gpu.get("gpus", 0)),
         power_age_s=_known(gpu.get("age_s")),
