@@ -10,6 +10,7 @@ import pytest
 
 from capstan.api import errors
 from capstan.api import scenario as files
+from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay.options import Options, Rate
 from support import api, small
@@ -31,6 +32,8 @@ DOCUMENT = {
     "predictor": "live",
     "price": "price.csv",
     "carbonIntensity": "carbon.csv",
+    "gpuHourPrice": "2.5",
+    "objective": "Carbon",
     "strict": True,
 }
 OF_DOCUMENT = {
@@ -49,6 +52,8 @@ OF_DOCUMENT = {
     "predictor": "live",
     "price": FOLDER / "price.csv",
     "carbon_intensity": FOLDER / "carbon.csv",
+    "gpu_hour_price": 2.5,
+    "objective": Objective.CARBON,
     "strict": True,
 }
 FLAGS = {
@@ -67,6 +72,8 @@ FLAGS = {
     "predictor": "none",
     "price": Path("mine.csv"),
     "carbon_intensity": Path("mine.csv"),
+    "gpu_hour_price": 0.0,
+    "objective": Objective.COST,
 }
 
 
@@ -120,10 +127,21 @@ def test_any_other_rate_is_refused(text: str) -> None:
         (Options(scale_time=0.0), "--scale-time"),
         (Options(power_scale=math.nan), "--power-scale"),
         (Options(power_scale=2.01), "--power-scale"),
+        (Options(gpu_hour_price=-1.0), "--gpu-hour-price: -1 is no rent"),
+        (Options(gpu_hour_price=math.nan), "--gpu-hour-price"),
         (Options(seeds=(1, 2, 1)), "--seeds: 1 is there twice"),
         (Options(servers=(4, 4)), "--servers: 4 is there twice"),
     ],
-    ids=["no time", "time stands still", "no watts", "another machine's watts", "a seed twice", "a fleet twice"],
+    ids=[
+        "no time",
+        "time stands still",
+        "no watts",
+        "another machine's watts",
+        "a rent below 0",
+        "no rent",
+        "a seed twice",
+        "a fleet twice",
+    ],
 )
 def test_a_number_that_nothing_can_be_played_with_is_refused(wrong: Options, says: str) -> None:
     with pytest.raises(errors.Invalid, match=says):

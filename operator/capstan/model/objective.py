@@ -58,7 +58,15 @@ class Series:
         """
         if to_s <= from_s:
             return self.at(from_s)
-        return sum((end_s - start_s) * value for start_s, end_s, value in self.steps(from_s, to_s)) / (to_s - from_s)
+        span_s = to_s - from_s
+        if self.period_s is None or span_s < self.period_s:
+            return self._total(from_s, to_s) / span_s
+        whole_s = span_s // self.period_s * self.period_s  # laps that are all alike, however many there are
+        lap_mean = self._total(0.0, self.period_s) / self.period_s
+        return (whole_s * lap_mean + self._total(from_s + whole_s, to_s)) / span_s
+
+    def _total(self, from_s: float, to_s: float) -> float:
+        return sum((end_s - start_s) * value for start_s, end_s, value in self.steps(from_s, to_s))
 
     def steps(self, from_s: float, to_s: float) -> Iterator[tuple[float, float, float]]:
         """Yield (start_s, end_s, value) of each step between two times, in order; none where they are not in order."""
