@@ -20,7 +20,7 @@ from support import report as made
 PRICE = Series((0.0,), (0.10 / JOULES_PER_KWH,))
 GRID = Series((0.0,), (500 / JOULES_PER_KWH,))
 RENT = Tariffs(rent_per_gpu_s=11.06 / SECONDS_PER_HOUR)
-ALL = Tariffs(PRICE, RENT.rent_per_gpu_s, GRID, 20 / SECONDS_PER_HOUR)
+ALL = Tariffs(PRICE, 11.06 / SECONDS_PER_HOUR, GRID, 20 / SECONDS_PER_HOUR)
 
 
 def columns(tariffs: Tariffs, *systems: str, missed: bool = False) -> tuple[compare.Column, ...]:
@@ -64,6 +64,8 @@ def test_with_a_price_and_an_intensity_both_are_told_and_saved() -> None:
     assert bill.operational_g == pytest.approx(bill.electricity * 500 / 0.10)
     assert bill.embodied_g == pytest.approx(4800 / 3600 * 20)
     told = bills.sentence(found)
+    assert bill.cost is not None
+    assert bill.embodied_g is not None
     assert told.startswith(f"Cost: {bill.cost:.2f}, 14.75 of it GPU rent (50 % less than single-pool). Carbon: ")
     assert f"{bill.embodied_g / 1e3:.2f} of it embodied" in told
     assert " (" in told.partition("Carbon")[2], "carbon is compared, too"
