@@ -7,6 +7,9 @@ Must not know: anything of Kubernetes, Prometheus or GPUs.
 from __future__ import annotations
 
 SECONDS_PER_MINUTE = 60.0
+SECONDS_PER_HOUR = 3600.0
+GRAMS_PER_KG = 1000.0
+HOURS_PER_YEAR = 8760.0  # 365 x 24
 JOULES_PER_KWH = 3.6e6  # 1 kWh = 1,000 W x 3,600 s
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.replay.runs import Run
-from capstan.replay.scores import compare, score, tariff
+from capstan.replay.scores import bill, compare, score
 from capstan.replay.scores.compare import Estimate
 from capstan.replay.scores.score import Score
-from capstan.replay.scores.tariff import Kind, Tariff, TariffError
-from support.replay import fate, run, series, service
+from support.replay import fate, run
 
 
 def scored(system: str, energy_j: float, *, met: bool = True, unassigned_j: float = 0.0) -> compare.Column:
@@ -121,64 +117,48 @@ def test_the_order_of_systems_is_irrelevant(order: list[int]) -> None:
     assert found.relative("capstan") == compare.of(FOUR).relative("capstan")
 
 
-# --- cost and carbon ---------------------------------------------------------------------------------
+# --- money and carbon --------------------------------------------------------------------------------
 
 
-def metered(*samples: tuple[float, float]) -> Run:
-    drawn = series([t_s for t_s, _ in samples], [gpus_w for _, gpus_w in samples])
-    return dataclasses.replace(run(), services=(dataclasses.replace(service(), series=drawn),))
+def billed(system: str, cost: float | None, carbon_g: float | None, *, met: bool = True) -> compare.Column:
+    column = scored(system, 1000, met=met)
+    spent = bill.Bill(cost=cost, carbon_g=carbon_g)
+    return dataclasses.replace(column, score=dataclasses.replace(column.score, bill=spent))
 
 
-def steps(*rows: tuple[float, float]) -> Tariff:
-    return Tariff(Kind.PRICE, np.array([start_s for start_s, _ in rows]), np.array([per_kwh for _, per_kwh in rows]))
+def test_money_and_carbon_are_saved_over_single_pool() -> None:
+    """60 of 100 in money and 900 of 1,000 g: 40 % and 10 % less, whatever the joules are."""
+    found = compare.of([billed("capstan", 60, 900), billed("single-pool", 100, 1000)]).relative("capstan")
+    assert found.saving_cost is not None
+    assert found.saving_carbon is not None
+    assert [found.saving_cost.mean, found.saving_carbon.mean] == pytest.approx([0.4, 0.1])
 
 
-def test_a_price_is_integrated_over_the_watts() -> None:
-    """1 kW for an hour, then 2 kW for one; 0.10 for the first 90 min, 0.30 after: 0.1 + 1 x 0.1 + 1 x 0.3 = 0.5."""
-    found = steps((0, 0.10), (5400, 0.30)).over(metered((3600, 1000), (7200, 2000)))
-    assert found == pytest.approx(0.5)
+NOT_SAVED = {
+    "nobody knows what it cost": (billed("capstan", None, None), billed("single-pool", 100, 1000)),
+    "nobody knows what single-pool cost": (billed("capstan", 60, 900), billed("single-pool", None, None)),
+    "single-pool cost nothing": (billed("capstan", 60, 900), billed("single-pool", 0, 0)),
+    "it missed the SLO": (billed("capstan", 60, 900, met=False), billed("single-pool", 100, 1000)),
+    "single-pool missed the SLO": (billed("capstan", 60, 900), billed("single-pool", 100, 1000, met=False)),
+    "there is no single-pool": (billed("capstan", 60, 900),),
+}
 
 
-def test_a_price_that_never_changes_is_energy_times_price() -> None:
-    assert steps((0, 0.25)).over(metered((1800, 4000), (7200, 500))) == pytest.approx(0.25 * (2 + 0.75))
+@pytest.mark.parametrize("columns", NOT_SAVED.values(), ids=NOT_SAVED)
+def test_what_is_not_known_was_not_saved(columns: tuple[compare.Column, ...]) -> None:
+    found = compare.of(columns).relative("capstan")
+    assert (found.saving_cost, found.saving_carbon) == (None, None)
 
 
-def test_watts_that_are_not_known_have_no_price() -> None:
-    assert steps((0, 0.25)).over(metered((1800, math.nan), (7200, 500))) is None
-    assert steps((0, 0.25)).over(run()) is None
+def test_a_saving_in_money_is_paired_over_seeds() -> None:
+    """40 % and 20 % less: mean 30 %, +- t(1) 12.706 x 0.1414 / sqrt 2."""
+    one, two = ([billed("capstan", own, None), billed("single-pool", 100, None)] for own in (60, 80))
+    found = compare.of(one, more_seeds=[[column.score for column in two]]).relative("capstan").saving_cost
+    assert found is not None
+    assert found.seeds == 2
+    assert [found.mean, found.half_width] == pytest.approx([0.3, 1.2706], rel=1e-4)
 
 
-def test_a_tariff_is_read_from_its_columns(tmp_path: Path) -> None:
-    path = tmp_path / "price.csv"
-    path.write_text("note,price_per_kwh,start_s\nnight,0.1,0\n\nday,-0.02,21600\n")
-    found = tariff.price(path)
-    assert (found.start_s.tolist(), found.per_kwh.tolist()) == ([0.0, 21600.0], [0.1, -0.02])
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "row 1, start_s, g_per_kwh: missing"),
-        ("start_s,price_per_kwh\n0,1\n", "row 1, g_per_kwh: missing; found start_s, price_per_kwh"),
-        ("start_s,g_per_kwh\n", "rows: there is none"),
-        ("start_s,g_per_kwh\n300,1\n", "row 2, start_s: the first is 300; begin at 0"),
-        ("start_s,g_per_kwh\n0,1\n600,1\n300,1\n", "row 4, start_s: 300 is not after the row above"),
-        ("start_s,g_per_kwh\n0,1\n600,nan\n", "row 3, g_per_kwh: nan is not possible"),
-        ("start_s,g_per_kwh\n0,-5\n", "row 2, g_per_kwh: -5 is not possible"),
-        ("start_s,g_per_kwh\n0,much\n", "row 2, g_per_kwh: 'much' is no number"),
-        ("start_s,g_per_kwh\n0\n", "row 2, g_per_kwh: '' is no number"),
-        ("start_s,g_per_kwh\n\x00,1\n", "row 2, start_s"),
-    ],
-    ids=["empty", "the other file", "only a header", "late start", "backwards", "NaN", "negative", "words", "short",
-         "binary"],
-)  # fmt: skip
-def test_a_tariff_that_cannot_be_used_names_row_and_column(tmp_path: Path, text: str, says: str) -> None:
-    path = tmp_path / "carbon.csv"
-    path.write_text(text)
-    with pytest.raises(TariffError, match=says):
-        tariff.carbon(path)
-
-
-def test_a_tariff_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(TariffError, match=r"none\.csv, file: No such file or directory; give a file"):
-        tariff.price(tmp_path / "none.csv")
+def test_the_bound_serves_nothing_and_costs_nothing_that_is_known() -> None:
+    made = compare.bound(billed("capstan", 60, 900), {"llm/chat": score.of(run(energy_j=330)).energy})
+    assert made.score.bill == bill.NOTHING

@@ -11,6 +11,7 @@ import pytest
 from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.model.classes import Edges
+from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay.classify import Classes, Given, Predictor, Source
 from capstan.replay.options import Options, Rate
@@ -35,6 +36,8 @@ DOCUMENT = {
     "predictor": "live",
     "price": "price.csv",
     "carbonIntensity": "carbon.csv",
+    "gpuHourPrice": "2.5",
+    "objective": "Carbon",
     "strict": True,
 }
 OF_DOCUMENT = {
@@ -55,6 +58,8 @@ OF_DOCUMENT = {
     "predictor": "live",
     "price": FOLDER / "price.csv",
     "carbon_intensity": FOLDER / "carbon.csv",
+    "gpu_hour_price": 2.5,
+    "objective": Objective.CARBON,
     "strict": True,
 }
 FLAGS = {
@@ -75,6 +80,8 @@ FLAGS = {
     "predictor": "none",
     "price": Path("mine.csv"),
     "carbon_intensity": Path("mine.csv"),
+    "gpu_hour_price": 0.0,
+    "objective": Objective.COST,
 }
 
 
@@ -161,6 +168,8 @@ def test_the_document_and_the_flag_have_the_same_default() -> None:
         (Options(scale_time=0.0), "--scale-time"),
         (Options(power_scale=math.nan), "--power-scale"),
         (Options(power_scale=2.01), "--power-scale"),
+        (Options(gpu_hour_price=-1.0), "--gpu-hour-price: -1 is no rent"),
+        (Options(gpu_hour_price=math.nan), "--gpu-hour-price"),
         (Options(seeds=(1, 2, 1)), "--seeds: 1 is there twice"),
         (Options(servers=(4, 4)), "--servers: 4 is there twice"),
         (Options(classes="thirds"), "--classes: thirds is neither fixed, terciles nor edges"),
@@ -175,6 +184,8 @@ def test_the_document_and_the_flag_have_the_same_default() -> None:
         "time stands still",
         "no watts",
         "another machine's watts",
+        "a rent below 0",
+        "no rent",
         "a seed twice",
         "a fleet twice",
         "no such edges",

@@ -374,8 +374,8 @@ def test_the_bound_has_no_latency_and_every_request_good(many: Comparison) -> No
 def test_who_missed_the_slo_has_null_for_every_saving_and_says_why(many: Comparison) -> None:
     found = written(many)["systems"]["autoscaler-with-a-name-2"]
     names = [name for name in found if name.startswith(("saving", "captured"))]
-    assert len(names) == 6
-    assert [found[name] for name in names] == [None] * 6
+    assert len(names) == 8
+    assert [found[name] for name in names] == [None] * 8
     assert (found["note"], found["slo_met"]) == ("SLO missed", False)
 
 

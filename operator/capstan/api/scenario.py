@@ -16,6 +16,7 @@ from capstan.api import errors, fields, meta
 from capstan.api.events import Event, PolicyKey, RateBurst
 from capstan.api.schema import Spec, rule
 from capstan.api.variants import Variants
+from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
@@ -192,6 +193,14 @@ class Run(Spec):
     """Who says how long an answer will be: right in this share of the requests, `live` (running quantiles), `none`."""
     price: fields.Text | None = None
     carbon_intensity: fields.Text | None = None
+    gpu_hour_price: fields.Parameter | None = None
+    """Rent of an assigned GPU in the currency of `price`; left out: 11.06 US dollars, DynamoLLM's."""
+    embodied_kilograms_per_gpu: fields.Parameter | None = None
+    """CO2e of making a GPU with its share of the server; left out: 876.5, an H100's."""
+    gpu_lifetime_years: fields.Parameter | None = None
+    """Over which that is spread; left out: 5."""
+    objective: Objective | None = None
+    """What plans make least: Joules, Cost or Carbon; left out: what each policy says."""
     strict: fields.Flag = False
     """As `--assert`."""
     traces: Annotated[tuple[Trace, ...], Field(min_length=1, max_length=100)]

@@ -16,10 +16,11 @@ from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.app import verify
 from capstan.app.progress import Bar
+from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay import load, options, play, traces
 from capstan.replay.options import Options
-from capstan.replay.pages import report, summary
+from capstan.replay.pages import bills, report, summary
 from capstan.replay.scores import tariff
 
 BAD_INPUT, MISSED, DISHONEST = 2, 3, 4
@@ -57,6 +58,10 @@ def _response(_: click.Context, __: click.Parameter, told: str | None) -> ClockR
     return None if told is None else ClockResponse(told)
 
 
+def _objective(_: click.Context, __: click.Parameter, told: str | None) -> Objective | None:
+    return None if told is None else Objective(told.capitalize())
+
+
 @click.group(invoke_without_command=True)
 @click.option("--scenario", type=_FILE, help="A YAML stream: policies, one Fleet, one Run.")
 @click.option("--out", type=_FOLDER, help="Folder of the report.")
@@ -81,6 +86,10 @@ def _response(_: click.Context, __: click.Parameter, told: str | None) -> ClockR
 @click.option("--predictor", help="Answers' buckets are known in this share (0.81), by live quantiles (live), or none.")
 @click.option("--price", type=_FILE, help="CSV: start_s,price_per_kwh.")
 @click.option("--carbon-intensity", type=_FILE, help="CSV: start_s,g_per_kwh.")
+@click.option("--gpu-hour-price", type=float, help="Rent of an assigned GPU; default 11.06 (US dollars).")
+@click.option(
+    "--objective", type=click.Choice([o.lower() for o in Objective]), callback=_objective, help="What plans make least."
+)
 @click.option("--profiles", type=_FOLDER, help="Folder of ServingProfiles.")
 @click.option("--assert", "strict", is_flag=True, help="Exit with 3 unless the first system held SLO and budget.")
 @click.pass_context
@@ -124,7 +133,12 @@ def _told(outcomes: tuple[play.Outcome, ...], out: Path) -> None:
         page = report.write(outcome.comparison, folder)
         summary.print_table(outcome.comparison, console)
         compared = outcome.comparison
-        for words in (summary.verdict(compared.first), summary.saving(compared), summary.gap(compared)):
+        for words in (
+            summary.verdict(compared.first),
+            summary.saving(compared),
+            bills.sentence(compared),
+            summary.gap(compared),
+        ):
             if words:  # a terminal breaks between words, a file keeps a line whole
                 console.print(words, markup=False, highlight=False, soft_wrap=not console.is_terminal)
         click.echo(f"report: {page}")

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from capstan.forecast import peak
-from capstan.model import fleet, plan, sample
+from capstan.model import fleet, objective, plan, sample
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
@@ -14,6 +14,7 @@ from capstan.model.slo import Slo
 from capstan.model.workload import PROMPT_CV2, Workload
 from capstan.optimize import fleets
 
+NOTHING_COSTS = objective.Tariffs()
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
 
@@ -37,6 +38,7 @@ class Settings:
         rate_window_s: Window that each arrival rate was measured over.
         slo_margin_ratio: Share of each SLO limit to plan for.
         agreeing_ticks: Ticks that must agree before a clock falls (GreenLLM's three windows).
+        tariffs: What joules and GPUs cost, on the clock of `now_s`, for policies whose objective is money or carbon.
     """
 
     cluster_period_s: float = 1800.0
@@ -46,6 +48,7 @@ class Settings:
     rate_window_s: float = 60.0
     slo_margin_ratio: float = 0.9
     agreeing_ticks: int = 3
+    tariffs: objective.Tariffs = NOTHING_COSTS
 
     def __post_init__(self) -> None:
         periods = (self.instance_period_s, self.cluster_period_s, self.pool_period_s, self.lookback_s)
@@ -110,6 +113,13 @@ class Case:
     def profile(self, tp: int) -> Profile | None:
         """Return the physics of a degree, None where nobody knows it."""
         return next((profile for profile in self.profiles if profile.tp == tp), None)
+
+    @property
+    def gpu_w(self) -> float:
+        """Watts that an assigned GPU counts as beside those it draws, until replicas are looked at again."""
+        settings = self.settings
+        kind, horizon_s = self.policy.objective, settings.cluster_period_s
+        return objective.weights(kind, settings.tariffs, now_s=self.now_s, horizon_s=horizon_s).gpu_w
 
     @property
     def blind(self) -> Reason | None:

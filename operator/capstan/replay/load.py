@@ -19,13 +19,14 @@ from capstan.api import scenario as files
 from capstan.api.powerdomain import Mode
 from capstan.api.system import Split, System
 from capstan.model.classes import Edges
+from capstan.model.objective import Tariffs
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import ClockResponse, Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
 from capstan.powercap import safety
 from capstan.powercap.domains import Domain, NodeSample
-from capstan.replay import believed, classify, configured, events, sources, start, traces, variants
+from capstan.replay import believed, classify, configured, costs, events, sources, start, traces, variants
 from capstan.replay.nodes import Node, room
 from capstan.replay.options import Options
 from capstan.replay.runs import Requests
@@ -54,6 +55,7 @@ class Loaded:
     truths: tuple[Profile, ...]
     demands: tuple[sources.Demand, ...]
     systems: dict[str, System]
+    tariffs: Tariffs
 
     @property
     def chancy(self) -> bool:
@@ -83,7 +85,8 @@ class Loaded:
         domains = tuple(
             _domain(d, nodes, services[0].profiles[0]) for d in self.documents if isinstance(d, v1alpha1.PowerDomain)
         )
-        settings = _settings(run, self.options)
+        settings = dataclasses.replace(_settings(run, self.options), tariffs=self.tariffs)
+        kinds = tuple(service.policy.objective for service in services)
         lasting_s = max(float(service.requests.arrival_s[-1]) for service in services)
         return Scenario(
             name=run.name,
@@ -103,7 +106,11 @@ class Loaded:
                 f"{demand.spec.policy}: {demand.source}{_too_long(service, truth)}"
                 for demand, (service, truth) in zip(self.demands, served, strict=True)
             ),
-            notes=(*_notes(run, self.options, settings, rate=rate, seed=seed), *_class_notes(services, self.options)),
+            notes=(
+                *_notes(run, self.options, settings, rate=rate, seed=seed),
+                *_class_notes(services, self.options),
+                *costs.notes(self.options, run, self.tariffs, kinds),
+            ),
         )
 
     def _service(
@@ -111,7 +118,7 @@ class Loaded:
     ) -> tuple[Service, tuple[Profile, ...]]:
         """Return a service and the physics that it truly runs on."""
         policy = _policy(self.documents, demand.spec.policy)
-        policy = _aimed(policy, self.options.slo)
+        policy = costs.aimed(_aimed(policy, self.options.slo), self.options, self.tariffs)
         requests = sources.played(demand, self.run, seed=seed, rate=rate)
         known, truth = self._physics(policy, requests, nodes)
         history = sources.before(demand, self.run, seed=seed, rate=rate)
@@ -152,11 +159,12 @@ def read(path: Path, options: Options | None = None) -> Loaded:
         options: What was asked for beside it.
 
     Raises:
-        Invalid: The field and the fix. TraceError: The file, the row and the fix.
+        Invalid: The field and the fix. TraceError, TariffError: The file, the row and the fix.
     """
     documents = manifests.load(path)
     fleet, run = _only(documents, files.Fleet, path), _only(documents, files.Run, path)
     asked = (options or Options()).over(run, path.resolve().parent)
+    tariffs = costs.of(asked, run)  # before traces of millions of rows
     ours = policies_of(path)
     known = believed.shipped(asked.profiles or ours / "profiles", documents)
     truths = known if asked.truth is None else believed.among(manifests.load(asked.truth))
@@ -175,6 +183,7 @@ def read(path: Path, options: Options | None = None) -> Loaded:
         truths=tuple(believed.scaled(believed.as_asked(profile, run, asked), asked) for profile in truths),
         demands=tuple(demands),
         systems=configured.shipped(ours / "systems"),
+        tariffs=tariffs,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.model.classes import Edges
+from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay.classify import Classes, Given, Predictor, Source
 
@@ -62,6 +63,8 @@ class Options:
     predictor: str | None = None
     price: Path | None = None
     carbon_intensity: Path | None = None
+    gpu_hour_price: float | None = None
+    objective: Objective | None = None
     strict: bool = False
     profiles: Path | None = None
 
@@ -94,6 +97,8 @@ class Options:
             predictor=self.predictor or run.predictor,
             price=self.price or beside(run.price),
             carbon_intensity=self.carbon_intensity or beside(run.carbon_intensity),
+            gpu_hour_price=_number(run.gpu_hour_price) if self.gpu_hour_price is None else self.gpu_hour_price,
+            objective=self.objective or run.objective,
             strict=self.strict or run.strict,
         )
         merged._check()
@@ -105,6 +110,9 @@ class Options:
         low, high = POWER_SCALES
         if self.power_scale is not None and not low <= self.power_scale <= high:  # so NaN is refused, too
             raise errors.Invalid("--power-scale", f"{self.power_scale:g} is not between {low:g} and {high:g}")
+        rent = self.gpu_hour_price
+        if rent is not None and not 0 <= rent < math.inf:
+            raise errors.Invalid("--gpu-hour-price", f"{rent:g} is no rent; write what a GPU-hour costs, 0 or above")
         for flag, told in (("--seeds", self.seeds), ("--servers", self.servers)):
             if len(set(told)) != len(told):
                 twice = next(number for number in told if told.count(number) > 1)
@@ -156,3 +164,7 @@ class Options:
         if not re.fullmatch(files.PREDICTOR_PATTERN, text):
             raise errors.Invalid("--predictor", f"{text} is no share of 0 to 1, live or none; write 0.81")
         return Given(float(text)) if text[0].isdigit() else Source(text)
+
+
+def _number(told: str | None) -> float | None:
+    return None if told is None else float(told)

@@ -19,7 +19,7 @@ from capstan.replay.autoscalers import registry
 from capstan.replay.configured import Configured
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
-from capstan.replay.scores import compare, limits, score, tariff
+from capstan.replay.scores import compare, limits, score
 from capstan.replay.scores.compare import (
     BEST_STATIC,
     BOUND,
@@ -43,14 +43,6 @@ DEFAULT = (SINGLE_POOL, CAPSTAN)
 
 Told = Callable[[str, float], None]
 """Told what is going on, and the share of it that is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tariffs:
-    """What energy costs; None: nobody asked."""
-
-    price: tariff.Tariff | None
-    carbon: tariff.Tariff | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +78,14 @@ def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
     """Play all that was asked for: one outcome per fleet size.
 
     Raises:
-        Invalid: There is no such system. TariffError: A tariff cannot be used. Both before anything is played.
+        Invalid: There is no such system; before anything is played.
     """
     options = loaded.options
     names = wanted(options.systems, loaded.systems)
-    tariffs = Tariffs(
-        price=None if options.price is None else tariff.price(options.price),
-        carbon=None if options.carbon_intensity is None else tariff.carbon(options.carbon_intensity),
-    )
-    return tuple(_outcome(loaded, names, servers, tariffs, told) for servers in options.servers or (None,))
+    return tuple(_outcome(loaded, names, servers, told) for servers in options.servers or (None,))
 
 
-def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariffs: Tariffs, told: Told) -> Outcome:
+def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: Told) -> Outcome:
     options = loaded.options
     slo_set = options.slo or limits.SloSet.SCENARIO
     rate, provisioning = _rate(loaded, servers, slo_set, told)
@@ -119,9 +107,7 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, tariff
         clock_response=str(options.clock_response or "nominal"),
         settings=first[0].run.settings,
     )
-    comparison = compare.of(
-        _on_trial_first(first), conditions, more_seeds=seeds[1:], price=tariffs.price, carbon=tariffs.carbon
-    )
+    comparison = compare.of(_on_trial_first(first), conditions, more_seeds=seeds[1:])
     faults, case = _honesty(seeds, conditions)
     return Outcome(comparison, servers, faults, case)
 
@@ -137,7 +123,7 @@ def _columns(stage: Stage, names: tuple[str, ...], configured: Mapping[str, Syst
         tell = functools.partial(told, name)
         own = configured.get(name)
         run = stage.play(Configured(stage.scenario, own), tell) if own else _run(stage, name, columns, tell)
-        columns.append(Column(run, score.of(run, stage.slo_set)))
+        columns.append(Column(run, score.of(run, stage.slo_set, stage.scenario.settings.tariffs)))
     return tuple(columns)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from capstan.replay.pages import summary
 from capstan.replay.runs import Run, ServiceRun
 from capstan.replay.scores import compare, misplaced, routes
+from capstan.replay.scores.bill import Bill
 from capstan.replay.scores.budget import DomainScore
 from capstan.replay.scores.compare import Column, Comparison, Conditions, Estimate, Relative
 from capstan.replay.scores.misplaced import Placed
@@ -19,7 +20,7 @@ from capstan.replay.scores.recovery import Recovery
 from capstan.replay.scores.routes import ClassEnergy
 from capstan.replay.scores.score import Figures, PolicyScore, Quantiles
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Json = dict[str, object]
 
@@ -67,8 +68,7 @@ def _system(comparison: Comparison, column: Column, relative: Relative) -> Json:
         "budget_held": score.budget_held,
         **_energy(column),
         **_relative(relative),
-        "energy_cost": None if comparison.price is None else _finite(comparison.price.over(run)),
-        "carbon_g": None if comparison.carbon is None else _finite(comparison.carbon.over(run)),
+        **_bill(score.bill),
         "services": [_service(run, policy) for policy in score.policies],
         "domains": [_domain(domain) for domain in score.domains],
         "marks": [{"t_s": mark.t_s, "text": mark.text} for mark in run.marks],
@@ -114,6 +114,17 @@ def _energy(column: Column) -> Json:
     }
 
 
+def _bill(bill: Bill) -> Json:
+    return {
+        "cost": _finite(bill.cost),
+        "cost_rent": _finite(bill.rent),
+        "cost_electricity": _finite(bill.electricity),
+        "carbon_g": _finite(bill.carbon_g),
+        "carbon_operational_g": _finite(bill.operational_g),
+        "carbon_embodied_g": _finite(bill.embodied_g),
+    }
+
+
 def _relative(relative: Relative) -> Json:
     """Return the figures between systems; each ratio with an object beside it where there are several seeds."""
     estimates = {
@@ -123,6 +134,8 @@ def _relative(relative: Relative) -> Json:
         "saving_over_best_static_fleet_ratio": relative.saving_over_best_static_fleet,
         "captured_ratio": relative.captured,
         "captured_of_bound_ratio": relative.captured_of_bound,
+        "saving_cost_ratio": relative.saving_cost,
+        "saving_carbon_ratio": relative.saving_carbon,
     }
     return {
         **{name: None if estimate is None else _finite(estimate.mean) for name, estimate in estimates.items()},

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import jinja2
 
-from capstan.replay.pages import panels, plots, ranking, summary, told_apart, words
+from capstan.replay.pages import bills, panels, plots, ranking, summary, told_apart, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.scores import compare, limits
 from capstan.replay.scores.compare import Column, Comparison
 from capstan.replay.scores.score import Quantiles
-from capstan.replay.scores.tariff import Tariff
 
 
 def of(comparison: Comparison) -> str:
@@ -28,6 +27,7 @@ def of(comparison: Comparison) -> str:
         passed=first.score.passed,
         sentence=summary.verdict(first),
         saving=summary.saving(comparison),
+        cost=bills.sentence(comparison),
         run=first.run,
         provenance=_provenance(comparison),
         overview=panels.of(comparison),
@@ -73,7 +73,7 @@ def _notes(comparison: Comparison) -> list[str]:
 
 def _tables(comparison: Comparison, *, many: bool) -> tuple[Titled, ...]:
     tables = _figures(comparison, many=many), _latencies(comparison), _classes(comparison), _spent(comparison)
-    return (*tables, *told_apart.of(comparison))
+    return (*tables, *bills.of(comparison), *told_apart.of(comparison))
 
 
 def _figures(comparison: Comparison, *, many: bool) -> Titled:
@@ -121,13 +121,11 @@ def _class_cell(column: Column, ratio: float | None) -> Cell:
 
 
 def _spent(comparison: Comparison) -> Titled:
-    """Return where the joules went, what they cost, and what was changed on the way."""
+    """Return where the joules went, and what was changed on the way."""
     unit = words.energy_unit(column.score.fleet_j for column in comparison.columns)
     heads = [f"serving, {unit.name}", "loaded, idle", "start-up, drain", "without a pod", "rest of the servers",
              "GPU hours", "peak kW", "replica changes", "clock changes"]  # fmt: skip
-    heads += ["cost"] if comparison.price else []
-    heads += ["carbon, kg"] if comparison.carbon else []
-    rows = [(c.run.system, _spent_cells(comparison, c, unit)) for c in comparison.columns]
+    rows = [(c.run.system, _spent_cells(c, unit)) for c in comparison.columns]
     known = [place for place in range(len(heads)) if any(cells[place] != words.NONE for _, cells in rows)]
     return Titled(
         "Where the joules went",
@@ -138,23 +136,14 @@ def _spent(comparison: Comparison) -> Titled:
     )
 
 
-def _spent_cells(comparison: Comparison, column: Column, unit: words.EnergyUnit) -> list[str]:
+def _spent_cells(column: Column, unit: words.EnergyUnit) -> list[str]:
     score, energy = column.score, column.score.energy
     hours = None if score.gpu_seconds is None else score.gpu_seconds / 3600
     peak_kw = None if score.peak_power_w is None else score.peak_power_w / 1e3
     unassigned = None if column.run.system == compare.BOUND else score.energy_unassigned_j
     joules = (energy.serving_j, energy.idle_j, energy.transition_j, unassigned, score.energy_node_j)
     cells = [*map(unit.number, joules), words.number(hours, "", 1)]
-    cells += [words.number(peak_kw, "", 1), _count(score.reconfigurations), _count(score.clock_changes)]
-    cells += [words.number(_over(comparison.price, column), "", 2)] if comparison.price else []
-    if comparison.carbon:
-        grams = _over(comparison.carbon, column)
-        cells.append(words.number(None if grams is None else grams / 1e3, "", 2))
-    return cells
-
-
-def _over(tariff: Tariff | None, column: Column) -> float | None:
-    return None if tariff is None else tariff.over(column.run)
+    return [*cells, words.number(peak_kw, "", 1), _count(score.reconfigurations), _count(score.clock_changes)]
 
 
 def _count(changes: int | None) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from capstan.replay.pages import ranking, words
+from capstan.replay.pages import bills, ranking, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Tone
 from capstan.replay.runs import DomainSeries, Run
 from capstan.replay.scores import compare, recovery
@@ -56,7 +56,7 @@ def saving(comparison: Comparison) -> str:
         if missing.score.slo_met:
             return f"No saving is quoted {against}, because a system missed the SLO at another seed."
         return f"No saving is quoted {against}, because {missing.run.system} missed the SLO."
-    released, fleet = (_change(estimate.mean) for estimate in (relative.saving, relative.saving_fleet))
+    released, fleet = (words.change(estimate.mean) for estimate in (relative.saving, relative.saving_fleet))
     told = f"{released} GPU energy (free GPUs off; {fleet} with free GPUs idling) {against}."
     return f"{told[0].upper()}{told[1:]}{_beyond(comparison)}"
 
@@ -77,7 +77,7 @@ def _beyond(comparison: Comparison) -> str:
     relative, told = comparison.relatives[0], []
     static, idling = relative.saving_over_best_static, relative.saving_over_best_static_fleet
     if static is not None and idling is not None:
-        words_of = (_change(static.mean), _change(idling.mean))
+        words_of = (words.change(static.mean), words.change(idling.mean))
         told.append(f"{words_of[0]} than the best fixed fleet in hindsight ({words_of[1]} with free GPUs idling)")
     if relative.captured is not None:
         told.append(f"{_part(relative.captured.mean)} of what the oracle saves")
@@ -89,12 +89,6 @@ def _beyond(comparison: Comparison) -> str:
 def _part(captured_ratio: float) -> str:
     """Return a captured share; whoever spends more than the baseline captured nothing."""
     return words.share(captured_ratio) if captured_ratio > 0 else "none"
-
-
-def _change(saved_ratio: float) -> str:
-    """Return `31 % less`, `4 % more`, or `as much` where the difference rounds to nothing."""
-    percent = round(100 * abs(saved_ratio))
-    return f"{percent} % {'less' if saved_ratio > 0 else 'more'}" if percent else "as much"
 
 
 # --- side by side ------------------------------------------------------------------------------------
@@ -236,6 +230,8 @@ def print_table(comparison: Comparison, console: Console) -> None:
     console.print(few if fits else _below(ranked, console))
     for line in (*(() if fits else ranking.notes(ranked)), *filter(None, [comparison.conditions.label])):
         console.print(line, markup=False, highlight=False)
+    for spent in bills.of(comparison) if bills.asked_for(comparison) else ():
+        console.print(_below(spent.table, console))
 
 
 def _side_by_side(comparison: Comparison, console: Console) -> Table:

@@ -13,6 +13,7 @@ from capstan import units
 from capstan.model.profile import Profile
 
 NONE = "n/a"
+AS_MUCH = "as much"
 
 
 def profile(one: Profile) -> str:
@@ -36,6 +37,12 @@ def digits(ratio: float) -> str:
 def share(ratio: float | None) -> str:
     """Return a share or a change in whole percent; `-0 %` does not exist."""
     return NONE if ratio is None else f"{round(100 * ratio) + 0} %"
+
+
+def change(saved_ratio: float) -> str:
+    """Return `31 % less`, `4 % more`, or `as much` where the difference rounds to nothing."""
+    percent = round(100 * abs(saved_ratio))
+    return f"{percent} % {'less' if saved_ratio > 0 else 'more'}" if percent else AS_MUCH
 
 
 def pair(median_s: float | None, tail_s: float | None) -> str:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from capstan.replay.runs import Energy, Run
+from capstan.replay.scores import bill
 from capstan.replay.scores import score as scoring
 from capstan.replay.scores.limits import SloSet
 from capstan.replay.scores.score import Figures, Quantiles, Score
-from capstan.replay.scores.tariff import Tariff
 
 SINGLE_POOL, BEST_STATIC, STATIC_POOLS = "single-pool", "best-static", "static-pools"
 ORACLE, BOUND = "oracle", "bound"
@@ -83,6 +83,7 @@ class Relative:
         saving_over_best_static, saving_over_best_static_fleet: The same over best-static.
         captured, captured_of_bound: Share of what lies between single-pool and oracle (bound), released.
         note: `SLO missed` where that is why there is nothing; empty otherwise.
+        saving_cost, saving_carbon: Share of single-pool's money and grams of CO2e that it saves; assigned GPUs.
     """
 
     saving: Estimate | None
@@ -92,6 +93,8 @@ class Relative:
     captured: Estimate | None
     captured_of_bound: Estimate | None
     note: str = ""
+    saving_cost: Estimate | None = None
+    saving_carbon: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,6 @@ class Comparison:
     columns: tuple[Column, ...]
     relatives: tuple[Relative, ...]
     conditions: Conditions = Conditions()
-    price: Tariff | None = None
-    carbon: Tariff | None = None
 
     @property
     def first(self) -> Column:
@@ -130,8 +131,6 @@ def of(
     conditions: Conditions = Conditions(),
     *,
     more_seeds: Sequence[Sequence[Score]] = (),
-    price: Tariff | None = None,
-    carbon: Tariff | None = None,
 ) -> Comparison:
     """Compare the systems of one command.
 
@@ -139,8 +138,6 @@ def of(
         columns: One per system, the one on trial first; of the first seed.
         conditions: What held for all of them.
         more_seeds: The scores of the same systems at each further seed, in any order.
-        price: Integrated over each run's watts by the report.
-        carbon: The same.
 
     Raises:
         ValueError: No column, a system twice, or a seed that lacks a system.
@@ -154,7 +151,7 @@ def of(
         if lacking := sorted(set(names) - scores.keys()):
             raise ValueError(f"seed {number + 1} of {len(seeds)} has no run of {', '.join(lacking)}")
     relatives = tuple(_relative(name, seeds) for name in names)
-    return Comparison(tuple(columns), relatives, conditions, price, carbon)
+    return Comparison(tuple(columns), relatives, conditions)
 
 
 def scored(runs: Sequence[Run], slo_set: SloSet = SloSet.SCENARIO) -> tuple[Column, ...]:
@@ -186,6 +183,7 @@ def bound(like: Column, energy: Mapping[str, Energy]) -> Column:
         gpu_seconds=None,
         reconfigurations=None,
         clock_changes=None,
+        bill=bill.NOTHING,
     )
     run = dataclasses.replace(like.run, system=BOUND, source="fluid relaxation", services=(), domains=(), marks=(),
                               settings=(), figures={}, energy_unassigned_j=0.0, energy_node_j=None)  # fmt: skip
@@ -224,7 +222,17 @@ def _relative(name: str, seeds: Sequence[Mapping[str, Score]]) -> Relative:
         captured=_estimate([_captured(scores, ORACLE, name) for scores in seeds]),
         captured_of_bound=_estimate([_captured(scores, BOUND, name) for scores in seeds]),
         note=over_seeds if missed else "",
+        saving_cost=_estimate([_saved(scores, name, lambda score: score.bill.cost) for scores in seeds]),
+        saving_carbon=_estimate([_saved(scores, name, lambda score: score.bill.carbon_g) for scores in seeds]),
     )
+
+
+def _saved(scores: Mapping[str, Score], name: str, spent: Callable[[Score], float | None]) -> float | None:
+    """Return the share of what single-pool spent that a system saves; None where either is not known."""
+    if not _comparable(scores, SINGLE_POOL, name):
+        return None
+    base, own = (spent(scores[n]) for n in (SINGLE_POOL, name))
+    return None if base is None or own is None or base <= 0 else (base - own) / base
 
 
 def _saving(scores: Mapping[str, Score], base: str, name: str, *, fleet: bool) -> float | None:

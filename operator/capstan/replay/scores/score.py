@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from capstan.model.objective import Tariffs
 from capstan.model.slo import Slo
 from capstan.replay.pages import words
 from capstan.replay.runs import Energy, Outcomes, Run
-from capstan.replay.scores import budget, limits, measure, watts
+from capstan.replay.scores import bill, budget, limits, measure, watts
+from capstan.replay.scores.bill import Bill
 from capstan.replay.scores.budget import DomainScore
 from capstan.replay.scores.limits import Limits, SloSet
 from capstan.replay.scores.measure import Quantiles, Tally
@@ -31,6 +33,7 @@ __all__ = [
     "saving_ratio",
 ]
 
+NOTHING_COSTS = Tariffs()
 MIN_WINDOW_REQUESTS = 100
 MIN_CLASS_REQUESTS = 1000
 WINDOWS_RATIO = 0.95
@@ -109,6 +112,7 @@ class Score:
         energy_node_j: What of the servers is not a GPU, modelled; None where nobody models it.
         peak_power_w: Highest sum of the assigned GPUs' watts between two samples; None where no sample tells.
         gpu_seconds, reconfigurations, clock_changes: Sums over the services; None for `bound`, which is no run.
+        bill: What it cost in money and carbon.
     """
 
     system: str
@@ -121,6 +125,7 @@ class Score:
     gpu_seconds: float | None
     reconfigurations: int | None
     clock_changes: int | None
+    bill: Bill = bill.NOTHING
 
     @property
     def energy_j(self) -> float:
@@ -168,8 +173,8 @@ class Score:
         return Verdict(not faults, tuple(faults))
 
 
-def of(run: Run, slo_set: SloSet = SloSet.SCENARIO) -> Score:
-    """Score a run by a set of limits; by each policy's own unless told otherwise.
+def of(run: Run, slo_set: SloSet = SloSet.SCENARIO, tariffs: Tariffs = NOTHING_COSTS) -> Score:
+    """Score a run by a set of limits, by each policy's own unless told otherwise, and by what joules and GPUs cost.
 
     Raises:
         ValueError: The record is broken: samples or arrivals out of order, columns of unequal length, a policy twice.
@@ -194,6 +199,7 @@ def of(run: Run, slo_set: SloSet = SloSet.SCENARIO) -> Score:
         gpu_seconds=sum(service.gpu_seconds for service in run.services),
         reconfigurations=sum(service.reconfigurations for service in run.services),
         clock_changes=sum(service.clock_changes for service in run.services),
+        bill=bill.of(run, tariffs),
     )
 
 
