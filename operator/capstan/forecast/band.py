@@ -1,6 +1,6 @@
 """The median and the band of a coming slot, and how both learn from the slots that close.
 
-The median is a mean of three simple views, weighed by the inverse square of their errors of late: no view has to be
+The median is a mean of four simple views, weighed by their errors of late: no view has to be
 right always, and a template that is wrong costs little more than none.
 
 The band is measured in sigmas, sigma^2 = median / slot + (spread x median)^2: counting noise and the template's spread.
@@ -32,14 +32,19 @@ START_SIGMAS = 1.645
 PEAK_START_SIGMAS = 2.5
 """The same for the highest window of an epoch: the 95 % quantile of the largest of ten normals is 2.57."""
 
-STEP_SIGMAS = 0.15
-"""A whole step of the reach; a miss moves it by 0.95 of one, so that a step from 1.6 to 3 sigmas takes ten misses."""
+STEP_RATIO = 0.15
+"""A miss makes the reach larger by 0.95 of this (x 1.15), a slot inside smaller by 0.05 of it (x 0.9925): four misses
+in a row reach from 1.6 to 3 sigmas, and a day of peace comes back from 10."""
 
-LEAST_SIGMAS = 0.2
-"""A band never closes: after a run of quiet slots every next one would be a surprise."""
+WEIGHT_POWER = -3
+"""Weights fall with the third power of the error: between the mean of all views (0) and the best alone; the losses on
+the conversation week are the same to 1 % for 2, 3 and 4."""
 
-MOST_SIGMAS = 30.0
-"""Nor does it grow for ever: past this it says no more than that anything may come, and takes a day to come back."""
+YOUNG_SLOTS = 40
+"""While fewer slots than two to a tail were judged, a surprise is taken at its word: the edge goes there."""
+
+LEAST_SIGMAS, MOST_SIGMAS = 0.2, 30.0
+"""A band never closes, nor does it grow for ever: past this it says no more than that anything may come."""
 
 FAST_DAY_RATIO = 1 / 8
 """Views are weighed by their errors over 3 h of a day: a morning's winner may be the evening's loser."""
@@ -87,25 +92,46 @@ class Lead:
         return next((issued for issued in self.waiting if issued.ahead.slot == slot), None)
 
 
-def said(template: Template, seen: views.Views, slot: int, lead: Lead, *, widening_ratio: float) -> Ahead:
-    """Return median and band of a slot.
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """How a distance ahead is told: the weight of each view, and the reach of the band in sigmas."""
 
-    Args:
-        template: For its spread.
-        seen: The views of the slot; at least the first is known.
-        slot: Which.
-        lead: Losses and reach at that distance.
-        widening_ratio: 1, or more while the load has left its pattern.
-    """
-    weights = [max(loss, LEAST_LOSS_RATIO) ** -3 for loss in lead.losses_ratio]
-    known = [(weight, view) for weight, view in zip(weights, seen, strict=True) if view is not None]
-    median_rps = sum(weight * view for weight, view in known) / sum(weight for weight, _ in known)
+    weights: tuple[float, ...]
+    low_reach_ratio: float
+    high_reach_ratio: float
+
+    def towards(self, other: Belief, share: float) -> Belief:
+        """Return the belief `share` of the way to another."""
+        stay = 1 - share
+        return Belief(
+            tuple([stay * a + share * b for a, b in zip(self.weights, other.weights, strict=True)]),
+            stay * self.low_reach_ratio + share * other.low_reach_ratio,
+            stay * self.high_reach_ratio + share * other.high_reach_ratio,
+        )
+
+
+def belief(lead: Lead, *, widening_ratio: float) -> Belief:
+    """Return what a lead has learnt; `widening_ratio` is 1, or more while the load has left its pattern."""
+    weights = [max(loss, LEAST_LOSS_RATIO) ** WEIGHT_POWER for loss in lead.losses_ratio]
+    whole = sum(weights)
+    shares = tuple([weight / whole for weight in weights])
+    return Belief(shares, widening_ratio * lead.low_reach_ratio, widening_ratio * lead.high_reach_ratio)
+
+
+def said(template: Template, seen: views.Views, slot: int, told: Belief) -> Ahead:
+    """Return median and band of a slot; the first of its views is known."""
+    total = weight = 0.0
+    for share, view in zip(told.weights, seen, strict=True):
+        if view is not None:
+            total += share * view
+            weight += share
+    median_rps = total / weight
     sigma_rps = sigma(template, slot, median_rps)
     return Ahead(
         slot=slot,
         median_rps=median_rps,
-        low_rps=max(median_rps - widening_ratio * lead.low_reach_ratio * sigma_rps, 0.0),
-        high_rps=median_rps + widening_ratio * lead.high_reach_ratio * sigma_rps,
+        low_rps=max(median_rps - told.low_reach_ratio * sigma_rps, 0.0),
+        high_rps=median_rps + told.high_reach_ratio * sigma_rps,
         sigma_rps=sigma_rps,
         source=template.source(slot),
     )
@@ -118,19 +144,6 @@ def sigma(template: Template, slot: int, median_rps: float) -> float:
     return math.sqrt(counting + (template.spread(slot) * median_rps) ** 2)
 
 
-def between(near: Lead, far: Lead, share: float) -> Lead:
-    """Return losses and reach `share` of the way from one distance to another."""
-
-    def mixed(one: float, other: float) -> float:
-        return one + share * (other - one)
-
-    return Lead(
-        tuple(mixed(a, b) for a, b in zip(near.losses_ratio, far.losses_ratio, strict=True)),
-        mixed(near.low_reach_ratio, far.low_reach_ratio),
-        mixed(near.high_reach_ratio, far.high_reach_ratio),
-    )
-
-
 def judged(lead: Lead, slot: int, actual_rps: float, calendar: Calendar, *, last_week_rps: float | None) -> Lead:
     """Return the lead after a slot closed: what was said of it is scored, learnt from and dropped."""
     told = lead.told(slot)
@@ -140,15 +153,15 @@ def judged(lead: Lead, slot: int, actual_rps: float, calendar: Calendar, *, last
     weight = 1 / max(FAST_DAY_RATIO * calendar.slots_per_day, 1.0)
     errors = _errors(told, actual_rps)
     off = (actual_rps - told.ahead.median_rps) / told.ahead.sigma_rps
-    ahead = told.ahead
+    ahead, young = told.ahead, lead.score.slots < YOUNG_SLOTS
     words = score.Told(ahead.median_rps, ahead.low_rps, ahead.high_rps, told.last_rps)
     return Lead(
         losses_ratio=tuple(
             loss if error is None else loss + weight * (error - loss)
             for loss, error in zip(lead.losses_ratio, errors, strict=True)
         ),
-        low_reach_ratio=moved(lead.low_reach_ratio, -off),
-        high_reach_ratio=moved(lead.high_reach_ratio, off),
+        low_reach_ratio=moved(lead.low_reach_ratio, -off, young=young),
+        high_reach_ratio=moved(lead.high_reach_ratio, off, young=young),
         waiting=waiting,
         score=lead.score.noted(actual_rps, words, last_week_rps),
     )
@@ -169,10 +182,12 @@ def drifting(drift: score.Drift, lead: Lead, slot: int, actual_rps: float, calen
     )
 
 
-def moved(reach: float, off: float) -> float:
-    """Return a reach after a slot lay `off` sigmas out on its side."""
-    step = STEP_SIGMAS * ((off > reach) - TAIL_RATIO)
-    return min(max(reach + step, LEAST_SIGMAS), MOST_SIGMAS)
+def moved(reach: float, off: float, *, young: bool) -> float:
+    """Return a reach, in sigmas, after a slot lay `off` sigmas out on its side."""
+    beyond = off > reach
+    if young and beyond:
+        return min(off, MOST_SIGMAS)
+    return min(max(reach * math.exp(STEP_RATIO * (beyond - TAIL_RATIO)), LEAST_SIGMAS), MOST_SIGMAS)
 
 
 def _errors(told: Issued, actual_rps: float) -> list[float | None]:

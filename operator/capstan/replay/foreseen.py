@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from capstan.forecast import calendar as calendars
 from capstan.forecast import history, walk
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
@@ -76,8 +77,7 @@ class Judged:
 
 def calendar(*, slot_s: float, begins_s: float, faster: float = 1.0) -> Calendar:
     """Return the calendar of a trace whose moment 0 lies `begins_s` after a Monday 00:00, played `faster`."""
-    whole = Calendar(slot_s, origin_s=0.0).faster(faster)
-    return replace(whole, origin_s=-begins_s / faster)
+    return calendars.of(slot_s, origin_s=-begins_s).faster(faster)
 
 
 def of_requests(
