@@ -169,9 +169,11 @@ def _row(found: Found, period: int) -> tuple[str, ...]:
 def _lines(judged: foreseen.Judged) -> Iterator[str]:
     """Yield what the table does not say."""
     far = judged.found[-1]
-    exceeded = f"{far.exceeded / far.epochs:.1%}" if far.epochs else "-"
-    yield f"epochs whose peak exceeded the planned one: {exceeded} of {far.epochs:,} (one begins per slot)"
-    yield f"planned peak over the mean that then came: {judged.headroom_ratio:.2f}"
+    exceeded, outlasted = (f"{n / far.epochs:.1%}" if far.epochs else "-" for n in (far.exceeded, far.outlasted))
+    yield f"epochs with a window above the planned peak: {exceeded} of {far.epochs:,} (one begins per slot)"
+    yield f"epochs with a slot above the sustained rate: {outlasted}"
+    peak, sustained = judged.peak_over_mean_ratio, judged.sustained_over_mean_ratio
+    yield f"planned peak, sustained rate over the mean that then came: {peak:.2f}, {sustained:.2f}"
     rested = ", ".join(f"{source} {count:,}" for source, count in judged.sources if count)
     yield f"slots by what their forecast rested on: {rested}; drifted: {judged.drifted:,}"
     for name, passed in verdicts(far):
