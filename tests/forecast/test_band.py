@@ -30,8 +30,10 @@ def test_sigma_of_nobody_is_that_of_one_request() -> None:
 
 def test_the_median_weighs_views_by_their_errors() -> None:
     """Errors 1, 2: weights 1 and 1/8, so (8 x 10 + 19) / 9 = 11; the reach is 1 sigma down and 2 up."""
-    told = band.belief(Lead(losses_ratio=(1.0, 2.0), low_reach_ratio=1.0, high_reach_ratio=2.0), widening_ratio=1.0)
-    said = band.said(NOTHING, (10.0, 19.0), 5, told)
+    told = band.belief(
+        Lead(losses_ratio=(1.0, 2.0, 1.0, 1.0), low_reach_ratio=1.0, high_reach_ratio=2.0), widening_ratio=1.0
+    )
+    said = band.said(NOTHING, (10.0, 19.0, None, None), 5, told)
     sigma_rps = math.sqrt(11 / 300 + 1.21)
     assert said.median_rps == pytest.approx(11.0)
     assert said.sigma_rps == pytest.approx(sigma_rps)
@@ -40,8 +42,8 @@ def test_the_median_weighs_views_by_their_errors() -> None:
 
 
 def test_a_view_with_nothing_to_say_leaves_its_weight_to_the_others() -> None:
-    told = Belief((0.25, 0.25, 0.5), 1.0, 1.0)
-    assert band.said(NOTHING, (4.0, 8.0, None), 5, told).median_rps == pytest.approx(6.0)
+    told = Belief((0.25, 0.25, 0.3, 0.2), 1.0, 1.0)
+    assert band.said(NOTHING, (4.0, 8.0, None, None), 5, told).median_rps == pytest.approx(6.0)
 
 
 def test_the_band_widens_by_a_quarter_while_the_load_drifts_and_never_below_zero() -> None:
@@ -98,14 +100,14 @@ def test_the_reach_stays_within_what_makes_sense(offs: list[float], young: bool)
 
 
 def issued(slot: int, views: tuple[float | None, ...] = (10.0, 10.0, 12.0, 8.0), sigma_rps: float = 2.0) -> Issued:
-    return Issued(Ahead(slot, 10.0, 6.0, 14.0, sigma_rps, Source.TEMPLATE), views, last_rps=9.0)
+    return Issued(Ahead(slot, 10.0, 6.0, 14.0, 10.0, sigma_rps, Source.TEMPLATE), views, last_rps=9.0)
 
 
 def test_a_slot_that_closes_teaches_the_lead() -> None:
-    """12 rps came: views erred by 1, 1, 0 and 2 sigmas; each loss moves 1/36 of the way (3 h of a day of 288 slots)."""
+    """12 rps came: views erred by 1, 1, 0 and 2 sigmas; each loss moves 1/144 of the way (half a day of 288 slots)."""
     lead = Lead(waiting=(issued(5), issued(6)))
     then = band.judged(lead, 5, 12.0, FIVE, last_week_rps=11.0)
-    assert then.losses_ratio == pytest.approx((1.0, 1.0, 1 - 1 / 36, 1 + 1 / 36))
+    assert then.losses_ratio == pytest.approx((1.0, 1.0, 1 - 1 / 144, 1 + 1 / 144))
     assert then.waiting == (issued(6),)
     assert (then.score.slots, then.score.inside, then.score.ours_rps) == (1, 1, 1.0)
     assert (then.score.last_value_rps, then.score.last_week_rps) == (1.5, 0.5)
@@ -113,7 +115,7 @@ def test_a_slot_that_closes_teaches_the_lead() -> None:
 
 def test_a_view_that_said_nothing_is_not_judged() -> None:
     then = band.judged(Lead(waiting=(issued(5, (10.0, 10.0, None, None)),)), 5, 10.0, FIVE, last_week_rps=None)
-    assert then.losses_ratio == pytest.approx((1 - 1 / 36, 1 - 1 / 36, 1.0, 1.0))
+    assert then.losses_ratio == pytest.approx((1 - 1 / 144, 1 - 1 / 144, 1.0, 1.0))
 
 
 def test_a_slot_that_was_skipped_is_dropped_unjudged() -> None:

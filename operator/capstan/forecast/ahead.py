@@ -72,8 +72,6 @@ def forecast(
     coming = [ahead for ahead in tracker.ahead if first <= ahead.slot <= last]
     if not coming or any(ahead.source is Source.REACTIVE for ahead in coming):
         return _reactive(coming, known, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
-    highest = max(coming, key=lambda ahead: ahead.median_rps)
-    planned_rps = highest.median_rps + tracker.widening_ratio * tracker.peak.reach_ratio * highest.sigma_rps
     recent = known[bisect.bisect_left(known, now_s - RECENT_WINDOWS * window_s, key=_time_s) :] or known[-1:]
     burst_rps = _peak(recent, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
     end = coming[-1]
@@ -83,7 +81,7 @@ def forecast(
         median_rps=end.median_rps,
         high_rps=end.high_rps,
         sustained_rps=max(ahead.high_rps for ahead in coming),
-        peak_rps=max(planned_rps, burst_rps),
+        peak_rps=max(burst_rps, *(tracker.peak_rps(ahead) for ahead in coming)),
         source=end.source,
         drifted=tracker.drifted,
     )

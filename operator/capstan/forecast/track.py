@@ -11,7 +11,7 @@ import bisect
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 
 from capstan.forecast import band, views
 from capstan.forecast.band import Ahead, Issued, Lead
@@ -23,7 +23,6 @@ LEVEL_DAY_RATIO = 1 / 4
 """The level of the day is a running mean over 6 h: a Monday a fifth above the last is known by noon."""
 
 _time_s = itemgetter(0)
-_median_rps = attrgetter("median_rps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,11 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The highest window of an epoch: how many sigmas above the highest median it is planned for.
+    """The highest window of an epoch: how many sigmas above the base of its busiest slot it is planned for.
 
     Attributes:
         reach_ratio: Sigmas; one epoch in twenty has a window beyond.
-        waiting: `(last slot, highest median, its sigma)` of the epochs under way.
+        waiting: `(last slot, base and sigma of the busiest)` of the epochs under way.
         seen: `(slot, highest window)` of the last slots.
     """
 
@@ -94,6 +93,10 @@ class Tracker:
     def widening_ratio(self) -> float:
         """How much wider than learnt the band is."""
         return band.DRIFT_WIDENING_RATIO if self.drifted else 1.0
+
+    def peak_rps(self, ahead: Ahead) -> float:
+        """Return the highest window to expect in an epoch whose busiest slot is `ahead`."""
+        return ahead.base_rps + self.widening_ratio * self.peak.reach_ratio * ahead.sigma_rps
 
 
 def after(tracker: Tracker, template: Template, rates: Rates, *, now_s: float) -> Tracker:
@@ -186,8 +189,8 @@ def _told(tracker: Tracker, template: Template, now: Closed) -> Tracker:
     """Return the tracker with what it now says of the coming slots."""
     issued = _issued(tracker, template, now)
     near, far = issued[0], issued[tracker.horizon_slots - 1]
-    highest = max((told.ahead for told in issued[: tracker.horizon_slots]), key=_median_rps)
-    epoch = (now.slot + tracker.horizon_slots, highest.median_rps, highest.sigma_rps)
+    highest = max((told.ahead for told in issued[: tracker.horizon_slots]), key=tracker.peak_rps)
+    epoch = (now.slot + tracker.horizon_slots, highest.base_rps, highest.sigma_rps)
     return dataclasses.replace(
         tracker,
         near=dataclasses.replace(tracker.near, waiting=(near,)),

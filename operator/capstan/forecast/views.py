@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from capstan.forecast.template import Template
 
 COUNT = 4
+SHAPED = 2
 
 RECENT_WEIGHTS = (1.0, 2.0, 3.0)
 """Weights of the last closed slots, the newest last: they halve the variance of counting."""
