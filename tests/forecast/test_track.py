@@ -1,4 +1,4 @@
-"""The running state of one stream: slots close, forecasts are judged and made, and nothing is learnt from the future."""
+"""The running state of one stream: slots close, forecasts are judged and made, nothing is learnt from the future."""
 
 from __future__ import annotations
 

@@ -24,6 +24,9 @@ BAD_INPUT = 2
 COVERAGE = (0.85, 0.95)
 """What a 90 % band is to hold."""
 
+MIN_JUDGED = 100
+"""Fewer slots are no verdict: a coverage of 90 % then has a standard error of 3 points."""
+
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 BEGINS = {"azure-2024-conversation": "sunday", "azure-2023-conversation": "thursday", "azure-2023-code": "thursday"}
 """First days of the traces that we know by name: 2024-05-12 and 2023-11-16."""
@@ -176,6 +179,9 @@ def _lines(judged: foreseen.Judged) -> Iterator[str]:
     yield f"planned peak, sustained rate over the mean that then came: {peak:.2f}, {sustained:.2f}"
     rested = ", ".join(f"{source} {count:,}" for source, count in judged.sources if count)
     yield f"slots by what their forecast rested on: {rested}; drifted: {judged.drifted:,}"
+    if far.score.slots < MIN_JUDGED:
+        yield f"no verdict: {far.score.slots} slots came true, {MIN_JUDGED} are needed"
+        return
     for name, passed in verdicts(far):
         yield f"{name}: {'yes' if passed else 'no'}"
 

@@ -15,8 +15,8 @@ DRIFT_COVERED_RATIO = 0.8
 standard errors of a day of half-hours."""
 CLEAR_COVERED_RATIO = 0.85
 CLEAR_LOSS_RATIO = 1.1
-"""Drift ends when the band holds what it is asked to (85 to 95 %) and the template errs little more than the last value:
-on a flat load it cannot err less."""
+"""Drift ends when the band holds what it is asked to (85 to 95 %) and the template errs little more than the last
+value: on a flat load it cannot err less."""
 
 MIN_SLOTS = 12
 """Fewer judged slots than an hour of 5-minute ones make no drift."""
