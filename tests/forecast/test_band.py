@@ -60,17 +60,20 @@ def test_between_two_distances_belief_is_mixed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reach", "off", "young", "then"),
+    ("reach", "off", "beyond", "judged", "then"),
     [
-        pytest.param(2.0, 1.0, False, 2 * math.exp(-0.15 * 0.05), id="inside-a-little-narrower"),
-        pytest.param(2.0, 2.5, False, 2 * math.exp(0.15 * 0.95), id="beyond-nineteen-times-as-much-wider"),
-        pytest.param(2.0, 7.0, True, 7.0, id="a-young-band-takes-a-surprise-at-its-word"),
-        pytest.param(2.0, 700.0, True, band.MOST_SIGMAS, id="but-not-any-surprise"),
-        pytest.param(band.LEAST_SIGMAS, 0.0, False, band.LEAST_SIGMAS, id="a-band-never-closes"),
+        pytest.param(2.0, 1.0, False, 500, 2 * math.exp(-0.06 * 0.05), id="inside-a-little-narrower"),
+        pytest.param(2.0, 2.5, True, 500, 2 * math.exp(0.06 * 0.95), id="beyond-nineteen-times-as-much-wider"),
+        pytest.param(2.0, 7.0, True, 39, 7.0, id="a-young-band-takes-a-surprise-at-its-word"),
+        pytest.param(2.0, 700.0, True, 0, band.MOST_SIGMAS, id="but-not-any-surprise"),
+        pytest.param(2.0, 1.0, False, 99, 2 * math.exp(-0.1 * 0.05), id="a-new-band-learns-faster"),
+        pytest.param(3.0, 2.5, True, 500, 3 * math.exp(0.06 * 0.95), id="beyond-an-edge-that-has-moved-since"),
+        pytest.param(3.0, 3.5, False, 500, 3 * math.exp(-0.06 * 0.05), id="inside-one-that-was-wider-then"),
+        pytest.param(band.LEAST_SIGMAS, 0.0, False, 500, band.LEAST_SIGMAS, id="a-band-never-closes"),
     ],
 )
-def test_the_reach_moves(reach: float, off: float, *, young: bool, then: float) -> None:
-    assert band.moved(reach, off, young=young) == pytest.approx(then)
+def test_the_reach_moves(reach: float, off: float, judged: int, then: float, *, beyond: bool) -> None:
+    assert band.moved(reach, off, beyond=beyond, judged_slots=judged) == pytest.approx(then)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +92,15 @@ def test_one_in_twenty_lies_beyond_whatever_the_distribution(draw: object) -> No
     for i in range(10_000):
         off = draw(chance)
         beyond += off > reach and i >= 500
-        reach = band.moved(reach, off, young=i < band.YOUNG_SLOTS)
+        reach = band.moved(reach, off, beyond=off > reach, judged_slots=i)
     assert 0.04 < beyond / 9500 < 0.06
 
 
-@given(st.lists(st.floats(-1e6, 1e6), max_size=60), st.booleans())
-def test_the_reach_stays_within_what_makes_sense(offs: list[float], young: bool) -> None:
+@given(st.lists(st.floats(-1e6, 1e6), max_size=60), st.integers(0, 1000))
+def test_the_reach_stays_within_what_makes_sense(offs: list[float], judged: int) -> None:
     reach = band.START_SIGMAS
     for off in offs:
-        reach = band.moved(reach, off, young=young)
+        reach = band.moved(reach, off, beyond=off > reach, judged_slots=judged)
         assert band.LEAST_SIGMAS <= reach <= band.MOST_SIGMAS
 
 

@@ -32,9 +32,11 @@ START_SIGMAS = 1.645
 PEAK_START_SIGMAS = 2.5
 """The same for the highest window of an epoch: the 95 % quantile of the largest of ten normals is 2.57."""
 
-STEP_RATIO = 0.15
-"""A miss makes the reach larger by 0.95 of this (x 1.15), a slot inside smaller by 0.05 of it (x 0.9925): four misses
-in a row reach from 1.6 to 3 sigmas, and a day of peace comes back from 10."""
+STEP_RATIO = 0.06
+"""A miss makes the reach larger by 0.95 of this (x 1.06), a slot inside smaller by 0.05 of it (x 0.997). Half an hour
+of misses, which teach one lesson six times, makes it x 1.4: a larger step overshoots and plans a higher peak for the
+same coverage. A new band learns faster: its steps fall with the root of the slots judged until they are this small,
+after a day of 5-minute slots."""
 
 WEIGHT_POWER = -3
 """Weights fall with the third power of the error: between the mean of all views (0) and the best alone; the losses on
@@ -51,7 +53,8 @@ LOSS_DAY_RATIO = 1 / 2
 before taught must not be forgotten by it. On the conversation week the loss is the same to 1 % from 3 h to 12 h."""
 
 DRIFT_WIDENING_RATIO = 1.25
-"""While the load has left its pattern the band is a quarter wider than learnt: what was learnt was another load."""
+"""When the load leaves its pattern the band is a quarter wider at once: what was learnt was another load. Learning goes
+on from there."""
 
 LEAST_LOSS_RATIO = 0.01
 """A view that was right to a hundredth of a sigma is no surer than that: weights stay finite."""
@@ -161,15 +164,15 @@ def judged(lead: Lead, slot: int, actual_rps: float, calendar: Calendar, *, last
     weight = 1 / max(LOSS_DAY_RATIO * calendar.slots_per_day, 1.0)
     errors = _errors(told, actual_rps)
     off = (actual_rps - told.ahead.median_rps) / told.ahead.sigma_rps
-    ahead, young = told.ahead, lead.score.slots < YOUNG_SLOTS
+    ahead, count = told.ahead, lead.score.slots
     words = score.Told(ahead.median_rps, ahead.low_rps, ahead.high_rps, told.last_rps)
     return Lead(
         losses_ratio=tuple(
             loss if error is None else loss + weight * (error - loss)
             for loss, error in zip(lead.losses_ratio, errors, strict=True)
         ),
-        low_reach_ratio=moved(lead.low_reach_ratio, -off, young=young),
-        high_reach_ratio=moved(lead.high_reach_ratio, off, young=young),
+        low_reach_ratio=moved(lead.low_reach_ratio, -off, beyond=actual_rps < ahead.low_rps, judged_slots=count),
+        high_reach_ratio=moved(lead.high_reach_ratio, off, beyond=actual_rps > ahead.high_rps, judged_slots=count),
         waiting=waiting,
         score=lead.score.noted(actual_rps, words, last_week_rps),
     )
@@ -190,12 +193,16 @@ def drifting(drift: score.Drift, lead: Lead, slot: int, actual_rps: float, calen
     )
 
 
-def moved(reach: float, off: float, *, young: bool) -> float:
-    """Return a reach, in sigmas, after a slot lay `off` sigmas out on its side."""
-    beyond = off > reach
-    if young and beyond:
+def moved(reach: float, off: float, *, beyond: bool, judged_slots: int) -> float:
+    """Return a reach, in sigmas, after a slot lay `off` sigmas out on its side.
+
+    `beyond` says whether that was beyond the edge that was told, which need not be today's: several slots are under
+    way, and an edge that has moved since did not miss any less.
+    """
+    if judged_slots < YOUNG_SLOTS and off > reach:
         return min(off, MOST_SIGMAS)
-    return min(max(reach * math.exp(STEP_RATIO * (beyond - TAIL_RATIO)), LEAST_SIGMAS), MOST_SIGMAS)
+    step = max(STEP_RATIO, (judged_slots + 1) ** -0.5)
+    return min(max(reach * math.exp(step * (beyond - TAIL_RATIO)), LEAST_SIGMAS), MOST_SIGMAS)
 
 
 def _errors(told: Issued, actual_rps: float) -> list[float | None]:

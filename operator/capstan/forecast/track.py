@@ -44,13 +44,15 @@ class Peak:
 
     Attributes:
         reach_ratio: Sigmas; one epoch in twenty has a window beyond.
-        waiting: `(last slot, base and sigma of the busiest)` of the epochs under way.
+        waiting: `(last slot, planned peak)` of the epochs under way.
         seen: `(slot, highest window)` of the last slots.
+        judged_epochs: Learnt from so far.
     """
 
     reach_ratio: float = band.PEAK_START_SIGMAS
-    waiting: tuple[tuple[int, float, float], ...] = ()
+    waiting: tuple[tuple[int, float], ...] = ()
     seen: tuple[tuple[int, float], ...] = ()
+    judged_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,24 +180,25 @@ def _peak(peak: Peak, now: Closed, horizon_slots: int) -> Peak:
     if now.highest_rps is not None:
         seen = (*seen, (now.slot, now.highest_rps))
     ended = next((told for told in peak.waiting if told[0] == now.slot), None)
-    reach = peak.reach_ratio
+    reach, judged = peak.reach_ratio, peak.judged_epochs
     if ended is not None and len(seen) == horizon_slots:
-        _, base_rps, sigma_rps = ended
-        reach = band.moved(reach, (max(highest for _, highest in seen) - base_rps) / sigma_rps, young=False)
-    return Peak(reach, tuple(told for told in peak.waiting if told[0] > now.slot), seen)
+        beyond = max(highest for _, highest in seen) > ended[1]
+        reach = band.moved(reach, reach, beyond=beyond, judged_slots=judged)
+        judged += 1
+    return Peak(reach, tuple(told for told in peak.waiting if told[0] > now.slot), seen, judged)
 
 
 def _told(tracker: Tracker, template: Template, now: Closed) -> Tracker:
     """Return the tracker with what it now says of the coming slots."""
     issued = _issued(tracker, template, now)
     near, far = issued[0], issued[tracker.horizon_slots - 1]
-    highest = max((told.ahead for told in issued[: tracker.horizon_slots]), key=tracker.peak_rps)
-    epoch = (now.slot + tracker.horizon_slots, highest.base_rps, highest.sigma_rps)
+    planned_rps = max(tracker.peak_rps(told.ahead) for told in issued[: tracker.horizon_slots])
+    epoch = (now.slot + tracker.horizon_slots, planned_rps)
     return dataclasses.replace(
         tracker,
         near=dataclasses.replace(tracker.near, waiting=(near,)),
         far=dataclasses.replace(tracker.far, waiting=(*tracker.far.waiting, far)),
-        peak=Peak(tracker.peak.reach_ratio, (*tracker.peak.waiting, epoch), tracker.peak.seen),
+        peak=dataclasses.replace(tracker.peak, waiting=(*tracker.peak.waiting, epoch)),
         ahead=tuple([told.ahead for told in issued]),
     )
 
@@ -207,7 +210,7 @@ def _issued(tracker: Tracker, template: Template, now: Closed) -> list[Issued]:
     between = max(tracker.horizon_slots - 1, 1)
     issued = []
     for lead_slots in range(1, tracker.horizon_slots + 2):
-        told = near.towards(far, min((lead_slots - 1) / between, 1.0))
+        told = near.towards(far, min(math.sqrt((lead_slots - 1) / between), 1.0))  # errors of a wander grow so
         all_views = views.of(template, seen, lead_slots)
         ahead = band.said(template, all_views, now.slot + lead_slots, told)
         issued.append(Issued(ahead, all_views, now.mean_rps))

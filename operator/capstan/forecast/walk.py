@@ -17,8 +17,9 @@ from capstan.forecast.peak import Rates
 from capstan.forecast.template import Template
 from capstan.forecast.track import Closed, Tracker
 
-WARM_DAYS = 2
-"""A tracker's memory is a day at most; a walk over two finds it as it was."""
+WARM_DAYS = 3
+"""The longest memory of a tracker is that of its reach, some 330 slots (1 / (0.06 x 0.05)), a day and a bit of 5-minute
+slots; a walk over three finds it nearly as it was."""
 
 _time_s = itemgetter(0)
 
