@@ -24,6 +24,9 @@ BAD_INPUT = 2
 COVERAGE = (0.85, 0.95)
 """What a 90 % band is to hold."""
 
+MIN_JUDGED = 100
+"""Fewer slots are no verdict: a coverage of 90 % then has a standard error of 3 points."""
+
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 BEGINS = {"azure-2024-conversation": "sunday", "azure-2023-conversation": "thursday", "azure-2023-code": "thursday"}
 """First days of the traces that we know by name: 2024-05-12 and 2023-11-16."""
@@ -169,11 +172,16 @@ def _row(found: Found, period: int) -> tuple[str, ...]:
 def _lines(judged: foreseen.Judged) -> Iterator[str]:
     """Yield what the table does not say."""
     far = judged.found[-1]
-    exceeded = f"{far.exceeded / far.epochs:.1%}" if far.epochs else "-"
-    yield f"epochs whose peak exceeded the planned one: {exceeded} of {far.epochs:,} (one begins per slot)"
-    yield f"planned peak over the mean that then came: {judged.headroom_ratio:.2f}"
+    exceeded, outlasted = (f"{n / far.epochs:.1%}" if far.epochs else "-" for n in (far.exceeded, far.outlasted))
+    yield f"epochs with a window above the planned peak: {exceeded} of {far.epochs:,} (one begins per slot)"
+    yield f"epochs with a slot above the sustained rate: {outlasted}"
+    peak, sustained = judged.peak_over_mean_ratio, judged.sustained_over_mean_ratio
+    yield f"planned peak, sustained rate over the mean that then came: {peak:.2f}, {sustained:.2f}"
     rested = ", ".join(f"{source} {count:,}" for source, count in judged.sources if count)
     yield f"slots by what their forecast rested on: {rested}; drifted: {judged.drifted:,}"
+    if far.score.slots < MIN_JUDGED:
+        yield f"no verdict: {far.score.slots} slots came true, {MIN_JUDGED} are needed"
+        return
     for name, passed in verdicts(far):
         yield f"{name}: {'yes' if passed else 'no'}"
 

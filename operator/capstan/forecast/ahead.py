@@ -32,7 +32,8 @@ class Forecast:
         low_rps: Lower edge of the 90 % band of the mean rate of the slot in which the horizon ends.
         median_rps: Its median.
         high_rps: Its upper edge.
-        peak_rps: The rate to provision for: with a template, one epoch in twenty has a window beyond it.
+        sustained_rps: The highest upper edge of the slots in the horizon: what the load may be for a whole slot.
+        peak_rps: The highest window to expect: with a template, one epoch in twenty has one beyond it.
         source: What it rests on.
         drifted: Whether the load has left its pattern, so that the band is wider than learnt.
     """
@@ -41,6 +42,7 @@ class Forecast:
     low_rps: float
     median_rps: float
     high_rps: float
+    sustained_rps: float
     peak_rps: float
     source: Source
     drifted: bool = False
@@ -70,8 +72,6 @@ def forecast(
     coming = [ahead for ahead in tracker.ahead if first <= ahead.slot <= last]
     if not coming or any(ahead.source is Source.REACTIVE for ahead in coming):
         return _reactive(coming, known, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
-    highest = max(coming, key=lambda ahead: ahead.median_rps)
-    planned_rps = highest.median_rps + tracker.widening_ratio * tracker.peak.reach_ratio * highest.sigma_rps
     recent = known[bisect.bisect_left(known, now_s - RECENT_WINDOWS * window_s, key=_time_s) :] or known[-1:]
     burst_rps = _peak(recent, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
     end = coming[-1]
@@ -80,7 +80,8 @@ def forecast(
         low_rps=end.low_rps,
         median_rps=end.median_rps,
         high_rps=end.high_rps,
-        peak_rps=max(planned_rps, burst_rps),
+        sustained_rps=max(ahead.high_rps for ahead in coming),
+        peak_rps=max(burst_rps, *(tracker.peak_rps(ahead) for ahead in coming)),
         source=end.source,
         drifted=tracker.drifted,
     )
@@ -89,12 +90,12 @@ def forecast(
 def _reactive(coming: list[Ahead], known: Rates, *, now_s: float, horizon_s: float, window_s: float) -> Forecast:
     """Return the forecast without a template: the last slots go on, and the peak is that of the rates at hand."""
     peak_rps = _peak(known, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
-    if coming:
-        end = coming[-1]
-        return Forecast(end.median_rps, end.low_rps, end.median_rps, end.high_rps, peak_rps, Source.REACTIVE)
-    last_rps = known[-1][1]
-    low_rps = min(rate for _, rate in known)
-    return Forecast(last_rps, low_rps, last_rps, max(peak_rps, last_rps), peak_rps, Source.REACTIVE)
+    if not coming:  # no slot has closed yet, or none for an epoch
+        last_rps, low_rps = known[-1][1], min(rate for _, rate in known)
+        return Forecast(last_rps, low_rps, last_rps, peak_rps, peak_rps, peak_rps, Source.REACTIVE)
+    end = coming[-1]
+    highest_rps = max(ahead.high_rps for ahead in coming)
+    return Forecast(end.median_rps, end.low_rps, end.median_rps, end.high_rps, highest_rps, peak_rps, Source.REACTIVE)
 
 
 def _peak(rates: Rates, *, now_s: float, horizon_s: float, window_s: float) -> float:

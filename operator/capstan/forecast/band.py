@@ -1,6 +1,6 @@
 """The median and the band of a coming slot, and how both learn from the slots that close.
 
-The median is a mean of three simple views, weighed by the inverse square of their errors of late: no view has to be
+The median is a mean of four simple views, weighed by their errors of late: no view has to be
 right always, and a template that is wrong costs little more than none.
 
 The band is measured in sigmas, sigma^2 = median / slot + (spread x median)^2: counting noise and the template's spread.
@@ -32,20 +32,29 @@ START_SIGMAS = 1.645
 PEAK_START_SIGMAS = 2.5
 """The same for the highest window of an epoch: the 95 % quantile of the largest of ten normals is 2.57."""
 
-STEP_SIGMAS = 0.15
-"""A whole step of the reach; a miss moves it by 0.95 of one, so that a step from 1.6 to 3 sigmas takes ten misses."""
+STEP_RATIO = 0.06
+"""A miss makes the reach larger by 0.95 of this (x 1.06), a slot inside smaller by 0.05 of it (x 0.997). Half an hour
+of misses, which teach one lesson six times, makes it x 1.4: a larger step overshoots and plans a higher peak for the
+same coverage. A new band learns faster: its steps fall with the root of the slots judged until they are this small,
+after a day of 5-minute slots."""
 
-LEAST_SIGMAS = 0.2
-"""A band never closes: after a run of quiet slots every next one would be a surprise."""
+WEIGHT_POWER = -3
+"""Weights fall with the third power of the error: between the mean of all views (0) and the best alone; the losses on
+the conversation week are the same to 1 % for 2, 3 and 4."""
 
-MOST_SIGMAS = 30.0
-"""Nor does it grow for ever: past this it says no more than that anything may come, and takes a day to come back."""
+YOUNG_SLOTS = 40
+"""While fewer slots than two to a tail were judged, a surprise is taken at its word: the edge goes there."""
 
-FAST_DAY_RATIO = 1 / 8
-"""Views are weighed by their errors over 3 h of a day: a morning's winner may be the evening's loser."""
+LEAST_SIGMAS, MOST_SIGMAS = 0.2, 30.0
+"""A band never closes, nor does it grow for ever: past this it says no more than that anything may come."""
+
+LOSS_DAY_RATIO = 1 / 2
+"""Views are weighed by their errors over 12 h of a day: in a quiet night the last value is right, and what the morning
+before taught must not be forgotten by it. On the conversation week the loss is the same to 1 % from 3 h to 12 h."""
 
 DRIFT_WIDENING_RATIO = 1.25
-"""While the load has left its pattern the band is a quarter wider than learnt: what was learnt was another load."""
+"""When the load leaves its pattern the band is a quarter wider at once: what was learnt was another load. Learning goes
+on from there."""
 
 LEAST_LOSS_RATIO = 0.01
 """A view that was right to a hundredth of a sigma is no surer than that: weights stay finite."""
@@ -53,12 +62,18 @@ LEAST_LOSS_RATIO = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What is said of one coming slot: median and 90 % band of its mean rate, and what they rest on."""
+    """What is said of one coming slot: median and 90 % band of its mean rate, and what they rest on.
+
+    `base_rps` is what its peak is measured from: the median or, where that is more, what the template says. All night
+    the last value is right; whoever believes it at six in the morning has no replicas at eight (DynamoLLM plans for the
+    larger of template and recent peak, too).
+    """
 
     slot: int
     median_rps: float
     low_rps: float
     high_rps: float
+    base_rps: float
     sigma_rps: float
     source: Source
 
@@ -87,25 +102,47 @@ class Lead:
         return next((issued for issued in self.waiting if issued.ahead.slot == slot), None)
 
 
-def said(template: Template, seen: views.Views, slot: int, lead: Lead, *, widening_ratio: float) -> Ahead:
-    """Return median and band of a slot.
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """How a distance ahead is told: the weight of each view, and the reach of the band in sigmas."""
 
-    Args:
-        template: For its spread.
-        seen: The views of the slot; at least the first is known.
-        slot: Which.
-        lead: Losses and reach at that distance.
-        widening_ratio: 1, or more while the load has left its pattern.
-    """
-    weights = [max(loss, LEAST_LOSS_RATIO) ** -3 for loss in lead.losses_ratio]
-    known = [(weight, view) for weight, view in zip(weights, seen, strict=True) if view is not None]
-    median_rps = sum(weight * view for weight, view in known) / sum(weight for weight, _ in known)
+    weights: tuple[float, ...]
+    low_reach_ratio: float
+    high_reach_ratio: float
+
+    def towards(self, other: Belief, share: float) -> Belief:
+        """Return the belief `share` of the way to another."""
+        stay = 1 - share
+        return Belief(
+            tuple([stay * a + share * b for a, b in zip(self.weights, other.weights, strict=True)]),
+            stay * self.low_reach_ratio + share * other.low_reach_ratio,
+            stay * self.high_reach_ratio + share * other.high_reach_ratio,
+        )
+
+
+def belief(lead: Lead, *, widening_ratio: float) -> Belief:
+    """Return what a lead has learnt; `widening_ratio` is 1, or more while the load has left its pattern."""
+    weights = [max(loss, LEAST_LOSS_RATIO) ** WEIGHT_POWER for loss in lead.losses_ratio]
+    whole = sum(weights)
+    shares = tuple([weight / whole for weight in weights])
+    return Belief(shares, widening_ratio * lead.low_reach_ratio, widening_ratio * lead.high_reach_ratio)
+
+
+def said(template: Template, seen: views.Views, slot: int, told: Belief) -> Ahead:
+    """Return median and band of a slot; the first of its views is known."""
+    total = weight = 0.0
+    for share, view in zip(told.weights, seen, strict=True):
+        if view is not None:
+            total += share * view
+            weight += share
+    median_rps = total / weight
     sigma_rps = sigma(template, slot, median_rps)
     return Ahead(
         slot=slot,
         median_rps=median_rps,
-        low_rps=max(median_rps - widening_ratio * lead.low_reach_ratio * sigma_rps, 0.0),
-        high_rps=median_rps + widening_ratio * lead.high_reach_ratio * sigma_rps,
+        low_rps=max(median_rps - told.low_reach_ratio * sigma_rps, 0.0),
+        high_rps=median_rps + told.high_reach_ratio * sigma_rps,
+        base_rps=max(median_rps, seen[views.SHAPED] or 0.0),
         sigma_rps=sigma_rps,
         source=template.source(slot),
     )
@@ -118,37 +155,24 @@ def sigma(template: Template, slot: int, median_rps: float) -> float:
     return math.sqrt(counting + (template.spread(slot) * median_rps) ** 2)
 
 
-def between(near: Lead, far: Lead, share: float) -> Lead:
-    """Return losses and reach `share` of the way from one distance to another."""
-
-    def mixed(one: float, other: float) -> float:
-        return one + share * (other - one)
-
-    return Lead(
-        tuple(mixed(a, b) for a, b in zip(near.losses_ratio, far.losses_ratio, strict=True)),
-        mixed(near.low_reach_ratio, far.low_reach_ratio),
-        mixed(near.high_reach_ratio, far.high_reach_ratio),
-    )
-
-
 def judged(lead: Lead, slot: int, actual_rps: float, calendar: Calendar, *, last_week_rps: float | None) -> Lead:
     """Return the lead after a slot closed: what was said of it is scored, learnt from and dropped."""
     told = lead.told(slot)
     waiting = tuple(issued for issued in lead.waiting if issued.ahead.slot > slot)
     if told is None:
         return dataclasses.replace(lead, waiting=waiting)
-    weight = 1 / max(FAST_DAY_RATIO * calendar.slots_per_day, 1.0)
+    weight = 1 / max(LOSS_DAY_RATIO * calendar.slots_per_day, 1.0)
     errors = _errors(told, actual_rps)
     off = (actual_rps - told.ahead.median_rps) / told.ahead.sigma_rps
-    ahead = told.ahead
+    ahead, count = told.ahead, lead.score.slots
     words = score.Told(ahead.median_rps, ahead.low_rps, ahead.high_rps, told.last_rps)
     return Lead(
         losses_ratio=tuple(
             loss if error is None else loss + weight * (error - loss)
             for loss, error in zip(lead.losses_ratio, errors, strict=True)
         ),
-        low_reach_ratio=moved(lead.low_reach_ratio, -off),
-        high_reach_ratio=moved(lead.high_reach_ratio, off),
+        low_reach_ratio=moved(lead.low_reach_ratio, -off, beyond=actual_rps < ahead.low_rps, judged_slots=count),
+        high_reach_ratio=moved(lead.high_reach_ratio, off, beyond=actual_rps > ahead.high_rps, judged_slots=count),
         waiting=waiting,
         score=lead.score.noted(actual_rps, words, last_week_rps),
     )
@@ -169,10 +193,16 @@ def drifting(drift: score.Drift, lead: Lead, slot: int, actual_rps: float, calen
     )
 
 
-def moved(reach: float, off: float) -> float:
-    """Return a reach after a slot lay `off` sigmas out on its side."""
-    step = STEP_SIGMAS * ((off > reach) - TAIL_RATIO)
-    return min(max(reach + step, LEAST_SIGMAS), MOST_SIGMAS)
+def moved(reach: float, off: float, *, beyond: bool, judged_slots: int) -> float:
+    """Return a reach, in sigmas, after a slot lay `off` sigmas out on its side.
+
+    `beyond` says whether that was beyond the edge that was told, which need not be today's: several slots are under
+    way, and an edge that has moved since did not miss any less.
+    """
+    if judged_slots < YOUNG_SLOTS and off > reach:
+        return min(off, MOST_SIGMAS)
+    step = max(STEP_RATIO, (judged_slots + 1) ** -0.5)
+    return min(max(reach * math.exp(step * (beyond - TAIL_RATIO)), LEAST_SIGMAS), MOST_SIGMAS)
 
 
 def _errors(told: Issued, actual_rps: float) -> list[float | None]:

@@ -6,10 +6,12 @@ hour; the pattern is then the same with shorter slots.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 DAY_S = 86_400.0
+WEEK_S = 7 * DAY_S
 UNIX_MONDAY_S = 4 * DAY_S
 """Unix time of a Monday 00:00 UTC: 1970-01-01 was a Thursday."""
 
@@ -24,38 +26,28 @@ class Calendar:
     """Slots are numbered from `origin_s`, a Monday 00:00 of the service's time zone (so the zone is in it).
 
     Attributes:
-        slot_s: One entry of the template; DynamoLLM's is 5 min.
-        day_s: Whole slots.
-        week_s: Whole days.
+        slot_s: Seconds of a slot; DynamoLLM's is 5 min.
+        slots_per_day: Slots of a day.
+        days_per_week: Days of a week.
         workdays: The first so many days of a week; the rest is the weekend.
         origin_s: Start of slot 0.
     """
 
     slot_s: float = 300.0
-    day_s: float = DAY_S
-    week_s: float = 7 * DAY_S
+    slots_per_day: int = 288
+    days_per_week: int = 7
     workdays: int = 5
     origin_s: float = UNIX_MONDAY_S
 
     def __post_init__(self) -> None:
-        if not (self.slot_s > 0 and _whole(self.day_s / self.slot_s) and _whole(self.week_s / self.day_s)):
-            raise ValueError("slot_s must go into day_s, and day_s into week_s, a whole number of times")
-        if not 0 <= self.workdays <= self.days_per_week or not math.isfinite(self.origin_s):
-            raise ValueError("workdays lies within the days of a week, and origin_s is a moment")
-
-    @property
-    def slots_per_day(self) -> int:
-        """Slots of one day."""
-        return round(self.day_s / self.slot_s)
-
-    @property
-    def days_per_week(self) -> int:
-        """Days of one week."""
-        return round(self.week_s / self.day_s)
+        if not (self.slot_s > 0 and math.isfinite(self.slot_s) and math.isfinite(self.origin_s)):
+            raise ValueError("slot_s is a length above 0, and origin_s a moment")
+        if self.slots_per_day < 1 or not 0 <= self.workdays <= self.days_per_week or self.days_per_week < 1:
+            raise ValueError("a day has slots, a week has days, and workdays are among them")
 
     @property
     def slots_per_week(self) -> int:
-        """Slots of one week."""
+        """Slots of a week."""
         return self.slots_per_day * self.days_per_week
 
     def slot(self, t_s: float) -> int:
@@ -79,10 +71,17 @@ class Calendar:
         return self.kind(slot) * self.slots_per_day + slot % self.slots_per_day
 
     def faster(self, ratio: float) -> Calendar:
-        """Return the calendar of a week that passes `ratio` times as fast, from the same origin."""
-        return Calendar(self.slot_s / ratio, self.day_s / ratio, self.week_s / ratio, self.workdays, self.origin_s)
+        """Return the calendar of weeks that pass `ratio` times as fast; moment 0 stays where it is in the week."""
+        return dataclasses.replace(self, slot_s=self.slot_s / ratio, origin_s=self.origin_s / ratio)
 
 
-def _whole(count: float) -> bool:
-    """Return whether a quotient is a whole number of at least one, but for rounding."""
-    return count > 0.5 and math.isclose(count, round(count), rel_tol=1e-9)
+def of(slot_s: float, *, day_s: float = DAY_S, week_s: float = WEEK_S, origin_s: float = UNIX_MONDAY_S) -> Calendar:
+    """Return the calendar whose periods have these lengths.
+
+    Raises:
+        ValueError: A day is not whole slots, or a week not whole days.
+    """
+    slots, days = day_s / slot_s, week_s / day_s
+    if not all(count > 0.5 and math.isclose(count, round(count), rel_tol=1e-9) for count in (slots, days)):
+        raise ValueError("slot_s must go into day_s, and day_s into week_s, a whole number of times")
+    return Calendar(slot_s, round(slots), round(days), origin_s=origin_s)

@@ -1,7 +1,7 @@
 """The peak arrival rate of the next epoch, from the rates seen so far.
 
-Thin on purpose: the larger of the recent peak and the recent trend, with a guard for counting noise. The weekly
-template per class and its quantile bands come with the class pools.
+The larger of the recent peak and the recent trend, with a guard for counting noise: all that can be said without a
+history, and the burst guard of `forecast.ahead` where there is one.
 """
 
 from __future__ import annotations

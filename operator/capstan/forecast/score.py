@@ -14,7 +14,9 @@ DRIFT_COVERED_RATIO = 0.8
 """Or when fewer slots than this lay inside the 90 % band: eight misses in a hundred more than there should be is three
 standard errors of a day of half-hours."""
 CLEAR_COVERED_RATIO = 0.85
-"""Drift ends when the band holds what it is asked to (85 to 95 %) and the template errs no more than the last value."""
+CLEAR_LOSS_RATIO = 1.1
+"""Drift ends when the band holds what it is asked to (85 to 95 %) and the template errs little more than the last
+value: on a flat load it cannot err less."""
 
 MIN_SLOTS = 12
 """Fewer judged slots than an hour of 5-minute ones make no drift."""
@@ -109,7 +111,8 @@ class Drift:
     def _verdict(self) -> bool:
         if self.drifted:
             return not (
-                self.covered_ratio >= CLEAR_COVERED_RATIO and self.template_sigmas_ratio <= self.steady_sigmas_ratio
+                self.covered_ratio >= CLEAR_COVERED_RATIO
+                and self.template_sigmas_ratio <= CLEAR_LOSS_RATIO * self.steady_sigmas_ratio
             )
         lost = self.template_sigmas_ratio > DRIFT_LOSS_RATIO * self.steady_sigmas_ratio
         return self.slots >= MIN_SLOTS and (lost or self.covered_ratio < DRIFT_COVERED_RATIO)

@@ -31,6 +31,9 @@ widens with the rate; how wide it is, is learnt (`forecast.track`)."""
 SPREAD_WEIGHT = 12
 """Observed slots that `SPREAD_RATIO` counts for: an hour of 5-minute slots."""
 
+MOST_LOG_RATIO = math.log(4.0)
+"""A slot further than four times from its typical rate counts as four times: one empty night is not a spread."""
+
 KNOWN_RATIO = 0.5
 """A day of which less is known is not counted among the days that a template rests on."""
 
@@ -159,5 +162,12 @@ def _logs_by_day(history: History, typical: tuple[float | None, ...]) -> dict[in
         place = history.calendar.place(slot)
         usual = typical[place]
         if rate and usual:
-            days.setdefault(slot // history.calendar.slots_per_day, []).append((place, math.log(rate / usual)))
+            days.setdefault(slot // history.calendar.slots_per_day, []).append(
+                (place, _held(math.log(rate) - math.log(usual)))
+            )
     return days
+
+
+def _held(log: float) -> float:
+    """Return a log ratio held to what counts."""
+    return min(max(log, -MOST_LOG_RATIO), MOST_LOG_RATIO)

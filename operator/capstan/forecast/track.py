@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from capstan.forecast import band, history, views
+from capstan.forecast import band, views
 from capstan.forecast.band import Ahead, Issued, Lead
 from capstan.forecast.peak import Rates
 from capstan.forecast.score import Drift
@@ -39,17 +40,19 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The highest window of an epoch: how many sigmas above the highest median it is planned for.
+    """The highest window of an epoch: how many sigmas above the base of its busiest slot it is planned for.
 
     Attributes:
         reach_ratio: Sigmas; one epoch in twenty has a window beyond.
-        waiting: `(last slot, highest median, its sigma)` of the epochs under way.
+        waiting: `(last slot, planned peak)` of the epochs under way.
         seen: `(slot, highest window)` of the last slots.
+        judged_epochs: Learnt from so far.
     """
 
     reach_ratio: float = band.PEAK_START_SIGMAS
-    waiting: tuple[tuple[int, float, float], ...] = ()
+    waiting: tuple[tuple[int, float], ...] = ()
     seen: tuple[tuple[int, float], ...] = ()
+    judged_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,16 @@ class Tracker:
         """How much wider than learnt the band is."""
         return band.DRIFT_WIDENING_RATIO if self.drifted else 1.0
 
+    def peak_rps(self, ahead: Ahead) -> float:
+        """Return the highest window to expect in an epoch whose busiest slot is `ahead`."""
+        return ahead.base_rps + self.widening_ratio * self.peak.reach_ratio * ahead.sigma_rps
+
 
 def after(tracker: Tracker, template: Template, rates: Rates, *, now_s: float) -> Tracker:
     """Return the tracker once every slot that has closed by `now_s` is accounted for.
+
+    It may be called late: a slot is judged and the next ones told when it is, from the same samples. So whoever has
+    thousands of streams need not close the slots of all of them in one cycle.
 
     Args:
         tracker: As of the last cycle.
@@ -109,16 +119,18 @@ def after(tracker: Tracker, template: Template, rates: Rates, *, now_s: float) -
     first = current - tracker.horizon_slots
     if tracker.last_slot is not None:
         first = max(first, tracker.last_slot + 1)
-    if first >= current:
-        return tracker
-    begin = bisect.bisect_right(rates, calendar.start_s(first), key=_time_s)
-    end = bisect.bisect_right(rates, now_s, key=_time_s)
-    seen = history.of_rates(calendar, rates[begin:end])
     for slot in range(first, current):
-        mean_rps = seen.at(slot)
-        if mean_rps is not None:
-            tracker = closed(tracker, template, Closed(slot, mean_rps, seen.highest(slot)))
+        inside = _inside(rates, calendar.start_s(slot), min(calendar.start_s(slot + 1), now_s))
+        if inside:
+            mean_rps = math.fsum(inside) / len(inside)
+            tracker = closed(tracker, template, Closed(slot, mean_rps, max(*inside, mean_rps)))
     return tracker
+
+
+def _inside(rates: Rates, begin_s: float, end_s: float) -> list[float]:
+    """Return the rates whose windows ended within a span, at its end, too."""
+    begin = bisect.bisect_right(rates, begin_s, key=_time_s)
+    return [rate for _, rate in rates[begin : bisect.bisect_right(rates, end_s, key=_time_s)]]
 
 
 def closed(tracker: Tracker, template: Template, now: Closed, *, last_week_rps: float | None = None) -> Tracker:
@@ -168,32 +180,38 @@ def _peak(peak: Peak, now: Closed, horizon_slots: int) -> Peak:
     if now.highest_rps is not None:
         seen = (*seen, (now.slot, now.highest_rps))
     ended = next((told for told in peak.waiting if told[0] == now.slot), None)
-    reach = peak.reach_ratio
+    reach, judged = peak.reach_ratio, peak.judged_epochs
     if ended is not None and len(seen) == horizon_slots:
-        _, base_rps, sigma_rps = ended
-        reach = band.moved(reach, (max(highest for _, highest in seen) - base_rps) / sigma_rps)
-    return Peak(reach, tuple(told for told in peak.waiting if told[0] > now.slot), seen)
+        beyond = max(highest for _, highest in seen) > ended[1]
+        reach = band.moved(reach, reach, beyond=beyond, judged_slots=judged)
+        judged += 1
+    return Peak(reach, tuple(told for told in peak.waiting if told[0] > now.slot), seen, judged)
 
 
 def _told(tracker: Tracker, template: Template, now: Closed) -> Tracker:
     """Return the tracker with what it now says of the coming slots."""
-    issued = [_issued(tracker, template, now, lead_slots) for lead_slots in range(1, tracker.horizon_slots + 2)]
+    issued = _issued(tracker, template, now)
     near, far = issued[0], issued[tracker.horizon_slots - 1]
-    highest = max((told.ahead for told in issued[: tracker.horizon_slots]), key=lambda ahead: ahead.median_rps)
-    epoch = (now.slot + tracker.horizon_slots, highest.median_rps, highest.sigma_rps)
+    planned_rps = max(tracker.peak_rps(told.ahead) for told in issued[: tracker.horizon_slots])
+    epoch = (now.slot + tracker.horizon_slots, planned_rps)
     return dataclasses.replace(
         tracker,
         near=dataclasses.replace(tracker.near, waiting=(near,)),
         far=dataclasses.replace(tracker.far, waiting=(*tracker.far.waiting, far)),
         peak=dataclasses.replace(tracker.peak, waiting=(*tracker.peak.waiting, epoch)),
-        ahead=tuple(told.ahead for told in issued),
+        ahead=tuple([told.ahead for told in issued]),
     )
 
 
-def _issued(tracker: Tracker, template: Template, now: Closed, lead_slots: int) -> Issued:
-    """Return what is said of the slot `lead_slots` after the one that has just closed."""
-    seen = views.of(template, tracker.recent_rps, now.slot, day_level=tracker.day_level_ratio, lead_slots=lead_slots)
-    share = min((lead_slots - 1) / max(tracker.horizon_slots - 1, 1), 1.0)
-    lead = band.between(tracker.near, tracker.far, share)
-    ahead = band.said(template, seen, now.slot + lead_slots, lead, widening_ratio=tracker.widening_ratio)
-    return Issued(ahead, seen, now.mean_rps)
+def _issued(tracker: Tracker, template: Template, now: Closed) -> list[Issued]:
+    """Return what is said of each slot up to one past the horizon, as the one that has just closed leaves it."""
+    near, far = (band.belief(lead, widening_ratio=tracker.widening_ratio) for lead in (tracker.near, tracker.far))
+    seen = views.seen(template, tracker.recent_rps, now.slot, day_level_ratio=tracker.day_level_ratio)
+    between = max(tracker.horizon_slots - 1, 1)
+    issued = []
+    for lead_slots in range(1, tracker.horizon_slots + 2):
+        told = near.towards(far, min(math.sqrt((lead_slots - 1) / between), 1.0))  # errors of a wander grow so
+        all_views = views.of(template, seen, lead_slots)
+        ahead = band.said(template, all_views, now.slot + lead_slots, told)
+        issued.append(Issued(ahead, all_views, now.mean_rps))
+    return issued

@@ -10,9 +10,12 @@ Who calls it: `forecast.track`. Must not know: which of them is believed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from capstan.forecast.template import Template
 
 COUNT = 4
+SHAPED = 2
 
 RECENT_WEIGHTS = (1.0, 2.0, 3.0)
 """Weights of the last closed slots, the newest last: they halve the variance of counting."""
@@ -25,6 +28,17 @@ MOST_RATIO = 4.0
 """A level further than this from the template's says that the template knows nothing of this load; `steady` does."""
 
 Views = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A moment as all views of it see it: the last slots, and how many times the template they and the day were."""
+
+    last_slot: int
+    last_rps: float
+    steady_rps: float
+    level_ratio: float | None
+    day_level_ratio: float
 
 
 def level(template: Template, recent: tuple[float | None, ...], last_slot: int) -> float | None:
@@ -42,31 +56,31 @@ def level(template: Template, recent: tuple[float | None, ...], last_slot: int) 
     return min(max(real_rps / usual_rps, 1 / MOST_RATIO), MOST_RATIO) if usual_rps > 0 else None
 
 
-def of(
-    template: Template, recent: tuple[float | None, ...], last_slot: int, *, day_level: float, lead_slots: int
-) -> Views:
-    """Return the views of the slot `lead_slots` after `last_slot`, in requests a second; None: it has nothing to say.
+def of(template: Template, seen: Seen, lead_slots: int) -> Views:
+    """Return the views of the slot `lead_slots` after the last, in requests a second; None: it has nothing to say."""
+    usual = template.at(seen.last_slot + lead_slots)
+    if usual is None or seen.level_ratio is None:
+        return seen.last_rps, seen.steady_rps, None, None
+    calendar = template.calendar
+    one = 1 / calendar.slot_s
+    fade = (1 - min(1 / (FALL_BACK_DAY_RATIO * calendar.slots_per_day), 1.0)) ** lead_slots
+    then = seen.day_level_ratio * (seen.level_ratio / seen.day_level_ratio) ** fade
+    shaped, plain = (usual + one) * then - one, (usual + one) * seen.day_level_ratio - one
+    return seen.last_rps, seen.steady_rps, max(shaped, 0.0), max(plain, 0.0)
+
+
+def seen(template: Template, recent: tuple[float | None, ...], last_slot: int, *, day_level_ratio: float) -> Seen:
+    """Return what all views of a moment share.
 
     Args:
         template: The typical week, perhaps empty.
         recent: Rates of the last slots, the newest last and known.
         last_slot: The slot of the newest.
-        day_level: How many times the template the last hours were.
-        lead_slots: At least 1.
+        day_level_ratio: How many times the template the last hours were.
     """
-    usual = template.at(last_slot + lead_slots)
-    now = level(template, recent, last_slot)
-    if usual is None or now is None:
-        return recent[-1], _steady(recent), None, None
-    calendar = template.calendar
-    one = 1 / calendar.slot_s
-    fade = (1 - min(1 / (FALL_BACK_DAY_RATIO * calendar.slots_per_day), 1.0)) ** lead_slots
-    then = day_level * (now / day_level) ** fade
-    shaped, plain = ((usual + one) * times - one for times in (then, day_level))
-    return recent[-1], _steady(recent), max(shaped, 0.0), max(plain, 0.0)
-
-
-def _steady(recent: tuple[float | None, ...]) -> float | None:
-    """Return the weighted mean of the last slots, None where none is known."""
+    last = recent[-1]
+    if last is None:
+        raise ValueError("the newest slot is known, or there is nothing to say")
     known = [(w, r) for w, r in zip(reversed(RECENT_WEIGHTS), reversed(recent), strict=False) if r is not None]
-    return sum(w * r for w, r in known) / sum(w for w, _ in known) if known else None
+    steady = sum(w * r for w, r in known) / sum(w for w, _ in known)
+    return Seen(last_slot, last, steady, level(template, recent, last_slot), day_level_ratio)

@@ -17,8 +17,9 @@ from capstan.forecast.peak import Rates
 from capstan.forecast.template import Template
 from capstan.forecast.track import Closed, Tracker
 
-WARM_DAYS = 2
-"""A tracker's memory is a day at most; a walk over two finds it as it was."""
+WARM_DAYS = 3
+"""The longest memory of a tracker is that of its reach, some 330 slots (1 / (0.06 x 0.05)), a day and a bit of 5-minute
+slots; a walk over three finds it nearly as it was."""
 
 _time_s = itemgetter(0)
 
@@ -36,13 +37,15 @@ class Step:
 class Found:
     """How the slots at one distance came true, in sums, and the epochs of that length.
 
-    `epochs` counts one per slot, so that they overlap; `exceeded` those with a window above the planned peak.
+    `epochs` counts one per slot, so that they overlap; `exceeded` those with a window above the planned peak, and
+    `outlasted` those with a slot above the sustained rate.
     """
 
     lead_slots: int
     score: score.Score
     epochs: int
     exceeded: int
+    outlasted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def judged(steps: Iterable[Step], whole: History, *, lead_slots: int) -> Found:
         lead_slots: Up to the horizon of the walk, which is the length of the epochs whose peaks are judged.
     """
     week = whole.calendar.slots_per_week
-    total, epochs, exceeded = score.Score(), 0, 0
+    total, epochs, exceeded, outlasted = score.Score(), 0, 0, 0
     for step in steps:
         slot = step.slot + lead_slots
         actual_rps, last_rps = whole.at(slot), whole.at(step.slot)
@@ -114,15 +117,17 @@ def judged(steps: Iterable[Step], whole: History, *, lead_slots: int) -> Found:
         if actual_rps is not None and last_rps is not None and coming is not None:
             words = score.Told(coming.median_rps, coming.low_rps, coming.high_rps, last_rps)
             total = total.noted(actual_rps, words, whole.at(slot - week))
-        peak_rps = _peak_rps(whole, step.slot + 1, step.slot + step.tracker.horizon_slots)
-        if peak_rps is not None:
+        epoch = range(step.slot + 1, step.slot + step.tracker.horizon_slots + 1)
+        peak_rps, slot_rps = _most(whole.highest(slot) for slot in epoch), _most(whole.at(slot) for slot in epoch)
+        if peak_rps is not None and slot_rps is not None:
             epochs += 1
             exceeded += peak_rps > step.told.peak_rps
-    return Found(lead_slots, total, epochs, exceeded)
+            outlasted += slot_rps > step.told.sustained_rps
+    return Found(lead_slots, total, epochs, exceeded, outlasted)
 
 
-def _peak_rps(whole: History, first: int, last: int) -> float | None:
-    """Return the highest window of an epoch, None where one of its slots is not known."""
-    seen = [whole.highest(slot) for slot in range(first, last + 1)]
+def _most(rates: Iterable[float | None]) -> float | None:
+    """Return the highest of an epoch's rates, None where one of them is not known."""
+    seen = list(rates)
     known = [rate for rate in seen if rate is not None]
-    return max(known) if len(known) == len(seen) else None
+    return max(known) if known and len(known) == len(seen) else None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from capstan.forecast import calendar as calendars
 from capstan.forecast import history, walk
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
@@ -62,7 +63,8 @@ class Judged:
         found: By distance ahead.
         drifted: Slots at which the load had left its pattern.
         sources: Slots by what their forecast rested on.
-        headroom_ratio: Mean of planned peak over the mean rate that then came: what safety costs.
+        peak_over_mean_ratio: Mean of planned peak over the mean rate that then came: what safety costs.
+        sustained_over_mean_ratio: The same of the sustained rate.
     """
 
     stream: str
@@ -71,13 +73,13 @@ class Judged:
     found: tuple[walk.Found, ...]
     drifted: int
     sources: tuple[tuple[Source, int], ...]
-    headroom_ratio: float
+    peak_over_mean_ratio: float
+    sustained_over_mean_ratio: float
 
 
 def calendar(*, slot_s: float, begins_s: float, faster: float = 1.0) -> Calendar:
     """Return the calendar of a trace whose moment 0 lies `begins_s` after a Monday 00:00, played `faster`."""
-    whole = Calendar(slot_s, origin_s=0.0).faster(faster)
-    return replace(whole, origin_s=-begins_s / faster)
+    return calendars.of(slot_s, origin_s=-begins_s).faster(faster)
 
 
 def of_requests(
@@ -159,11 +161,10 @@ def judged(stream: Stream, *, horizon_s: float, leads_s: Sequence[float]) -> Jud
     whole = stream.before.then(history.of_rates(known, stream.samples))
     if len(steps) <= horizon:
         need_s = (horizon + 1) * known.slot_s
-        raise ValueError(f"shorter than an epoch and a slot, {need_s:g} s; give a longer trace or a shorter --period")
+        raise ValueError(f"shorter than an epoch and a slot, {need_s:g} s; give a longer trace or a shorter --horizon")
     leads = sorted({min(max(round(lead_s / known.slot_s), 1), horizon) for lead_s in leads_s})
     rates = [rate for step in steps if (rate := whole.at(step.slot)) is not None]
-    told = [(step.told.peak_rps, _mean_rps(whole, step.slot, horizon)) for step in steps]
-    over = [peak_rps / mean_rps for peak_rps, mean_rps in told if mean_rps]
+    came = [(step.told, _mean_rps(whole, step.slot, horizon)) for step in steps]
     return Judged(
         stream=stream.name,
         mean_rps=math.fsum(rates) / len(rates),
@@ -171,7 +172,8 @@ def judged(stream: Stream, *, horizon_s: float, leads_s: Sequence[float]) -> Jud
         found=tuple(walk.judged(steps, whole, lead_slots=lead) for lead in leads),
         drifted=sum(step.told.drifted for step in steps),
         sources=tuple((source, sum(step.told.source is source for step in steps)) for source in Source),
-        headroom_ratio=math.fsum(over) / len(over) if over else math.nan,
+        peak_over_mean_ratio=_mean([told.peak_rps / rps for told, rps in came if rps]),
+        sustained_over_mean_ratio=_mean([told.sustained_rps / rps for told, rps in came if rps]),
     )
 
 
@@ -179,6 +181,11 @@ def _mean_rps(whole: History, slot: int, horizon: int) -> float | None:
     """Return the mean rate of the epoch after a slot, None where a slot of it is not known."""
     rates = [rate for lead in range(1, horizon + 1) if (rate := whole.at(slot + lead)) is not None]
     return math.fsum(rates) / horizon if len(rates) == horizon else None
+
+
+def _mean(ratios: list[float]) -> float:
+    """Return the mean, NaN of nothing: every epoch was empty."""
+    return math.fsum(ratios) / len(ratios) if ratios else math.nan
 
 
 def _codes(requests: Requests) -> Ints:

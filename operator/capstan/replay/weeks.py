@@ -22,7 +22,7 @@ LEVEL_RATIO = 0.1
 WANDER_RATIO = 0.08
 WANDER_MINUTES = 360.0
 """Standard deviation and memory of the slow wander: the same slot of two neighbouring workdays of that week differs by
-about this, and a departure lasts for hours."""
+12 % (root mean square), as two wanders of 8 % do, and a departure lasts for hours."""
 
 BURSTS_PER_WEEK = 6
 BURST_MINUTES = (10, 60)
