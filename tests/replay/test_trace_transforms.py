@@ -194,3 +194,72 @@ def test_what_passes_the_context_is_found_and_taken_out() -> None:
 def test_objects_are_numbered_rows() -> None:
     requests = poisson(20, rate_rps=1.0)
     assert traces.objects(columns(requests)) == requests
+
+
+# --- one mean rate -----------------------------------------------------------------------------------
+
+
+def test_a_steady_load_has_the_rate_that_its_tokens_make_and_whole_requests_of_the_trace() -> None:
+    """Requests of 600 tokens on average at 6,000 tokens/s are 10 a second: 36,000 in an hour, sigma 190."""
+    donors = Requests(np.array([0.0, 1.0]), np.array([100, 900]), np.array([50, 150]))
+    made = traces.steady(donors, tokens_per_s=6000.0, span_s=3600.0, seed=1)
+    assert len(made) == pytest.approx(36_000, abs=4 * 190)
+    assert lengths(made) == {(100, 50), (900, 150)}, "prompt and output stay together"
+    gaps_s = np.diff(made.arrival_s)
+    assert gaps_s.std() / gaps_s.mean() == pytest.approx(1.0, abs=0.03), "exponential"
+    assert 0 <= made.arrival_s[0] <= made.arrival_s[-1] <= 3600
+
+
+def test_the_seed_decides_a_steady_load() -> None:
+    donors = columns(poisson(50, rate_rps=1.0))
+    first, again, other = (traces.steady(donors, tokens_per_s=5000.0, span_s=100.0, seed=seed) for seed in (1, 1, 2))
+    assert equal(first, again)
+    assert not equal(first, other)
+
+
+# --- bursts ------------------------------------------------------------------------------------------
+
+
+def shocked(factor: float, requests: Requests) -> Requests:
+    return traces.burst(requests, factor, start_s=300.0, ramp_s=10.0, lasting_s=120.0, seed=1)
+
+
+@pytest.mark.parametrize("factor", [2.0, 2.5, 5.0])
+def test_a_burst_multiplies_what_arrives_within_it_and_nothing_else(factor: float) -> None:
+    """50 requests a second for 800 s; the top lasts from 310 to 420 s. Within five sigma of a Poisson count."""
+    requests = columns(poisson(40_000, rate_rps=50.0))
+    made = shocked(factor, requests)
+
+    def count(trace: Requests, from_s: float, to_s: float) -> int:
+        return int(np.diff(np.searchsorted(trace.arrival_s, (from_s, to_s)))[0])
+
+    for quiet in ((0.0, 290.0), (440.0, 780.0)):
+        assert count(made, *quiet) == count(requests, *quiet)
+    top = count(requests, 320, 410)
+    assert count(made, 320, 410) == pytest.approx(factor * top, abs=5 * (factor * top) ** 0.5)
+    rise = count(requests, 300, 310)  # half of the way on average, and 5 s of moving to both sides
+    assert rise < count(made, 300, 310) < factor * rise
+
+
+def test_the_traces_own_requests_stay_and_those_that_are_added_have_lengths_of_the_trace() -> None:
+    requests = columns(poisson(5000, rate_rps=10.0))
+    made = shocked(3.0, requests)
+    own = set(map(tuple, np.column_stack([requests.arrival_s, requests.prompt_tokens]).tolist()))
+    assert own <= set(map(tuple, np.column_stack([made.arrival_s, made.prompt_tokens]).tolist()))
+    assert lengths(made) <= lengths(requests)
+    assert (np.diff(made.arrival_s) >= 0).all()
+
+
+def test_a_burst_where_nobody_arrives_adds_nobody() -> None:
+    quiet = Requests(np.array([0.0, 1000.0]), np.array([5, 6]), np.array([7, 8]))
+    assert equal(shocked(100.0, quiet), quiet)
+
+
+@given(st.floats(1.0, 100.0), st.floats(0.0, 100.0), st.integers(0, 2**32))
+def test_any_burst_is_a_trace_in_order_within_the_span(factor: float, start_s: float, seed: int) -> None:
+    requests = columns(poisson(40, rate_rps=1.0))
+    made = traces.burst(requests, factor, start_s=start_s, ramp_s=5.0, lasting_s=5.0, seed=seed)
+    assert len(made) >= len(requests)
+    assert (np.diff(made.arrival_s) >= 0).all()
+    assert made.arrival_s[0] >= 0
+    assert made.arrival_s[-1] <= requests.arrival_s[-1]
