@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.model.reading import Histogram, PodReading, merged, pooled, quantile_s
+from capstan.model.reading import Histogram, Lengths, PodReading, merged, pooled, quantile_s
 
 INF = math.inf
 
@@ -125,3 +125,29 @@ def test_a_sum_of_two_lies_between_them(one: tuple[float, ...], other: tuple[flo
 def test_within_never_exceeds_the_total(counts: tuple[float, ...], limit_s: float) -> None:
     histogram = Histogram((0.1, 0.5, 2.0, INF), counts)
     assert 0 <= histogram.within(limit_s) <= histogram.total * (1 + 1e-9)
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 1000), min_size=4, max_size=4), min_size=1, max_size=4),
+    st.floats(0.0, 12.0),
+)
+def test_engines_with_the_same_buckets_are_summed_as_any_others_are(counts: list[list[float]], limit: float) -> None:
+    """The short way (counts added) and the long one (over a union of edges, which one more edge forces) agree."""
+    same = [Histogram((1.0, 5.0, 10.0, INF), tuple(sorted(own))) for own in counts]
+    other = Histogram((2.0, INF), (0.0, 0.0))
+    short, long = merged(same), merged([*same, other])
+    assert short is not None
+    assert long is not None
+    assert short.within(limit) == pytest.approx(long.within(limit))
+    assert short.total == pytest.approx(long.total)
+
+
+def test_lengths_of_pods_are_one_and_their_mean_is_by_requests() -> None:
+    """90 requests of 100 tokens on one pod, 10 of 1,000 on another: 190 on average."""
+    edges = (200.0, INF)
+    one = Lengths(Histogram(edges, (90.0, 90.0)), 9_000.0)
+    other = Lengths(Histogram(edges, (0.0, 10.0)), 10_000.0)
+    found = pooled([pod("a", prompts=one), pod("b", prompts=other), pod("c")], percentile_ratio=0.99)
+    assert found.prompts == Lengths(Histogram(edges, (90.0, 100.0)), 19_000.0)
+    assert found.prompts.mean_tokens == 190
+    assert found.outputs is None

@@ -84,7 +84,7 @@ async def test_when_the_older_is_gone_the_younger_takes_over(stage: Stage) -> No
 
 
 async def test_a_deleted_policy_gives_back_nothing_that_another_acts_on_by_now(stage: Stage) -> None:
-    """The younger one found one replica and scaled up; an older one then names the target, and the younger one is deleted."""
+    """The younger one scaled one replica up; an older one then names the target, and the younger one is deleted."""
     stage.apply(policy("second", NEW))
     await stage.tick(6)
     grown = stage.cluster.replicas("llm/assistant")

