@@ -14,7 +14,7 @@ import numpy as np
 
 from capstan.model.classes import Split
 from capstan.optimize import lanes, split
-from capstan.replay import engine
+from capstan.replay import classify, engine
 from capstan.replay.runs import Floats, Requests, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits, measure, score
@@ -102,7 +102,7 @@ class Stage:
         one = dataclasses.replace(policy, slo=slo, pools=dataclasses.replace(policy.pools, by_class=False, count=None))
         if len(codes) == service.edges.count:
             return dataclasses.replace(alone, services=(dataclasses.replace(service, policy=one),))
-        inside = np.isin(service.codes, codes)
+        inside = np.isin(classify.true_codes(service.requests, service.edges), codes)
         requests = service.requests
         own = Requests(requests.arrival_s[inside], requests.prompt_tokens[inside], requests.output_tokens[inside])
         return dataclasses.replace(
