@@ -16,7 +16,7 @@ from capstan.model import plan
 from capstan.model.past import Past
 from capstan.model.profile import Profile
 
-MAX_BYTES = 64 * 2**20  # with one predecessor: 0.6 to 1.2 days of two policies at a 5 s period (3.2 kB each, measured)
+MAX_BYTES = 64 * 2**20  # with one predecessor: 0.6 to 1.2 days of two policies at a 5 s period (3.3 kB each, measured)
 CHECKPOINT_LINES = 100
 
 
