@@ -26,6 +26,7 @@ COMMANDS = {
     "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
     "profile": ("capstan.app.profile", "command", "Fit, estimate and question the physics of an LLM on a GPU."),
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
+    "search": ("capstan.app.search", "command", "Find the best set-up that never moves, for a trace."),
     "setter": ("capstan.app.agent", "setter_command", "Write a node's GPU clocks and limits (root)."),
     "trace": ("capstan.app.trace", "command", "Describe a trace of requests, or draw one like it."),
 }
@@ -85,6 +86,7 @@ def _extra(command: str) -> str:
         "forecast": "replay",
         "profile": "replay",
         "replay": "replay",
+        "search": "replay",
         "trace": "replay",
     }
     return extras.get(command, "dev")

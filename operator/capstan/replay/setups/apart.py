@@ -1,14 +1,13 @@
-"""Prefill and decode on different replicas, in closed form only: the world does not hand requests over.
+"""Prefill and decode on different replicas, in closed form: which pairs of pools are worth playing.
 
-Who calls it: `app.search`. Must not know: the world. What it finds is shown beside the closed form of what was
-replayed, never beside a replay.
+Who calls it: `setups.handed`, `app.search`. Must not know: the world.
 
 The prefill pool makes first tokens: prompts queue for its chunk budget as M/G/1 (`model.steady` with answers of one
 token), under the limits of TTFT. The decode pool makes the rest: sequences arrive with their KV cache, their number is
 the fixed point of Little's law, Poisson around its mean (M/G/inf), under the limit of TPOT. A request's keys and values
 cross the network in between; that delays its second token, so it counts for TPOT, most in short answers.
 
-Not counted: the cache of prompts that wait for their transfer, the network's watts, transfers that queue.
+Not counted: the network's watts, transfers that queue, decode replicas that stand idle while others are full.
 """
 
 from __future__ import annotations
@@ -23,15 +22,9 @@ from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import clock, sizing
-from capstan.replay.setups.kinds import Engine, Setup
+from capstan.replay.kernel import rules
+from capstan.replay.setups.kinds import Engine, Pair, Setup
 from capstan.replay.setups.screen import SPARE_RATIO, Screen
-
-LINK_BYTES_PER_S = 50e9
-"""400 Gbit/s InfiniBand per GPU, the port of a DGX H100 (`calibrate.form`); inside a server NVLink is nine times as
-fast. Assumed: the pools may stand on different servers, and nothing else is on the wire."""
-
-LINK_S = 20e-6
-"""A message between servers, assumed (`calibrate.form`)."""
 
 TURNS = 500
 PRECISION_RATIO = 1e-6
@@ -56,9 +49,9 @@ class Apart:
     decode: Part
 
     @property
-    def gpus(self) -> int:
-        """GPUs of both."""
-        return self.prefill.setup.gpus + self.decode.setup.gpus
+    def pair(self) -> Pair:
+        """What they are."""
+        return Pair(self.prefill.setup, self.decode.setup)
 
     @property
     def energy_j(self) -> float:
@@ -69,11 +62,6 @@ class Apart:
     def stress_ratio(self) -> float:
         """The tighter of both."""
         return max(self.prefill.stress_ratio, self.decode.stress_ratio)
-
-    @property
-    def words(self) -> str:
-        """Both in words."""
-        return f"prefill {self.prefill.setup.words}; decode {self.decode.setup.words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +113,7 @@ def decoding(profile: Profile, load: Workload, x: float, slo: Slo) -> Steady | N
 
 def transfer_s(profile: Profile, prompt_tokens: float) -> float:
     """Return what the keys and values of a prompt take to a replica: every GPU receives its share at its own port."""
-    return LINK_S + profile.work.kv_bytes_per_token * prompt_tokens / LINK_BYTES_PER_S
+    return rules.LINK_SETUP_S + profile.work.kv_bytes_per_token * prompt_tokens / rules.LINK_BYTES_PER_S
 
 
 def search(screen: Screen) -> tuple[Apart, ...]:
@@ -138,10 +126,19 @@ def search(screen: Screen) -> tuple[Apart, ...]:
     decode = _cheapest(_parts(screen, lambda profile, load, x: decoding(profile, load, x, slo)))
     best: dict[int, Apart] = {}
     for pair in (Apart(first, second) for first in prefill for second in decode):
-        known = best.get(pair.gpus)
-        if _inside(screen, pair) and (known is None or pair.energy_j < known.energy_j):
-            best[pair.gpus] = pair
+        known = best.get(pair.pair.gpus)
+        if inside(screen, pair.pair) and (known is None or pair.energy_j < known.energy_j):
+            best[pair.pair.gpus] = pair
     return tuple(best[gpus] for gpus in sorted(best))
+
+
+def inside(screen: Screen, pair: Pair) -> bool:
+    """Return whether both pools together keep bounds and find room."""
+    bounds = screen.bounds
+    most_gpus = max((tp * lanes for tp, lanes in screen.rooms.items()), default=0)
+    if bounds.max_gpus is not None:
+        most_gpus = min(most_gpus, bounds.max_gpus)
+    return pair.gpus <= most_gpus and pair.prefill.replicas + pair.decode.replicas <= bounds.max_replicas
 
 
 # --- inside ------------------------------------------------------------------------------------------
@@ -204,12 +201,3 @@ def _cheapest(parts: Iterable[Part]) -> tuple[Part, ...]:
         if known is None or part.energy_j < known.energy_j:
             best[part.setup.gpus] = part
     return tuple(best.values())
-
-
-def _inside(screen: Screen, pair: Apart) -> bool:
-    """Return whether both pools together keep bounds and find room."""
-    bounds, both = screen.bounds, (pair.prefill.setup, pair.decode.setup)
-    most_gpus = max((tp * lanes for tp, lanes in screen.rooms.items()), default=0)
-    if bounds.max_gpus is not None:
-        most_gpus = min(most_gpus, bounds.max_gpus)
-    return pair.gpus <= most_gpus and sum(setup.replicas for setup in both) <= bounds.max_replicas

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from capstan.optimize import clock
 from capstan.replay.searches.trial import Spent
 from capstan.replay.setups.kinds import Engine, Objective, Setup
-from capstan.replay.setups.screen import Screen, Screened
+from capstan.replay.setups.screen import Key, Screen, Screened
 from capstan.replay.setups.world import Play, Played
 
 DOZEN = 12
@@ -32,13 +32,8 @@ from the world's (docs/explanation/queueing.md)."""
 BINDING_RATIO = 0.8
 """A limit of sequences that was filled to less than this never bound: the peak is seen at ticks of 5 s."""
 
-DOUBT_RATIO = 1.01
-"""What nobody measured (`Screen.doubts`) must save a percent to be preferred: pipelines tie with as many replicas of
-their tp alone, and beyond some thousand tokens a larger chunk changes little."""
-
 FINE_RATIO = 0.5  # of a rung of `clock.grid_mhz`: around the winner
 Told = Callable[[float], None]
-Key = tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -50,32 +45,31 @@ class Hunt:
     runs: int
     objective: Objective = Objective.JOULES
     told: Told = lambda _: None
-    tried: dict[Setup, Played] = field(default_factory=dict)
+    tried: dict[Setup, Played[Setup]] = field(default_factory=dict)
     finished: bool = False
 
     # --- what was found ----------------------------------------------------------------------------
 
     @property
-    def best(self) -> Played | None:
+    def best(self) -> Played[Setup] | None:
         """The best that met the SLO; None where nothing did."""
         return self._best_of(self.tried.values())
 
     @property
-    def best_own(self) -> Played | None:
+    def best_own(self) -> Played[Setup] | None:
         """The best that met the SLO with the scenario's own engine flags and without stages."""
         return self._best_of(each for each in self.tried.values() if self.screen.grid.is_own(each.setup.engine))
 
     @property
-    def closest(self) -> Played:
+    def closest(self) -> Played[Setup]:
         """The set-up with the most requests inside the SLO, of those the least joules."""
         return max(self.tried.values(), key=lambda each: (each.attainment_ratio, -each.energy_j))
 
     def key(self, setup: Setup, energy_j: float) -> Key:
         """Return what the objective makes least."""
-        counted_j = energy_j * (DOUBT_RATIO if self.screen.doubts(setup.engine) else 1.0)
-        return (float(setup.gpus), counted_j) if self.objective is Objective.GPUS else (counted_j,)
+        return self.screen.key(self.objective, setup, energy_j)
 
-    def _best_of(self, each: Iterable[Played]) -> Played | None:
+    def _best_of(self, each: Iterable[Played[Setup]]) -> Played[Setup] | None:
         met = (one for one in each if one.slo_met)
         return min(met, key=lambda one: self.key(one.setup, one.energy_j), default=None)
 
@@ -139,7 +133,7 @@ class Hunt:
 
     def _around(self) -> None:
         """Play what is next to the winner, until nothing there is better."""
-        before: Played | None = None
+        before: Played[Setup] | None = None
         while self.best is not None and self.best is not before:
             before = self.best
             for engine, replicas in self._neighbours(before):
@@ -147,7 +141,7 @@ class Hunt:
             for setup in self._finely(before.setup):
                 self._played(setup)
 
-    def _neighbours(self, around: Played) -> Iterator[tuple[Engine, int]]:
+    def _neighbours(self, around: Played[Setup]) -> Iterator[tuple[Engine, int]]:
         """Yield the fleets one step away: a replica more or less, one flag changed, as many GPUs laid out otherwise."""
         setup, grid = around.setup, self.screen.grid
         engine = setup.engine
@@ -195,7 +189,7 @@ class Hunt:
         *first, counted_j = self._screened_key(self.screen.at(self.best.setup))
         return self._screened_key(row) <= (*first, counted_j * PLAUSIBLE_RATIO)
 
-    def _played(self, setup: Setup) -> Played:
+    def _played(self, setup: Setup) -> Played[Setup]:
         """Play a set-up; one that was played before costs nothing.
 
         Raises:

@@ -78,3 +78,27 @@ class Setup:
     def words(self) -> str:
         """The whole set-up in words."""
         return f"{self.replicas} x {self.engine.words}, {self.clock_mhz:,.0f} MHz"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """Prefill and decode apart: one pool makes first tokens and hands keys and values over to the other."""
+
+    prefill: Setup
+    decode: Setup
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that both hold."""
+        return self.prefill.gpus + self.decode.gpus
+
+    @property
+    def words(self) -> str:
+        """Both in words."""
+        return f"prefill {_short(self.prefill)} + decode {_short(self.decode)}"
+
+
+def _short(setup: Setup) -> str:
+    """Return a pool in words; how many sequences it may hold is the scenario's, or its own business."""
+    engine = setup.engine
+    return f"{setup.replicas} x {engine.layout}, chunk {engine.chunk_tokens:,}, {setup.clock_mhz:,.0f} MHz"

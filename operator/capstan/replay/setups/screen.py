@@ -18,7 +18,7 @@ from capstan.model.slo import Slo
 from capstan.optimize import clock, sizing
 from capstan.replay.setups import pipeline
 from capstan.replay.setups.demand import Stretch
-from capstan.replay.setups.kinds import Engine, Setup
+from capstan.replay.setups.kinds import Engine, Objective, Pair, Setup
 
 SPARE_RATIO = 1.5
 """Replicas are looked at up to half more than full clock needs: beyond, what they idle away is more than a lower clock
@@ -31,6 +31,13 @@ rates, Azure's conversation hour still meets its SLO with a busiest minute at 2.
 LEAST_CLOCK_RATIO = 0.5
 """Of the highest clock, as far down as `best-static` looks: nobody has measured what steps take at lower ones, and the
 assumed response (15 % of a decode step follows the clock) would make them look free."""
+
+
+DOUBT_RATIO = 1.01
+"""What nobody measured (`Screen.doubts`) must save a percent to be preferred: pipelines tie with as many replicas of
+their tp alone, and beyond some thousand tokens a larger chunk changes little."""
+
+Key = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,12 @@ class Screen:
         if known.sequences is not None and engine.max_num_seqs // engine.pp > known.sequences:
             found.append(f"batch extrapolated (measured to {known.sequences:,} sequences)")
         return tuple(found)
+
+    def key(self, objective: Objective, setup: Setup | Pair, energy_j: float) -> Key:
+        """Return what an objective makes least, of a set-up that uses these joules."""
+        engines = (setup.prefill.engine, setup.decode.engine) if isinstance(setup, Pair) else (setup.engine,)
+        counted_j = energy_j * (DOUBT_RATIO if any(map(self.doubts, engines)) else 1.0)
+        return (float(setup.gpus), counted_j) if objective is Objective.GPUS else (counted_j,)
 
     def most(self, engine: Engine) -> int:
         """Return how many replicas of an engine servers and bounds leave."""

@@ -9,35 +9,38 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from capstan.api import errors
 from capstan.model.policy import Bounds
 from capstan.model.slo import Slo
 from capstan.replay import engine
 from capstan.replay.nodes import room
-from capstan.replay.runs import Requests
+from capstan.replay.runs import Requests, Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits, score
 from capstan.replay.searches.plans import Plan, Scheduled, whole
-from capstan.replay.setups.kinds import Setup
+from capstan.replay.setups.kinds import Pair, Setup
 from capstan.replay.setups.screen import Screen
 from capstan.replay.stage import Stage
 
 NAME = "search"
 
+S = TypeVar("S", Setup, Pair)
+
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class Played(Generic[S]):
     """What became of a set-up.
 
     Attributes:
         slo_met: As DESIGN 7.1 has it: overall, per class, per window.
         energy_j: Joules of its GPUs. unassigned_j: of the other GPUs of the fleet, idle without a model.
         ttft_s, tpot_s: p99 over completed requests; inf where none completed.
-        peak_sequences: The most requests that ran at once, over the replicas.
+        peak_sequences: The most requests that ran at once, over the replicas; of a pair, over those that decode.
     """
 
-    setup: Setup
+    setup: S
     slo_met: bool
     attainment_ratio: float
     energy_j: float
@@ -50,7 +53,7 @@ class Played:
     output_tokens: int
 
 
-Play = Callable[[Setup], Played]
+Play = Callable[[Setup], Played[Setup]]
 
 
 @dataclass(slots=True)
@@ -107,7 +110,7 @@ class Alone:
         """Lanes of each tp that the servers hold."""
         return {profile.tp: room(self.scenario.nodes, profile) for profile in self.scenario.truths[0]}
 
-    def play(self, screen: Screen, setup: Setup) -> Played:
+    def play(self, screen: Screen, setup: Setup) -> Played[Setup]:
         """Play a set-up on the physics that a screen has of its engine."""
         lane = screen.lane(setup.engine)
         service = dataclasses.replace(self.scenario.services[0], profiles=(lane,))
@@ -115,9 +118,13 @@ class Alone:
         cap_mhz = None if setup.clock_mhz >= lane.clocks.max_mhz else setup.clock_mhz
         plan = whole(Plan.fixed(lane.tp, setup.lanes, cap_mhz))
         run = engine.run(scenario, Scheduled(NAME, {self.policy: plan}))
+        most = float(run.services[0].series.running.max(initial=0))
+        return self.scored(setup, run, peak_sequences=most / setup.replicas)
+
+    def scored(self, setup: S, run: Run, *, peak_sequences: float) -> Played[S]:
+        """Return what a run of a set-up was worth."""
         scored = score.of(run, self.slo_set)
         figures = scored.overall
-        running = run.services[0].series.running
         return Played(
             setup=setup,
             slo_met=scored.slo_met,
@@ -126,7 +133,7 @@ class Alone:
             unassigned_j=run.energy_unassigned_j,
             ttft_s=_known(figures.ttft_s.p99),
             tpot_s=_known(figures.tpot_s.p99),
-            peak_sequences=float(running.max(initial=0)) / setup.replicas,
+            peak_sequences=peak_sequences,
             requests=figures.arrived,
             completed=figures.completed,
             output_tokens=figures.output_tokens,
