@@ -49,7 +49,7 @@ def scenario() -> Scenario:
 def served(whole: Scenario, requests: Requests) -> Scenario:
     """The same service with these requests, and with six clocks instead of 120: the bound walks all of them."""
     coarse = tuple(dataclasses.replace(p, clocks=COARSE) for p in whole.truths[0])
-    service = dataclasses.replace(whole.services[0], requests=requests, profiles=coarse)
+    service = dataclasses.replace(whole.services[0], requests=requests, predicted=None, profiles=coarse)
     return dataclasses.replace(whole, services=(service,), truths=(coarse,), duration_s=float(requests.arrival_s[-1]))
 
 
