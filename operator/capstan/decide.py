@@ -120,7 +120,14 @@ def _classified(
     due = since_s is None or now_s - since_s >= settings.cluster_period_s
     if not (due and classes and policy.pools.by_class and policy.knobs.pools is Knob.ACT):
         return memory
-    cost = split.cost_of(policy, profiles, classes, margin=settings.slo_margin_ratio, window_s=settings.rate_window_s)
+    cost = split.cost_of(
+        policy,
+        profiles,
+        classes,
+        margin=settings.slo_margin_ratio,
+        window_s=settings.rate_window_s,
+        per_gpu_w=settings.gpu_w(policy.objective, now_s),
+    )
     return dataclasses.replace(memory, split=split.best(policy, classes, memory.split, cost), split_since_s=now_s)
 
 

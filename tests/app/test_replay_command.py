@@ -89,6 +89,12 @@ FLAGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no such history": (("--history", "nowhere.csv"), ("nowhere.csv", "No such file")),
     "no such trace": (("--trace", "nowhere.csv"), ("nowhere.csv", "No such file")),
     "no such price": (("--price", "nowhere.csv"), ("nowhere.csv", "No such file")),
+    "a rent below zero": (("--gpu-hour-price", "-1"), ("--gpu-hour-price", "-1 is no rent", "0 or above")),
+    "carbon of an unknown grid": (("--objective", "carbon"), ("--objective", "--carbon-intensity FILE")),
+    "a system that counts carbon of an unknown grid": (
+        ("--systems", "capstan,least-carbon"),
+        ("--systems least-carbon", "--carbon-intensity FILE"),
+    ),
     "columns without names": (("--columns", "time,prompt"), ("--columns", "time=NAME")),
     "columns that are not there": (("--columns", "time=a,prompt=b,output=c"), ("a, b, c", "Timestamp")),
     "no such folder of profiles": (("--profiles", "nowhere"), ("--profiles", "nowhere")),
@@ -201,6 +207,23 @@ def test_a_report_is_written_and_the_same_seed_gives_the_same_bytes(folder: Fold
     assert written[0] == written[1]
     assert list(report["systems"]) == ["capstan", "keda-slo"]
     assert report["systems"]["capstan"]["completed"] == report["systems"]["capstan"]["requests"] > 300
+
+
+def test_joules_money_and_carbon_are_all_told_whatever_is_chosen(folder: Folder) -> None:
+    """A grid of 400 g and a price of 0.1 per kWh that never change: both are the run's joules times a factor."""
+    grid = folder.write("grid.csv", "start_s,g_per_kwh\n0,400\n")
+    price = folder.write("price.csv", "start_s,price_per_kwh\n0,0.1\n")
+    flags = ("--profiles", folder.path / "profiles", "--price", price, "--carbon-intensity", grid)
+    for chosen, words in (((), "Joules"), (("--objective", "carbon"), "Carbon;"), (("--objective", "cost"), "Cost;")):
+        report = folder.report(*flags, "--gpu-hour-price", "2", *chosen)
+        found, kwh = report["systems"]["fixed"], report["systems"]["fixed"]["energy_j"] / 3.6e6
+        assert found["settings"]["objective"].startswith(words)
+        assert found["settings"]["GPU rent"] == "2 a GPU-hour (as told)"
+        assert found["cost_electricity"] == pytest.approx(0.1 * kwh)
+        assert found["cost_rent"] == pytest.approx(2 * found["gpu_seconds"] / 3600)
+        assert found["carbon_operational_g"] == pytest.approx(400 * kwh)
+        assert found["carbon_embodied_g"] == pytest.approx(20.0114 * found["gpu_seconds"] / 3600, rel=1e-5)
+        assert found["carbon_g"] == pytest.approx(found["carbon_operational_g"] + found["carbon_embodied_g"])
 
 
 def test_requests_that_no_cache_holds_are_played_refused_and_counted(folder: Folder) -> None:

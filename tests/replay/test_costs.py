@@ -8,9 +8,10 @@ import pytest
 
 from capstan.api import errors
 from capstan.api import scenario as files
+from capstan.api.system import System
 from capstan.model.objective import Tariffs
 from capstan.model.policy import Objective
-from capstan.replay import costs
+from capstan.replay import configured, costs
 from capstan.replay.options import Options
 from capstan.replay.scores.tariff import TariffError
 from capstan.units import JOULES_PER_KWH
@@ -98,6 +99,15 @@ def test_carbon_without_an_intensity_is_refused_and_says_what_to_give(
 ) -> None:
     with pytest.raises(errors.Invalid, match=f"{says} .*--carbon-intensity FILE"):
         costs.aimed(builders.policy(objective=own), options(tmp_path, objective=asked), RENTED)
+
+
+def test_a_system_of_a_settings_file_may_have_an_objective_of_its_own() -> None:
+    made = System.model_validate(
+        {"kind": "System", "name": "least-cost", "words": "money", "objective": "Cost"},
+    )
+    silent = made.model_copy(update={"objective": None})
+    policy = builders.policy(objective=CARBON)
+    assert [configured.set_up(policy, system).objective for system in (made, silent)] == [COST, CARBON]
 
 
 # --- in words ----------------------------------------------------------------------------------------

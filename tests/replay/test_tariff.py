@@ -60,3 +60,13 @@ def test_a_tariff_that_cannot_be_used_names_row_and_column(tmp_path: Path, text:
 def test_a_tariff_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(TariffError, match=r"none\.csv, file: No such file or directory; give a file"):
         tariff.price(tmp_path / "none.csv")
+
+
+def test_the_shipped_files_are_days_that_begin_again_or_never_change(root: Path) -> None:
+    paths = sorted((root / "policies" / "tariffs").glob("*.csv"))
+    assert len(paths) >= 3
+    for path in paths:
+        read = tariff.price if "price" in path.name else tariff.carbon
+        found = read(path)
+        assert min(found.values) > 0, path.name
+        assert found.period_s == (86_400 if len(found.values) > 1 else None), path.name

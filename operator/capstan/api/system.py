@@ -14,6 +14,7 @@ from pydantic import Field, Strict
 from capstan.api import fields
 from capstan.api.schema import Spec
 from capstan.api.servingpolicy import MAX_POOLS, Knobs
+from capstan.model.policy import Objective
 
 
 class Split(StrEnum):
@@ -51,3 +52,5 @@ class System(Spec):
     knobs: Knobs | None = None
     """Left out: the policy's own."""
     start: Begin = Begin.SHARED
+    objective: Objective | None = None
+    """What its plans make least; left out: what the run or the policy says."""

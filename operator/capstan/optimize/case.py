@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from capstan.forecast import peak
 from capstan.model import fleet, objective, plan, sample
-from capstan.model.policy import Knob, Policy
+from capstan.model.policy import Knob, Objective, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
@@ -56,6 +56,10 @@ class Settings:
             raise ValueError("every period and window must be above zero")
         if not 0 < self.slo_margin_ratio <= 1 or self.agreeing_ticks < 1:
             raise ValueError("slo_margin_ratio lies in (0, 1] and agreeing_ticks is at least 1")
+
+    def gpu_w(self, kind: Objective, now_s: float) -> float:
+        """Return the watts that an assigned GPU counts as beside those it draws, until replicas are looked at again."""
+        return objective.weights(kind, self.tariffs, now_s=now_s, horizon_s=self.cluster_period_s).gpu_w
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,8 @@ class Case:
 
     @property
     def gpu_w(self) -> float:
-        """Watts that an assigned GPU counts as beside those it draws, until replicas are looked at again."""
-        settings = self.settings
-        kind, horizon_s = self.policy.objective, settings.cluster_period_s
-        return objective.weights(kind, settings.tariffs, now_s=self.now_s, horizon_s=horizon_s).gpu_w
+        """Watts that an assigned GPU counts as beside those it draws."""
+        return self.settings.gpu_w(self.policy.objective, self.now_s)
 
     @property
     def blind(self) -> Reason | None:

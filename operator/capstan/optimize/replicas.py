@@ -238,14 +238,19 @@ def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:
         most_gpus=min((gpus for gpus in (bounds.max_gpus, case.most_gpus) if gpus is not None), default=None),
         margin_ratio=case.margin,
         min_clock_mhz=bounds.min_clock_mhz,
+        per_gpu_w=case.gpu_w,
     )
 
 
 def _moving_j(case: Case, fleet: plan.Fleet) -> float:
-    """Return the joules of starting what a fleet has more than stands, beside what serves meanwhile."""
+    """Return the joules of starting what a fleet has more than stands, beside what serves meanwhile.
+
+    Its GPUs are assigned meanwhile: they count as many joules more as the objective says.
+    """
     counts = dict(case.standing)
+    gpu_w = case.gpu_w
     joules = 0.0
     for profile in case.profiles:
         new = max(dict(fleet).get(profile.tp, 0) - counts.get(profile.tp, 0), 0)
-        joules += new * profile.tp * power.idle_w(profile) * profile.startup_s
+        joules += new * profile.tp * (power.idle_w(profile) + gpu_w) * profile.startup_s
     return joules

@@ -70,9 +70,18 @@ def _joined(edges: Edges, count: int, cost: Cost) -> Split:
 
 
 def cost_of(
-    policy: Policy, profiles: tuple[Profile, ...], classes: tuple[ClassDemand, ...], *, margin: float, window_s: float
+    policy: Policy,
+    profiles: tuple[Profile, ...],
+    classes: tuple[ClassDemand, ...],
+    *,
+    margin: float,
+    window_s: float,
+    per_gpu_w: float = 0.0,
 ) -> Cost:
-    """Return what a set of classes costs in a pool of its own: watts, infinite where no fleet carries it."""
+    """Return what a set of classes costs in a pool of its own: watts, infinite where no fleet carries it.
+
+    An assigned GPU counts as `per_gpu_w` more than it draws (`model.objective`).
+    """
     known: dict[tuple[int, ...], float] = {}
     bounds = policy.bounds
 
@@ -80,7 +89,7 @@ def cost_of(
         if codes not in known:
             load = lanes.demand(classes, codes)
             if load is None:  # a pool that nobody asks stands idle all the same
-                known[codes] = min(profile.tp * power.idle_w(profile) for profile in profiles)
+                known[codes] = min(profile.tp * (power.idle_w(profile) + per_gpu_w) for profile in profiles)
                 return known[codes]
             load = load.coarse()
             question = mix.Question(
@@ -92,6 +101,7 @@ def cost_of(
                 most_gpus=bounds.max_gpus,
                 margin_ratio=margin,
                 min_clock_mhz=bounds.min_clock_mhz,
+                per_gpu_w=per_gpu_w,
             )
             found = mix.cheapest(question)
             known[codes] = float("inf") if found is None else found.cost_w

@@ -75,7 +75,7 @@ def set_up(policy: Policy, system: System) -> Policy:
         case Split.POLICY:
             pass
     knobs = policy.knobs if system.knobs is None else convert.knobs(system.knobs)
-    return dataclasses.replace(policy, pools=pools, knobs=knobs)
+    return dataclasses.replace(policy, pools=pools, knobs=knobs, objective=system.objective or policy.objective)
 
 
 def _first_split(policy: Policy) -> classes.Split:

@@ -60,11 +60,19 @@ def aimed(policy: Policy, options: Options, tariffs: Tariffs) -> Policy:
         Invalid: Nobody said what carbon an hour's electricity is.
     """
     kind = options.objective or policy.objective
+    check(kind, tariffs, f"{policy.key}, spec.objective" if options.objective is None else "--objective")
+    return dataclasses.replace(policy, objective=kind)
+
+
+def check(kind: Objective, tariffs: Tariffs, field: str) -> None:
+    """Refuse an objective that nothing can be ranked by; `field` is where it was asked for.
+
+    Raises:
+        Invalid: Nobody said what carbon an hour's electricity is.
+    """
     if not tariffs.serve(kind):
-        field = f"{policy.key}, spec.objective" if options.objective is None else "--objective"
         fix = f"{kind} needs grams of CO2e per kWh over time; give --carbon-intensity FILE (start_s,g_per_kwh)"
         raise errors.Invalid(field, fix)
-    return dataclasses.replace(policy, objective=kind)
 
 
 def notes(

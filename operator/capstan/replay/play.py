@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from capstan.api import errors
 from capstan.api.system import System
-from capstan.replay import provision
+from capstan.replay import costs, provision
 from capstan.replay.autoscalers import registry
 from capstan.replay.configured import Configured
 from capstan.replay.load import Loaded
@@ -78,10 +78,14 @@ def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
     """Play all that was asked for: one outcome per fleet size.
 
     Raises:
-        Invalid: There is no such system; before anything is played.
+        Invalid: There is no such system, or nothing to rank its plans by; before anything is played.
     """
     options = loaded.options
     names = wanted(options.systems, loaded.systems)
+    for name in names:
+        own = loaded.systems.get(name)
+        if own is not None and own.objective is not None:
+            costs.check(own.objective, loaded.tariffs, f"--systems {name}")
     return tuple(_outcome(loaded, names, servers, told) for servers in options.servers or (None,))
 
 

@@ -15,7 +15,7 @@ from capstan.replay.scores.bill import Bill
 from capstan.replay.scores.compare import Column, Comparison, Estimate, Relative
 
 NOTE = (
-    "Of assigned GPUs alone. Money: rent by the second, electricity at the price of each moment. Carbon: operational "
+    "Of assigned GPUs alone. Money: rent by the second, power at the price of each moment. CO2e: grid is operational, "
     "at the intensity of each moment; embodied is the share of making the servers. Saved: over single-pool."
 )
 
@@ -27,7 +27,7 @@ def of(comparison: Comparison) -> tuple[Titled, ...]:
         for column, relative in zip(comparison.columns, comparison.relatives, strict=True)
     ]
     known = [place for place in range(len(_HEADS)) if any(cells[place] != words.NONE for _, cells in rows)]
-    if not any(_HEADS[place] in ("rent", "electricity", "CO2e kg") for place in known):
+    if not any(_HEADS[place] in ("rent", "power", "CO2e kg") for place in known):
         return ()
     heads = tuple(_HEADS[place] for place in known)
     told = tuple(Row(name, tuple(Cell(cells[place]) for place in known)) for name, cells in rows)
@@ -55,12 +55,12 @@ def sentence(comparison: Comparison) -> str:
 def _money(bill: Bill) -> str:
     if bill.cost is None:
         return ""
-    total = words.number(bill.cost, "", 2)
+    total = _amount(bill.cost)
     if bill.electricity is None:
         return f"Cost: {total} of GPU rent alone, no price of electricity was given"
     if bill.rent is None:
         return f"Cost: {total} of electricity alone"
-    return f"Cost: {total}, {words.number(bill.rent, '', 2)} of it GPU rent"
+    return f"Cost: {total}, {_amount(bill.rent)} of it GPU rent"
 
 
 def _carbon(bill: Bill) -> str:
@@ -88,7 +88,7 @@ _Figure = Callable[[Column, Relative], str]
 
 
 def _number(pick: Callable[[Bill], float | None]) -> _Figure:
-    return lambda column, _: words.number(pick(column.score.bill), "", 2)
+    return lambda column, _: _amount(pick(column.score.bill))
 
 
 def _kilograms(pick: Callable[[Bill], float | None]) -> _Figure:
@@ -99,18 +99,12 @@ def _percent(pick: Callable[[Relative], Estimate | None]) -> _Figure:
     return lambda _, relative: _share(pick(relative))
 
 
-def _gpu_hours(column: Column, _: Relative) -> str:
-    seconds = column.score.gpu_seconds
-    return words.number(None if seconds is None else seconds / 3600, "", 1)
-
-
 _FIGURES: Sequence[tuple[str, _Figure]] = (
-    ("GPU hours", _gpu_hours),
     ("rent", _number(lambda bill: bill.rent)),
-    ("electricity", _number(lambda bill: bill.electricity)),
+    ("power", _number(lambda bill: bill.electricity)),
     ("cost", _number(lambda bill: bill.cost if _metered(bill) else None)),
     ("cost saved %", _percent(lambda relative: relative.saving_cost)),
-    ("operational kg", _kilograms(lambda bill: bill.operational_g)),
+    ("grid kg", _kilograms(lambda bill: bill.operational_g)),
     ("embodied kg", _kilograms(lambda bill: bill.embodied_g)),
     ("CO2e kg", _kilograms(lambda bill: bill.carbon_g)),
     ("CO2e saved %", _percent(lambda relative: relative.saving_carbon)),
@@ -123,7 +117,12 @@ def _cells(column: Column, relative: Relative) -> list[str]:
 
 
 def _kg(grams: float | None) -> str:
-    return words.number(None if grams is None else grams / 1e3, "", 2)
+    return _amount(None if grams is None else grams / 1e3)
+
+
+def _amount(value: float | None) -> str:
+    """Return an amount with cents, and without them from a thousand on."""
+    return words.number(value, "", 0 if value is not None and abs(value) >= 1000 else 2)
 
 
 def _share(estimate: Estimate | None) -> str:

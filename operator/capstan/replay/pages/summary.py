@@ -207,6 +207,8 @@ def print_table(comparison: Comparison, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
     for spent in bills.of(comparison) if bills.asked_for(comparison) else ():
         console.print(_below(spent.table, console))
+        for line in spent.notes:
+            console.print(line, markup=False, highlight=False)
 
 
 def _side_by_side(comparison: Comparison, console: Console) -> Table:
