@@ -141,9 +141,14 @@ def test_the_count_that_stands_is_only_a_place_to_look_first(rps: float, prompt:
     found = sizing.smallest(P, load, CHAT, peak_rps=rps, near=near, margin=0.9)
     if one_rps <= 0:
         assert found is None
-    else:
-        on_the_edge = abs(rps / one_rps - round(rps / one_rps)) < 1e-6  # capacity is known to a millionth
-        assert found == sizing.replicas_for(rps, one_rps) or on_the_edge
+        return
+    assert found is not None
+
+    def carries(count: int) -> bool:
+        return sizing.meets(sizing.point(P, load.at(rps / count), CHAT, replicas=count), CHAT, margin=0.9)
+
+    assert carries(found)
+    assert found == 1 or not carries(found - 1)
 
 
 @pytest.mark.parametrize(

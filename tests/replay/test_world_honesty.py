@@ -94,9 +94,12 @@ def test_every_request_ends_after_it_began_and_began_after_it_came(name: str) ->
     assert (outcomes.finish_s >= outcomes.first_s).all()
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "capstan"])
 def test_a_realised_plan_word_for_word_costs_what_the_run_did_less_what_moving_cost(name: str) -> None:
-    """What is left of a difference: a sample is up to 5 s old when a replica comes or goes, at most at full watts."""
+    """A mix of degrees has no such plan, so Capstan's run is left out.
+
+    What is left of a difference: a sample is up to 5 s old when a replica comes or goes, at most at full watts.
+    """
     service = runs()[name].services[0]
     evaluate = stage.Stage(scenario()).evaluate(scenario(), instant=True)
     word_for_word = evaluate(plans.realised(service.series)[-1])

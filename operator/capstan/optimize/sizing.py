@@ -135,7 +135,7 @@ def replicas_for(peak_rps: float, one_replica_rps: float) -> int:
 def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, near: int, margin: float) -> int | None:
     """Return the fewest replicas that carry `peak_rps` inside the SLO, None where no count does.
 
-    The answer is that of `capacity_rps`; `near`, the count that stands, is looked at first, because it mostly is it
+    `capacity_rps` says where to look; `near`, the count that stands, is looked at first, because it mostly is it
     and two steady states tell so where a capacity takes a dozen.
     """
 
@@ -152,4 +152,8 @@ def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, nea
         before, count = count, replicas_for(peak_rps, one_rps)
         if pooled(count) == pooled(before):
             break
-    return count if carry(count) else count + 1
+    while count > 1 and carry(count - 1):
+        count -= 1
+    while not carry(count):
+        count += 1
+    return count

@@ -32,6 +32,10 @@ from capstan.replay.seen import Seen, Service, System, Want
 from capstan.replay.series import LaneLog, ServiceLog
 
 SLICES_PER_S = 10  # DESIGN 7.1: true AC watts at 100 ms
+SLOW_START_S = 15.0
+"""The router sends to whoever holds least, so that an empty replica would get every request until its prompts queue:
+Envoy's slow start, for every system alike; 15 s is what a replica takes to fill (about a request's stay)."""
+
 LONGEST_TICK_S = 5.0  # queues and watts are noted at least as often as telemetry is scraped
 
 Progress = Callable[[float], None]
@@ -101,6 +105,7 @@ class _Engine:
             pools=LANES_PER_CLASS * count,
             request_class=service.codes if count > 1 else None,
             class_pool=(0,) * count,
+            slow_start_s=SLOW_START_S,
         )
         pool = Pool(world, truth, self._seats, startup_s=startup_s, classes=count)
         begun = self._system.start(service)

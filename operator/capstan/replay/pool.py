@@ -32,11 +32,6 @@ Kind = tuple[str, int]
 Caps = tuple[float | None, float | None]
 """Clock in MHz and board limit in watts of a node; None: none."""
 
-SLOW_START_S = 15.0
-SLOW_START_RATIO = 0.2
-"""A replica that has just become Ready takes this share of its requests, and all of them after 15 s (Envoy's slow
-start): the router sends to whoever holds least, so an empty replica would get every request until its prompts queue."""
-
 LANES_PER_CLASS = 2  # pools of a world per class: those of the split in force and those that still drain
 
 
@@ -48,7 +43,6 @@ class Pod:
     node: int
     tp: int
     created_s: float
-    ready_s: float
     lane: str
     draining: bool = False
 
@@ -146,7 +140,6 @@ class Pool:
 
     def settle(self, now_s: float) -> None:
         """Let drained replicas go, place pending ones, and move on with a change of tp."""
-        self._begin_slowly(now_s)
         self._release(now_s)
         if self._missing():
             self._create(now_s, ready_s=now_s + self._startup_s)
@@ -233,14 +226,6 @@ class Pool:
             pod.lane = lane
             self.world.move(pod.slot, self._lanes[lane])
             self._fresh = True
-
-    def _begin_slowly(self, now_s: float) -> None:
-        """Let replicas that became Ready lately, or will soon, have a growing share of their weight."""
-        young = [pod for pod in self.pods if pod.ready_s > 0 and now_s <= pod.ready_s + 2 * SLOW_START_S]
-        weights = {(want.pool, want.tp): want.weight_ratio for want in self.wants}
-        for pod in young:
-            grown = min(max((now_s - pod.ready_s) / SLOW_START_S, SLOW_START_RATIO), 1.0)
-            self.world.replicas["weight"][pod.slot] = weights.get(pod.kind, 1.0) * grown
 
     # --- replicas ----------------------------------------------------------------------------------
 
@@ -344,8 +329,7 @@ class Pool:
                 if node is None:
                     break
                 slot = self.world.create(self._index[tp], now_s=now_s, ready_s=ready_s, pool=self._lanes[lane])
-                self.pods.append(Pod(slot, node, tp, now_s, ready_s, lane))
-                self._begin_slowly(now_s)
+                self.pods.append(Pod(slot, node, tp, now_s, lane))
                 self._fresh = True
 
 

@@ -120,6 +120,7 @@ WORLD = np.dtype(
     [
         ("now_s", "f8"),
         ("bin_s", "f8"),
+        ("slow_start_s", "f8"),  # how long a replica that has become ready takes less than its share
         ("next_ready_s", "f8"),
         ("released_s", "f8"),
         ("releasing", "i8"),  # the pool whose held requests are being routed; EVERY: none

@@ -135,7 +135,7 @@ def _next(
                 pools[pool]["held"] -= 1
                 w["held"] -= 1
                 return w["released_s"], int(request), int(pool)
-            w["releasing"] = routes.serving(pools, members, rows, pool)
+            w["releasing"] = routes.serving(w, pools, members, rows, pool)
             continue
         request = w["arrived"]
         due_s = arrival_s[request] if request < len(arrival_s) else math.inf

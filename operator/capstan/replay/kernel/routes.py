@@ -24,6 +24,8 @@ from capstan.replay.kernel.layout import (
     Records,
 )  # fmt: skip
 
+FIRST_SHARE = 0.2  # of its weight, for a replica in the first fifth of its slow start
+
 
 def ask(
     w: np.void,
@@ -44,8 +46,8 @@ def ask(
     replica that was found beyond its pool's cap: it takes what all others refuse. Returned are the next pool of the
     chain, NOBODY where the request is settled, and `full`.
     """
-    slot = _least(pools, members, rows, pool)
-    if slot == NOBODY or _load(rows[slot]) > pools[pool]["cap"]:
+    slot = _least(w, pools, members, rows, pool, now_s)
+    if slot == NOBODY or _load(w, rows[slot], now_s) > pools[pool]["cap"]:
         full = slot if full == NOBODY else full
         if pools[pool]["next"] != NOBODY:
             return int(pools[pool]["next"]), int(full)
@@ -77,21 +79,28 @@ def _give(
         steps.enqueue(r, p, q, request, now_s)
 
 
-def _least(pools: Records, members: Ints, rows: Records, pool: Index) -> int:
+def _least(w: np.void, pools: Records, members: Ints, rows: Records, pool: Index, now_s: float) -> int:
     """Return a pool's ready replica with the least load, the lowest slot on a tie; NOBODY where none is ready."""
     chosen, least = NOBODY, math.inf
     for at in range(pools[pool]["members"]):
         slot = members[pool, at]
         if rows[slot]["state"] == READY:
-            load = _load(rows[slot])
+            load = _load(w, rows[slot], now_s)
             if load < least:
                 chosen, least = slot, load
     return chosen
 
 
-def _load(r: np.void) -> float:
-    """Return the requests that would be inside with one more, per unit of weight."""
-    return float((r["running"] + r["waiting"] + 1) / r["weight"])
+def _load(w: np.void, r: np.void, now_s: float) -> float:
+    """Return the requests that would be inside with one more, per unit of weight.
+
+    A replica that became ready lately takes a growing share: empty beside full ones, it would get every request until
+    its prompts queue. What stood at the start of the run is not new.
+    """
+    weight = r["weight"]
+    if w["slow_start_s"] > 0 and r["ready_s"] > 0 and now_s < r["ready_s"] + w["slow_start_s"]:
+        weight *= max((now_s - r["ready_s"]) / w["slow_start_s"], FIRST_SHARE)
+    return float((r["running"] + r["waiting"] + 1) / weight)
 
 
 def hold(w: np.void, pool: np.void, q: Records, request: Index) -> None:
@@ -128,15 +137,15 @@ def let_ready(
             else:
                 w["next_ready_s"] = min(w["next_ready_s"], r["ready_s"])
     w["released_s"] = now_s
-    w["releasing"] = serving(pools, members, rows, w["releasing"])
+    w["releasing"] = serving(w, pools, members, rows, w["releasing"])
 
 
-def serving(pools: Records, members: Ints, rows: Records, after: int) -> int:
+def serving(w: np.void, pools: Records, members: Ints, rows: Records, after: int) -> int:
     """Return the next pool after one (EVERY: of all) in which requests are held and whose chain has a ready replica."""
     for pool in range(after + 1, len(pools)):
         at = pool if pools[pool]["held"] > 0 else NOBODY
         while at != NOBODY:
-            if _least(pools, members, rows, at) != NOBODY:
+            if _least(w, pools, members, rows, at, w["now_s"]) != NOBODY:
                 return pool
             at = pools[at]["next"]
     return EVERY
@@ -168,5 +177,5 @@ def remap(w: np.void, pools: Records, q: Records, request_class: Classes, class_
 
 def wake(w: np.void, pools: Records, members: Ints, rows: Records) -> None:
     """Let the next `advance` begin with what is held and has found a ready replica."""
-    if serving(pools, members, rows, EVERY) != EVERY:
+    if serving(w, pools, members, rows, EVERY) != EVERY:
         w["next_ready_s"] = w["now_s"]

@@ -77,6 +77,7 @@ class World:
         class_pool: Sequence[int] = (0,),
         emergency: Emergency | None = None,
         hand_over: HandOver | None = None,
+        slow_start_s: float = 0.0,
         compile_it: bool = True,
     ) -> None:
         """Lay out the tables.
@@ -92,6 +93,7 @@ class World:
             class_pool: The pool of each class, until `route` says otherwise.
             emergency: What engines do with who is late; None: nothing, they are as stock.
             hand_over: Which pools only prefill; None: none.
+            slow_start_s: How long a replica that became ready during the run takes less than its share.
             compile_it: False runs the same source uncompiled, the kernel's oracle; so does NUMBA_DISABLE_JIT=1.
         """
         rules.check(requests, request_class, len(class_pool), emergency)
@@ -108,6 +110,7 @@ class World:
         self._w = self._world[0]
         self._w["bin_s"], self._w["next_ready_s"] = bin_s, math.inf
         self._w["releasing"] = layout.EVERY
+        self._w["slow_start_s"] = slow_start_s
         self._pools: Records = np.zeros(pools, layout.POOL)
         self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
         self._weights: Floats = np.ones((pools, len(profiles)))
