@@ -27,7 +27,7 @@ FIRST, FINISH, GAP = 0, 1, 2  # rows of the outcomes: first token, last token, l
 DEADLINE, PATIENCE = 3, 4  # where something is minded, two more: first token late, given up
 
 NOBODY = -1
-EVERY = -1  # pool
+EVERY, PREFILLING = -1, -2  # pools: all, and those that hand over
 PENDING_CAPS = 8  # caps asked for within one switch delay of 50 ms; the busiest caller asks ten times a second
 SEATS = (256, 1024, 4096)  # a compiled kernel is made for one of these sizes: each size costs a compile
 ID_BITS = 31  # of a key in the finish heap: finish step above, request below
@@ -46,6 +46,7 @@ REPLICA = np.dtype(
         ("profile", "i8"),
         ("pool", "i8"),
         ("serial", "i8"),  # a new number for every replica; slots are used again
+        ("weight", "f8"),  # its share of requests beside others of its pool
         ("created_s", "f8"),
         ("ready_s", "f8"),
         ("running", "i8"),
@@ -61,7 +62,6 @@ REPLICA = np.dtype(
         ("open_j", "f8"),
         # what the engine works with
         ("slot", "i8"),
-        ("weight", "f8"),  # its share of requests beside others of its pool
         ("tp", "i8"),
         ("mode", "i8"),
         ("next_s", "f8"),  # when the mode ends; inf: not by itself
@@ -137,6 +137,7 @@ WORLD = np.dtype(
         ("landing", "i8"),  # the next request whose KV lands
         ("moving", "i8"),
         ("handed", "i8"),
+        ("prefilled_s", "f8"),  # up to when the pools that hand over were played
         ("link_setup_s", "f8"),
         ("link_bytes_per_s", "f8"),
         ("gone", "i8"),

@@ -21,6 +21,7 @@ from capstan.replay.kernel.layout import (
     LEAP,
     NOBODY,
     PENDING_CAPS,
+    PREFILLING,
     READY,
     STARTING,
     STEP,
@@ -80,16 +81,24 @@ def _advance(
     class_pool: Ints,
     to_s: float,
 ) -> None:
-    over = False
+    request, home, asked, full = NOBODY, NOBODY, NOBODY, NOBODY
+    now_s, over = 0.0, False
     while not over:
-        now_s, request, pool = _next(
-            w, pools, members, rows, deeps, profiles, q, out, log, bins, arrival_s, request_class, class_pool, to_s
-        )
-        over = pool == EVERY
-        if request != NOBODY:
-            routes.route(w, pools, members, rows, deeps, profiles, q, out, log, bins, pool, request, now_s)
-    for one in range(len(pools)):
-        routes.catch_up(w, pools, members, rows, deeps, profiles, q, out, log, bins, one, to_s, True)
+        if asked < 0:  # the request before is settled
+            now_s, request, home = _next(
+                w, pools, members, rows, profiles, q, bins, arrival_s, request_class, class_pool, to_s
+            )
+            asked, over = home, home == EVERY
+        for one in range(max(asked, 0), asked + 1 if asked >= 0 else len(pools)):
+            if asked == PREFILLING and pools[one]["hands_to"] == NOBODY:
+                continue
+            for at in range(pools[one]["members"]):  # the one place where engines run, so the compiler inlines them
+                slot = members[one, at]
+                r = rows[slot]
+                if r["next_s"] <= now_s and (asked < 0 or r["state"] == READY):
+                    _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, now_s)
+        if asked >= 0:
+            asked, full = routes.ask(w, pools, members, rows, profiles, q, home, asked, full, request, now_s)
     for one in range(len(pools)):
         for at in range(pools[one]["members"]):
             r = rows[members[one, at]]
@@ -104,18 +113,19 @@ def _next(
     pools: Records,
     members: Ints,
     rows: Records,
-    deeps: Records,
     profiles: tuple[Profile, ...],
     q: Records,
-    out: Floats,
-    log: Ints,
     bins: Floats,
     arrival_s: Floats,
     request_class: Classes,
     class_pool: Ints,
     to_s: float,
 ) -> tuple[float, int, int]:
-    """Return the next request to route, when, and its pool; at the end nobody and every pool."""
+    """Return the next request to route, when, and its pool; at the end nobody and every pool.
+
+    Nobody and PREFILLING: until then these pools are to be played. They may run ahead of what lands: no KV lands in a
+    pool that hands over, so nobody touches them before that time.
+    """
     while True:
         if w["releasing"] != EVERY:  # replicas of this pool are ready since `released_s`: what was held goes to them
             pool = w["releasing"]
@@ -132,7 +142,10 @@ def _next(
         ready_s = w["next_ready_s"]
         if w["handing"] != 0:
             first_s = min(due_s, ready_s, to_s)
-            lands_s = _next_landing(w, pools, members, rows, deeps, profiles, q, out, log, bins, first_s)
+            if w["prefilled_s"] < first_s:  # first it must be known which KV lands until then
+                w["prefilled_s"] = first_s
+                return first_s, NOBODY, PREFILLING
+            lands_s = q[w["landing"]]["ready_s"] if w["landing"] != NOBODY else math.inf
             if lands_s <= first_s and lands_s < ready_s:
                 pool = q[w["landing"]]["prev"]
                 return lands_s, handover.land(w, q), int(pool)
@@ -146,27 +159,15 @@ def _next(
             return due_s, int(request), int(class_pool[code])
 
 
-def _next_landing(
-    w: np.void,
-    pools: Records,
-    members: Ints,
-    rows: Records,
-    deeps: Records,
-    profiles: tuple[Profile, ...],
-    q: Records,
-    out: Floats,
-    log: Ints,
-    bins: Floats,
-    to_s: float,
-) -> float:
-    """Play the pools that hand over up to a time, so that it is known which KV lands until then; inf: none.
-
-    They may run ahead of the landings: no KV lands in a pool that hands over, so nobody touches them before that time.
-    """
-    for pool in range(len(pools)):
-        if pools[pool]["hands_to"] != NOBODY:
-            routes.catch_up(w, pools, members, rows, deeps, profiles, q, out, log, bins, pool, to_s, True)
-    return float(q[w["landing"]]["ready_s"]) if w["landing"] != NOBODY else math.inf
+def _run(
+    r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, log: Ints, bins: Floats, to_s: float
+) -> None:
+    """Play one replica up to `to_s`; a draining one is gone with its last request."""
+    while r["next_s"] <= to_s:
+        steps.end(r, d, p, w, q, out, log, bins)
+        steps.begin(r, d, p, w, q, out)
+        if r["state"] == DRAINING and r["running"] + r["waiting"] == 0:
+            _leave(r)
 
 
 # --- what a watcher sees -----------------------------------------------------------------------------
@@ -260,10 +261,10 @@ def drain(
     r = rows[slot]
     if r["state"] == STARTING:
         r["transition_j"] += joules.rest(r, p, w, bins, w["now_s"])
-        routes.leave(r)
+        _leave(r)
     elif r["running"] + r["waiting"] == 0:
         r["idle_j"] += joules.rest(r, p, w, bins, w["now_s"])
-        routes.leave(r)
+        _leave(r)
     else:
         r["state"] = DRAINING
     _let_go(w, pools, members, rows, gone, r["pool"])
@@ -280,8 +281,14 @@ def lose(w: np.void, pools: Records, members: Ints, rows: Records, bins: Floats,
         r["open_j"] = 0.0
     w["refused"] += r["running"] + r["waiting"]
     r["running"] = r["waiting"] = r["decoding"] = 0
-    routes.leave(r)
+    _leave(r)
     _let_go(w, pools, members, rows, gone, r["pool"])
+
+
+def _leave(r: np.void) -> None:
+    r["state"] = FREE
+    r["next_s"] = math.inf
+    r["kv_tokens"] = 0
 
 
 def _let_go(w: np.void, pools: Records, members: Ints, rows: Records, gone: Ints, pool: int) -> None:

@@ -1,7 +1,7 @@
 """Who gets a request: routing within a pool and beyond it, holding before one, and its release (rule 7).
 
 Who calls it: `kernel.play` and `kernel.world`. Compiled, but for `remap` and `wake`, which are rare. A pool's replicas
-are played up to the moment only when their loads are compared, so pools that nobody asks for cost nothing.
+are played up to the moment only when they are asked, so pools that nobody asks for cost nothing.
 """
 
 from __future__ import annotations
@@ -13,56 +13,63 @@ import numpy as np
 from capstan.model.profile import Profile
 from capstan.replay.kernel import joules, steps
 from capstan.replay.kernel.layout import (
-    DRAINING,
     EVERY,
-    FREE,
     NOBODY,
     READY,
     STARTING,
     Classes,
     Floats,
+    Index,
     Ints,
     Records,
 )  # fmt: skip
 
 
-def route(
+def ask(
     w: np.void,
     pools: Records,
     members: Ints,
     rows: Records,
-    deeps: Records,
     profiles: tuple[Profile, ...],
     q: Records,
-    out: Floats,
-    log: Ints,
-    bins: Floats,
-    pool: int,
-    request: int,
+    home: Index,
+    pool: Index,
+    full: Index,
+    request: Index,
+    now_s: float,
+) -> tuple[int, int]:
+    """Ask a pool to take a request; where it does not, return who is asked next. Its replicas are played up to now.
+
+    `home` is the request's own pool, where it is held while nobody in the chain is ready. `full` is the first ready
+    replica that was found beyond its pool's cap: it takes what all others refuse. Returned are the next pool of the
+    chain, NOBODY where the request is settled, and `full`.
+    """
+    slot = _least(pools, members, rows, pool)
+    if slot == NOBODY or _load(rows[slot]) > pools[pool]["cap"]:
+        full = slot if full == NOBODY else full
+        if pools[pool]["next"] != NOBODY:
+            return int(pools[pool]["next"]), int(full)
+        slot = int(full)
+    if slot == NOBODY:
+        hold(w, pools[home], q, request)
+    else:
+        _give(w, pools, rows[slot], profiles, q, home, request, now_s)
+    return NOBODY, NOBODY
+
+
+def _give(
+    w: np.void,
+    pools: Records,
+    r: np.void,
+    profiles: tuple[Profile, ...],
+    q: Records,
+    home: Index,
+    request: Index,
     now_s: float,
 ) -> None:
-    """Give a request to the first pool of its chain with a ready replica below the cap; hold it while none is ready.
-
-    Where every one is at its cap, the first that is ready takes it.
-    """
-    chosen, full, at = NOBODY, NOBODY, pool
-    while chosen == NOBODY and at != NOBODY:
-        catch_up(w, pools, members, rows, deeps, profiles, q, out, log, bins, at, now_s, False)
-        slot = _least(pools, members, rows, at)
-        if slot != NOBODY:
-            if _load(rows[slot]) <= pools[at]["cap"]:
-                chosen = slot
-            elif full == NOBODY:
-                full = slot
-        at = pools[at]["next"]
-    if chosen == NOBODY:
-        chosen = full
-    if chosen == NOBODY:
-        hold(w, pools[pool], q, request)
-        return
-    r = rows[chosen]
-    if r["pool"] != pool:
-        pools[pool]["spilled"] += 1
+    """Give a request to a replica."""
+    if r["pool"] != home:
+        pools[home]["spilled"] += 1
     p = profiles[r["profile"]]
     if q[request]["prompt"] + q[request]["output"] > p.kv_tokens:
         w["refused"] += 1
@@ -70,41 +77,7 @@ def route(
         steps.enqueue(r, p, q, request, now_s)
 
 
-def catch_up(
-    w: np.void,
-    pools: Records,
-    members: Ints,
-    rows: Records,
-    deeps: Records,
-    profiles: tuple[Profile, ...],
-    q: Records,
-    out: Floats,
-    log: Ints,
-    bins: Floats,
-    pool: int,
-    to_s: float,
-    everyone: bool,
-) -> None:
-    """Play a pool's replicas up to `to_s`: all of them, or those that can be given a request."""
-    for at in range(pools[pool]["members"]):
-        slot = members[pool, at]
-        r = rows[slot]
-        if r["next_s"] <= to_s and (everyone or r["state"] == READY):
-            _run(r, deeps[slot], profiles[r["profile"]], w, q, out, log, bins, to_s)
-
-
-def _run(
-    r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Floats, log: Ints, bins: Floats, to_s: float
-) -> None:
-    """Play one replica up to `to_s`; a draining one is gone with its last request."""
-    while r["next_s"] <= to_s:
-        steps.end(r, d, p, w, q, out, log, bins)
-        steps.begin(r, d, p, w, q, out)
-        if r["state"] == DRAINING and r["running"] + r["waiting"] == 0:
-            leave(r)
-
-
-def _least(pools: Records, members: Ints, rows: Records, pool: int) -> int:
+def _least(pools: Records, members: Ints, rows: Records, pool: Index) -> int:
     """Return a pool's ready replica with the least load, the lowest slot on a tie; NOBODY where none is ready."""
     chosen, least = NOBODY, math.inf
     for at in range(pools[pool]["members"]):
@@ -121,14 +94,7 @@ def _load(r: np.void) -> float:
     return float((r["running"] + r["waiting"] + 1) / r["weight"])
 
 
-def leave(r: np.void) -> None:
-    """Free a replica's slot."""
-    r["state"] = FREE
-    r["next_s"] = math.inf
-    r["kv_tokens"] = 0
-
-
-def hold(w: np.void, pool: np.void, q: Records, request: int) -> None:
+def hold(w: np.void, pool: np.void, q: Records, request: Index) -> None:
     """Keep a request before its pool, in order of arrival."""
     q[request]["next"] = NOBODY
     if pool["held"] > 0:

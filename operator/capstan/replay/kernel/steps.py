@@ -27,12 +27,13 @@ from capstan.replay.kernel.layout import (
     NOBODY,
     STEP,
     Floats,
+    Index,
     Ints,
     Records,
 )  # fmt: skip
 
 
-def enqueue(r: np.void, p: Profile, q: Records, request: int, now_s: float) -> None:
+def enqueue(r: np.void, p: Profile, q: Records, request: Index, now_s: float) -> None:
     """Queue a request that arrives now; what the replica is doing goes on until it can be scheduled."""
     q[request]["ready_s"] = now_s
     if q[request]["joined"] != NOBODY:  # who brings its KV was tokenised before
@@ -167,12 +168,11 @@ def begin(r: np.void, d: np.void, p: Profile, w: np.void, q: Records, out: Float
     leaps.begin(r, d, p, now_s)
     if r["landed"] > 0:
         handover.first_gaps(r, q, out, joules.leap_end_s(r, 1.0))
-    ready = r["waiting"] > 0 and q[r["head"]]["ready_s"] <= now_s
-    if preempted or (ready and r["minding"] != 0):
+    if preempted or (r["minding"] != 0 and r["waiting"] > 0 and q[r["head"]]["ready_s"] <= now_s):
         leaps.shorten(r, np.int64(1))  # this step admitted nobody, or not him; the next may
     if r["pending"] > 0:
         leaps.cut(r, r["pending_s"], now_s)
-    if r["waiting"] > 0 and not ready:
+    if r["waiting"] > 0 and q[r["head"]]["ready_s"] > now_s:
         _await_head(r, p, q, now_s)
 
 
