@@ -2,12 +2,9 @@
 
 Who calls it: `replay.engine`, once per tick, and the searches. Must not know: policies, nodes, why a replica is made.
 
-The rules are the eight of the design page; `replay.world.Engine` says them step by step and is the oracle. What is
+The rules are those of the design page; `replay.world.Engine` says them step by step and is the oracle. What is
 played between two calls does not depend on how often there is a call: times are equal to the last bit, joules to the
 rounding of an integral. A request that is larger than the KV cache of the replica that it is routed to is refused.
-
-Room is left for prefill and decode on different replicas: a request that ends its prompt would be routed a second
-time, as one more event; nothing of it is here.
 """
 
 from __future__ import annotations
