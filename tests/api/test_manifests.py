@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from capstan.api import errors, manifests, scenario, v1alpha1
+from capstan.api import errors, events, manifests, scenario, v1alpha1
 from support import api
 
 RUN: dict[str, object] = {
@@ -51,7 +51,9 @@ def test_a_scenario_is_read_in_its_order(written: Written) -> None:
     assert isinstance(run, scenario.Run)
     assert run.periods_s == (30.0, 60.0, 5.0)
     assert run.traces[0].fallback is not None
-    assert run.events[0].budget_watts == 20_000
+    (cut,) = run.events
+    assert isinstance(cut, events.BudgetCut)
+    assert cut.budget_watts == 20_000
 
 
 def test_an_empty_document_between_separators_does_not_count(written: Written) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from capstan.replay import imagined, published, synth
 from capstan.replay.runs import Requests
+from capstan.replay.traces import tables
 from capstan.replay.traces.tables import Rates
 
 HOURS_A_WEEK = 168
@@ -15,7 +16,7 @@ HOURS_A_WEEK = 168
 def drawn(name: str, hours: int, seed: int = 1) -> Requests:
     """The lengths of some statistics at a request a second."""
     shape = imagined.BY_NAME[name]
-    rates = Rates(*(np.array(column) for column in ([0.0], [60.0], [60.0], [60.0])), hours * 3600.0)
+    rates = tables.steady(np.array([0.0]), np.array([60.0]), hours * 3600.0)
     return synth.requests(rates, shape.lengths, seed=seed)
 
 
@@ -41,10 +42,9 @@ def test_weekends_are_quiet_and_nights_deep() -> None:
 
 def test_single_minutes_jump_about_their_hours_mean() -> None:
     """A third of the minutes on [1, 2], the others on [1/2, 1]: mean 1, coefficient of variation 0.408, by hand."""
-    start_s = np.arange(2000) * 60.0
-    mid = np.full(2000, 600.0)
-    low, high = mid * imagined.MINUTE_LOW_RATIO, mid * imagined.MINUTE_HIGH_RATIO
-    requests = synth.requests(Rates(start_s[:1], mid[:1], low[:1], high[:1], 120_000.0), published.CODE.lengths, seed=3)
+    low, high = (np.array([600.0 * ratio]) for ratio in (imagined.MINUTE_LOW_RATIO, imagined.MINUTE_HIGH_RATIO))
+    rates = Rates(np.array([0.0]), np.array([600.0]), low, high, 120_000.0)
+    requests = synth.requests(rates, published.CODE.lengths, seed=3)
     minutes = np.bincount((requests.arrival_s // 60).astype(int), minlength=2000)
     assert minutes.mean() == pytest.approx(600, rel=0.04)
     assert minutes.std() / minutes.mean() == pytest.approx(0.408, abs=0.03)
