@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from capstan.replay.pages import summary
+from capstan.replay.pages import shocks, summary
 from capstan.replay.runs import Run, ServiceRun
 from capstan.replay.scores import compare, misplaced, routes
 from capstan.replay.scores.bill import Bill
@@ -167,7 +167,7 @@ def _service(run: Run, score: PolicyScore) -> Json:
         "energy_transition_j": _finite(score.energy.transition_j),
         "j_per_output_token": _finite(score.j_per_output_token),
         "replicas_mean": _finite(summary.mean_replicas(run, score.policy)),
-        "recoveries": [_recovery(found) for found in summary.recoveries(run, score).values()],
+        "recoveries": [_recovery(found) for found in shocks.of(run, score)],
         "guesses": None if told is None else _guesses(told, score),
         "request_energy_by_class": {} if told is None else {one.name: _class_energy(one) for one in routes.of(told)},
     }

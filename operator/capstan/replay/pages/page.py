@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import jinja2
 
-from capstan.replay.pages import bills, panels, plots, ranking, summary, told_apart, words
+from capstan.replay.pages import bills, panels, plots, ranking, shocks, summary, told_apart, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.scores import compare, limits
 from capstan.replay.scores.compare import Column, Comparison
@@ -79,7 +79,7 @@ def _tables(comparison: Comparison, *, many: bool) -> tuple[Titled, ...]:
 def _figures(comparison: Comparison, *, many: bool) -> Titled:
     if many:
         ranked = ranking.of(comparison)
-        return Titled("Figures", ranked, ranking.notes(ranked))
+        return Titled("Figures", ranked, (*ranking.notes(ranked), *shocks.lines(comparison)))
     names = tuple(f"{c.run.system} ({c.run.source})" for c in comparison.columns)
     return Titled("Figures", Headed(names, summary.rows(comparison.columns)))
 

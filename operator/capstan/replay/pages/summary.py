@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from capstan.replay.pages import bills, ranking, words
+from capstan.replay.pages import bills, ranking, shocks, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Tone
 from capstan.replay.runs import DomainSeries, Run
-from capstan.replay.scores import compare, recovery
+from capstan.replay.scores import compare
 from capstan.replay.scores.budget import MAX_EXCURSION_S, DomainScore
 from capstan.replay.scores.compare import Column, Comparison
 from capstan.replay.scores.score import PolicyScore
@@ -128,34 +128,8 @@ def _policy_rows(columns: Sequence[Column], own: PolicyScore, unit: words.Energy
         row(f"GPU energy, {unit.name}", lambda p: Cell(unit.number(p.energy_j))),
         row("J per output token", lambda p: Cell(words.number(p.j_per_output_token, "", 2))),
         Row("replicas, mean", tuple(Cell(words.number(mean_replicas(c.run, own.policy), "", 2)) for c in columns)),
-        *_shock_rows(columns, own),
+        *shocks.rows(columns, own),
     ]
-
-
-def _shock_rows(columns: Sequence[Column], own: PolicyScore) -> list[Row]:
-    """Return a row per shock: seconds until the SLO is kept again, and the requests that are owed by then."""
-    each = [recoveries(column.run, own) for column in columns]
-    return [
-        Row(
-            f"after {t_s:,.0f} s: back in, s / debt",
-            tuple(Cell(words.NONE) if t_s not in found else _recovered(found[t_s]) for found in each),
-        )
-        for t_s in sorted({t_s for found in each for t_s in found})
-    ]
-
-
-def _recovered(found: recovery.Recovery) -> Cell:
-    if found.recovered_after_s is None:
-        return Cell(f"not / {found.debt_requests:,.0f}", Tone.BAD)
-    return Cell(f"{found.recovered_after_s:,.0f} / {found.debt_requests:,.0f}")
-
-
-def recoveries(run: Run, own: PolicyScore) -> dict[float, recovery.Recovery]:
-    """Return what became of each shock in one policy, by time; nothing for the bound, which plays no run."""
-    outcomes = next((s.outcomes for s in run.services if s.policy == own.policy), None)
-    if outcomes is None or run.system == compare.BOUND:
-        return {}
-    return {found.t_s: found for found in recovery.of(outcomes, own.limits, run.shocks_s)}
 
 
 def _domain_rows(columns: Sequence[Column], domain: str) -> list[Row]:
@@ -228,7 +202,8 @@ def print_table(comparison: Comparison, console: Console) -> None:
     fits = len(comparison.columns) <= SIDE_BY_SIDE and needed <= console.width
     ranked = ranking.of(comparison)
     console.print(few if fits else _below(ranked, console))
-    for line in (*(() if fits else ranking.notes(ranked)), *filter(None, [comparison.conditions.label])):
+    under = () if fits else (*ranking.notes(ranked), *shocks.lines(comparison))
+    for line in (*under, *filter(None, [comparison.conditions.label])):
         console.print(line, markup=False, highlight=False)
     for spent in bills.of(comparison) if bills.asked_for(comparison) else ():
         console.print(_below(spent.table, console))
