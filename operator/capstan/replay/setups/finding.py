@@ -121,7 +121,7 @@ def find(alone: Alone, screen: Screen, asked: Asked, *, told: Told, clock_s: Clo
         asked.objective,
         functools.partial(told, "one pool"),
     )
-    hunt.search(rows)
+    hunt.search()
     pair_hunt = PairHunt(
         screen,
         functools.partial(handed.play, alone, screen),

@@ -112,9 +112,11 @@ def _change(energy_j: float, other_j: float) -> str:
 
 def _checked(found: Found) -> str:
     errors = found.errors_ratio
-    done = "no neighbour of the winner in one pool is better" if found.hunt.finished else "the runs were used up"
+    done = "no neighbour of the best in one pool is better"
     if found.hunt.best is None:
         done = "the largest fleets were among them"
+    if not found.hunt.finished:
+        done = "the runs were used up, so neighbours of the best may be better (--runs)"
     off = ""
     if errors:
         mean, low, high = (100 * ratio for ratio in (sum(errors) / len(errors), min(errors), max(errors)))
