@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from capstan.model.policy import Bounds
 from capstan.replay.setups.hunt import Hunt
 from capstan.replay.setups.kinds import Objective, Setup
-from capstan.replay.setups.screen import Screen
+from capstan.replay.setups.screen import Grid, Screen
 from support import setups
 from support.setups import FULL_MHZ, OWN, Arithmetic
 
@@ -72,10 +74,14 @@ def test_the_winner_s_neighbours_were_asked() -> None:
     assert any(0 < setup.clock_mhz - best.clock_mhz <= 60 for setup in near) or best.clock_mhz == FULL_MHZ
 
 
-def test_the_scenario_s_own_flags_have_a_best_of_their_own() -> None:
-    hunt, _, screen = hunted()
+@pytest.mark.parametrize("bears_ratio", [0.5, 1.0, 1.5], ids=["bursty", "as the closed form", "calm"])
+def test_the_scenario_s_own_flags_have_a_best_of_their_own(bears_ratio: float) -> None:
+    """What the winner is compared with is as well searched: every count and clock of those engines, one by one."""
+    hunt, _, screen = hunted(bears_ratio)
     assert hunt.best is not None
     assert hunt.best_own is not None
+    own = dataclasses.replace(screen, grid=Grid((4, 8), (1,), (256,), (512,)))
+    assert hunt.best_own.energy_j <= SLACK_RATIO * best_of_all(own, bears_ratio)
     assert screen.grid.is_own(hunt.best_own.setup.engine)
     assert screen.key(Objective.JOULES, hunt.best.setup, hunt.best.energy_j) <= (hunt.best_own.energy_j,)
 

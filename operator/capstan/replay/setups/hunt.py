@@ -84,6 +84,7 @@ class Hunt:
         with contextlib.suppress(Spent):
             for engine in self._own():
                 self._anchor(engine)
+            self._around_own()
             for row in self._firsts()[:DOZEN]:
                 self.settle(row.setup.engine, row.setup.replicas)
             if self.best is None:
@@ -175,23 +176,34 @@ class Hunt:
             middle = (low + high) // 2
             low, high = (low, middle) if self._played(worth[middle].setup).slo_met else (middle, high)
 
+    def _around_own(self) -> None:
+        """Play the counts beside the best with the scenario's own flags, until none is better."""
+        before: Played[Setup] | None = None
+        while self.best_own is not None and self.best_own is not before:
+            before = self.best_own
+            for engine, replicas in self._counts(before.setup):
+                self.settle(engine, replicas)
+
     def _around(self) -> None:
         """Play what is next to the winner, until nothing there is better."""
         before: Played[Setup] | None = None
         while self.best is not None and self.best is not before:
             before = self.best
-            for engine, replicas in self._neighbours(before):
+            for engine, replicas in (*self._counts(before.setup), *self._neighbours(before)):
                 self.settle(engine, replicas)
             for setup in self._finely(before.setup):
                 self._played(setup)
 
+    def _counts(self, setup: Setup) -> Iterator[tuple[Engine, int]]:
+        """Yield a fleet with a replica less and one with a replica more."""
+        for count in (setup.replicas - 1, setup.replicas + 1):
+            if self.screen.least <= count <= self.screen.most(setup.engine):
+                yield setup.engine, count
+
     def _neighbours(self, around: Played[Setup]) -> Iterator[tuple[Engine, int]]:
-        """Yield the fleets one step away: a replica more or less, one flag changed, as many GPUs laid out otherwise."""
+        """Yield the fleets one step away in kind: one flag changed, or as many GPUs laid out otherwise."""
         setup, grid = around.setup, self.screen.grid
         engine = setup.engine
-        for count in (setup.replicas - 1, setup.replicas + 1):
-            if self.screen.least <= count <= self.screen.most(engine):
-                yield engine, count
         for chunk in _beside(grid.chunk_tokens, engine.chunk_tokens):
             yield replace(engine, chunk_tokens=chunk), setup.replicas
         for seqs in _beside(grid.max_num_seqs, engine.max_num_seqs):
