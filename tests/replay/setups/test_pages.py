@@ -39,7 +39,7 @@ def found(
         stretches=demand.stretches(alone.requests, small.TP4), rooms=alone.rooms, bounds=bounds or Bounds(1, 8)
     )
     hunt = Hunt(screen, setups.Arithmetic(screen), 80, tried={one.setup: one for one in each}, finished=finished)
-    pair_hunt = PairHunt(screen, lambda _: pairs[0], 20, tried={one.setup: one for one in pairs})
+    pair_hunt = PairHunt(screen, lambda _: pairs[0], 20, tried={one.setup: one for one in pairs}, finished=finished)
     return Found(alone, Asked(), screen, screen.rows(), apart.search(screen), hunt, pair_hunt, 0.5, 3.0)
 
 
@@ -74,7 +74,9 @@ def test_a_pair_that_costs_more_does_not_win() -> None:
 
 def test_how_sure_the_winner_is() -> None:
     assert "no neighbour of the best in one pool is better" in list(pages.comparisons(found(BEST)))[-1]
-    assert "the runs were used up" in list(pages.comparisons(found(BEST, finished=False)))[-1]
+    spent = list(pages.comparisons(found(BEST, finished=False)))[-1]
+    assert "its runs were used up before all neighbours" in spent
+    assert "pairs of pools used up theirs" in spent
     assert "the largest fleets were among them" in list(pages.comparisons(found(MISSED)))[-1]
 
 

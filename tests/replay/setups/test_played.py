@@ -156,6 +156,7 @@ def test_both_clocks_settle_where_the_world_says(first_mhz: float, rest_mhz: flo
     assert hunt.best is not None
     best = hunt.best.setup
     assert (best.prefill.clock_mhz, best.decode.clock_mhz) == (first_mhz, rest_mhz)
+    assert hunt.finished
 
 
 def test_a_pair_that_never_meets_grows_to_the_bounds_and_stops() -> None:
@@ -174,6 +175,7 @@ def test_runs_of_pairs_are_kept() -> None:
     hunt = PairHunt(screen, world, 3, told=told.append)
     hunt.search(setups.pairs(screen))
     assert len(world.pairs) == 3
+    assert not hunt.finished
     assert told == pytest.approx([1 / 3, 2 / 3, 1])
 
 

@@ -21,9 +21,9 @@ PAIR_SHARE = 0.3
 """Of the world runs, kept for pairs of pools: a few starts, each with some clocks up or down. They also get what the
 search in one pool leaves."""
 
-RUNS, RUN_REQUESTS, LEAST_RUNS = 80, 100_000, 24
-"""World runs of a search: 80 up to 100,000 requests, of which one takes 0.1 s to 1 s, fewer for longer traces; about 60
-end by themselves on Azure's conversation hour."""
+RUNS, RUN_REQUESTS, LEAST_RUNS = 80, 200_000, 24
+"""World runs of a search: 80 up to 200,000 requests, of which one takes about a second, fewer for longer traces; Azure's
+conversation hour needs 32."""
 
 Told = Callable[[str, float], None]
 Clock = Callable[[], float]

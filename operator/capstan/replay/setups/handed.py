@@ -112,6 +112,7 @@ class PairHunt:
     objective: Objective = Objective.JOULES
     told: Told = lambda _: None
     tried: dict[Pair, Played[Pair]] = field(default_factory=dict)
+    finished: bool = False
 
     @property
     def best(self) -> Played[Pair] | None:
@@ -130,6 +131,7 @@ class PairHunt:
                 met = self._up(start.pair)
                 if met is not None:
                     self._down(met)
+            self.finished = True
 
     def _up(self, pair: Pair) -> Pair | None:
         """Give more to the pool that is late until the SLO is met; None where nothing more may be given."""
