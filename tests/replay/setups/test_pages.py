@@ -152,6 +152,9 @@ def test_the_page_stands_alone_and_says_what_is_modelled() -> None:
         assert never not in html, never
     for says in ("Found.", "Modelled, not measured on GPUs: test-tp4", "no autoscaling", "What was searched"):
         assert says in html, says
+
+
+def test_the_page_of_a_search_without_a_winner_says_so() -> None:
     assert "Nothing fits." in pages.html(found(MISSED))
 
 

@@ -22,7 +22,7 @@ PAIR_SHARE = 0.3
 search in one pool leaves."""
 
 RUNS, RUN_REQUESTS, LEAST_RUNS = 80, 200_000, 24
-"""World runs of a search: 80 up to 200,000 requests, of which one takes about a second, fewer for longer traces; Azure's
+"""World runs of a search: 80 up to 200,000 requests, where a run takes about a second, fewer for longer traces. Azure's
 conversation hour needs 32."""
 
 Told = Callable[[str, float], None]
