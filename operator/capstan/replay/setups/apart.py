@@ -23,7 +23,7 @@ from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import clock, sizing
 from capstan.replay.kernel import rules
-from capstan.replay.setups.kinds import Engine, Pair, Setup
+from capstan.replay.setups.kinds import Pair, Setup
 from capstan.replay.setups.screen import SPARE_RATIO, Screen
 
 TURNS = 500
@@ -116,14 +116,15 @@ def transfer_s(profile: Profile, prompt_tokens: float) -> float:
     return rules.LINK_SETUP_S + profile.work.kv_bytes_per_token * prompt_tokens / rules.LINK_BYTES_PER_S
 
 
-def search(screen: Screen) -> tuple[Apart, ...]:
-    """Return, per number of GPUs, the pair of pools with the least joules that fits; fewest GPUs first.
+def search(screen: Screen, within_ratio: float = 1.0) -> tuple[Apart, ...]:
+    """Return, per number of GPUs, the pair of pools with the least joules; fewest GPUs first.
 
-    Both pools have engines of the screen's grid without stages; bounds hold for both together.
+    Both pools have engines of the screen's grid without stages, and a busiest minute whose latency is within a ratio
+    of its limit; bounds hold for both together.
     """
     slo = screen.slo
-    prefill = _cheapest(_parts(screen, lambda profile, load, x: prefilling(profile, load, x, slo)))
-    decode = _cheapest(_parts(screen, lambda profile, load, x: decoding(profile, load, x, slo)))
+    prefill = _cheapest(_parts(screen, lambda profile, load, x: prefilling(profile, load, x, slo), within_ratio))
+    decode = _cheapest(_parts(screen, lambda profile, load, x: decoding(profile, load, x, slo), within_ratio))
     best: dict[int, Apart] = {}
     for pair in (Apart(first, second) for first in prefill for second in decode):
         known = best.get(pair.pair.gpus)
@@ -157,23 +158,24 @@ def _fixed_point(following: Callable[[float], float], most: float) -> float | No
     return None
 
 
-def _parts(screen: Screen, look: Look) -> Iterator[Part]:
-    """Yield every fleet and clock that keeps its limit in the busiest minute, in the counts that come into question."""
+def _parts(screen: Screen, look: Look, within_ratio: float) -> Iterator[Part]:
+    """Yield every fleet and clock whose busiest minute is within the ratio, in the counts that come into question."""
     for engine in (each for each in screen.grid.engines if each.pp == 1):
-        full_mhz = screen.full_mhz(engine)
-        counts = range(1, screen.most(engine) + 1)
-        least = next((n for n in counts if _part(screen, look, Setup(engine, n, full_mhz)).stress_ratio <= 1), None)
+        full_mhz, counts = screen.full_mhz(engine), range(1, screen.most(engine) + 1)
+        full = ((n, _part(screen, look, Setup(engine, n, full_mhz)).stress_ratio) for n in counts)
+        least = next((n for n, stress in full if stress <= within_ratio), None)
         if least is None:
             continue
         for count in range(least, min(math.ceil(least * SPARE_RATIO) + 1, screen.most(engine)) + 1):
-            yield from _down(screen, look, engine, count)
+            yield from _down(screen, look, Setup(engine, count, full_mhz), within_ratio)
 
 
-def _down(screen: Screen, look: Look, engine: Engine, replicas: int) -> Iterator[Part]:
-    """Yield a fleet down its clocks as long as it keeps its limit."""
-    for clock_mhz in clock.grid_mhz(screen.lane(engine), min_clock_mhz=screen.least_mhz(engine)):
-        part = _part(screen, look, Setup(engine, replicas, clock_mhz))
-        if part.stress_ratio > 1:
+def _down(screen: Screen, look: Look, setup: Setup, within_ratio: float) -> Iterator[Part]:
+    """Yield a fleet down its clocks as long as it is within the ratio."""
+    lane = screen.lane(setup.engine)
+    for clock_mhz in clock.grid_mhz(lane, min_clock_mhz=screen.least_mhz(setup.engine)):
+        part = _part(screen, look, replace(setup, clock_mhz=clock_mhz))
+        if part.stress_ratio > within_ratio:
             return
         yield part
 

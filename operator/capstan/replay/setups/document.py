@@ -38,6 +38,7 @@ def of(found: Found) -> Json:
         "set_ups_screened": found.screen.looks,
         "world_runs": found.runs,
         "neighbours_replayed": found.hunt.finished,
+        "pairs_settled": found.pair_hunt.finished,
         "screening_s": round(found.screening_s, 3),
         "playing_s": round(found.playing_s, 3),
     }

@@ -19,7 +19,7 @@ from capstan.replay.setups.finding import AnyPlayed, Found
 from capstan.replay.setups.kinds import Pair
 
 ONE_POOL, OWN_FLAGS, APART = svg.Ink.SERIES_1, svg.Ink.SERIES_2, svg.Ink.SERIES_3
-GROWTH_RATIO = 3.0  # set-ups of more than this times the least joules are left out of the lines: they squeeze the rest
+GROWTH_RATIO = 2.0  # set-ups of more than this times the least joules are left out of the lines: they squeeze the rest
 DOT, RING = 4.5, 3.5
 
 
@@ -38,21 +38,22 @@ def over_gpus(found: Found, unit: EnergyUnit) -> Plot:
     own = (row for row in found.rows if found.screen.grid.is_own(row.setup.engine))
     lines = (
         ("one pool", ONE_POOL, [(row.setup.gpus, row.energy_j) for row in screen.frontier(found.rows)]),
-        ("the scenario's flags", OWN_FLAGS, [(row.setup.gpus, row.energy_j) for row in screen.frontier(own)]),
+        ("scenario's flags", OWN_FLAGS, [(row.setup.gpus, row.energy_j) for row in screen.frontier(own)]),
         ("prefill and decode apart", APART, [(pair.pair.gpus, pair.energy_j) for pair in found.pairs]),
     )
     least_j = min((joules for _, _, points in lines for _, joules in points), default=math.inf)
     for label, colour, points in lines:
         shown = [(gpus, joules / unit.size_j) for gpus, joules in points if joules <= GROWTH_RATIO * least_j]
         if shown:
-            axis.plot(*zip(*shown, strict=True), color=colour, label=f"{label}, closed form", lw=1.2)
-    _dots(axis, found, found.played, lambda one: float(one.setup.gpus), unit)
+            axis.plot(*zip(*shown, strict=True), color=colour, label=label, lw=1.2)
+    _dots(axis, found, found.played, lambda one: float(one.setup.gpus), unit, labelled=False)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("GPUs", color=svg.Ink.MUTED)
     _finish(axis, unit)
     caption = (
         "Lines: the cheapest set-up of each number of GPUs that keeps the SLO in its busiest minute, in closed form. "
-        "Dots: replayed; rings missed the SLO. A dot below its line met the SLO although its busiest minute did not."
+        "Dots of the same colours: replayed; rings missed the SLO. A dot below its line met the SLO although its "
+        "busiest minute did not."
     )
     return Plot("Joules over GPUs", caption, svg.text_of(figure, label="Least joules per number of GPUs"))
 

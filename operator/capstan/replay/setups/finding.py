@@ -17,12 +17,13 @@ from capstan.replay.setups.kinds import Objective, Pair, Setup
 from capstan.replay.setups.screen import Screen, Screened
 from capstan.replay.setups.world import Alone, Played
 
-PAIR_SHARE = 0.25
-"""Of the world runs, for pairs of pools: three starts, each with a few clocks up or down."""
+PAIR_SHARE = 0.3
+"""Of the world runs, kept for pairs of pools: a few starts, each with some clocks up or down. They also get what the
+search in one pool leaves."""
 
-RUNS, RUN_REQUESTS, LEAST_RUNS = 80, 100_000, 24
-"""World runs of a search: 80 up to 100,000 requests, of which one takes 0.1 s to 1 s, fewer for longer traces; about 60
-end by themselves on Azure's conversation hour."""
+RUNS, RUN_REQUESTS, LEAST_RUNS = 80, 200_000, 24
+"""World runs of a search: 80 up to 200,000 requests, where a run takes about a second, fewer for longer traces. Azure's
+conversation hour needs 32."""
 
 Told = Callable[[str, float], None]
 Clock = Callable[[], float]
@@ -113,21 +114,11 @@ def find(alone: Alone, screen: Screen, asked: Asked, *, told: Told, clock_s: Clo
     told("screening in closed form", 0.0)
     rows, pairs = screen.rows(), apart.search(screen)
     screened_s = clock_s()
-    pair_runs = max(int(asked.runs * PAIR_SHARE), 1)
-    hunt = Hunt(
-        screen,
-        functools.partial(alone.play, screen),
-        max(asked.runs - pair_runs, 1),
-        asked.objective,
-        functools.partial(told, "one pool"),
-    )
-    hunt.search(rows)
-    pair_hunt = PairHunt(
-        screen,
-        functools.partial(handed.play, alone, screen),
-        pair_runs,
-        asked.objective,
-        functools.partial(told, "prefill and decode apart"),
-    )
-    pair_hunt.search(pairs)
+    play, play_pair = functools.partial(alone.play, screen), functools.partial(handed.play, alone, screen)
+    runs = max(int(asked.runs * (1 - PAIR_SHARE)), 1)
+    hunt = Hunt(screen, play, runs, asked.objective, functools.partial(told, "one pool"))
+    hunt.search()
+    left = asked.runs - len(hunt.tried)
+    pair_hunt = PairHunt(screen, play_pair, left, asked.objective, functools.partial(told, "prefill and decode apart"))
+    pair_hunt.search(pairs, apart.search(screen, hunt.borne_ratio))
     return Found(alone, asked, screen, rows, pairs, hunt, pair_hunt, screened_s - began_s, clock_s() - screened_s)

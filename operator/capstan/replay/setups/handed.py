@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +112,7 @@ class PairHunt:
     objective: Objective = Objective.JOULES
     told: Told = lambda _: None
     tried: dict[Pair, Played[Pair]] = field(default_factory=dict)
+    finished: bool = False
 
     @property
     def best(self) -> Played[Pair] | None:
@@ -121,13 +123,15 @@ class PairHunt:
     def _key(self, pair: Pair, energy_j: float) -> Key:
         return self.screen.key(self.objective, pair, energy_j)
 
-    def search(self, found: Sequence[Apart]) -> None:
-        """Settle the clocks of the pairs that are best in closed form."""
+    def search(self, *found: Sequence[Apart]) -> None:
+        """Settle the clocks of the pairs that are best in closed form, from each of some lists of them."""
+        ranked = (sorted(each, key=lambda one: self._key(one.pair, one.energy_j))[:STARTS] for each in found)
         with contextlib.suppress(Spent):
-            for start in sorted(found, key=lambda each: self._key(each.pair, each.energy_j))[:STARTS]:
+            for start in itertools.chain.from_iterable(ranked):
                 met = self._up(start.pair)
                 if met is not None:
                     self._down(met)
+            self.finished = True
 
     def _up(self, pair: Pair) -> Pair | None:
         """Give more to the pool that is late until the SLO is met; None where nothing more may be given."""

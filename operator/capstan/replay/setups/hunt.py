@@ -1,11 +1,11 @@
 """Which set-ups are played, and which is the best: from the closed form's best dozen to the winner and its neighbours.
 
-Who calls it: `app.search`. Must not know: the engine (it asks `Play`), files.
+Who calls it: `setups.finding`. Must not know: the engine (it asks `Play`), files.
 
-Joules of a set-up are known in closed form to a percent or two; whether it meets the SLO is not. So a fleet's clock is
-settled in the world: from where the closed form thinks best, down while that saves and the SLO holds, up where it does
-not. First the fleets with the scenario's own flags, then the best dozen of the grid, then around the winner until no
-neighbour is better.
+Joules of a set-up are known in closed form to a percent or two; whether it meets the SLO is not: one busy minute may be
+late in a calm hour, and bursts within a minute are not seen. So the world is asked first how much stress of the busiest
+minute the trace bears: with the scenario's own flags, the smallest fleet at full clock, then its clock. With that the
+best dozen of the grid is settled, then what is around the winner until no neighbour is better.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ BINDING_RATIO = 0.8
 """A limit of sequences that was filled to less than this never bound: the peak is seen at ticks of 5 s."""
 
 FINE_RATIO = 0.5  # of a rung of `clock.grid_mhz`: around the winner
+NEVER: Key = (float("inf"),)
 Told = Callable[[float], None]
 
 
@@ -75,15 +76,16 @@ class Hunt:
 
     # --- the search --------------------------------------------------------------------------------
 
-    def search(self, rows: Sequence[Screened]) -> None:
-        """Look for the best set-up; `rows` are those that fit in closed form.
+    def search(self) -> None:
+        """Look for the best set-up.
 
-        Where none of them meets the SLO in the world, the largest fleets are played: `closest` is among them.
+        Where none meets the SLO the largest fleets were played: `closest` is among them.
         """
         with contextlib.suppress(Spent):
-            firsts = self._firsts(rows)
-            own = [row for row in firsts if self.screen.grid.is_own(row.setup.engine)]
-            for row in (*own, *firsts[:DOZEN]):
+            for engine in self._own():
+                self._anchor(engine)
+            self._around_own()
+            for row in self._firsts()[:DOZEN]:
                 self.settle(row.setup.engine, row.setup.replicas)
             if self.best is None:
                 for setup in self._largest():
@@ -91,26 +93,65 @@ class Hunt:
             self._around()
             self.finished = True
 
-    def _firsts(self, rows: Iterable[Screened]) -> list[Screened]:
-        """Return the best of each engine, best first."""
+    @property
+    def borne_ratio(self) -> float:
+        """Stress of the busiest minute that the trace bears: that of the best so far, 1 until there is one."""
+        return 1.0 if self.best is None else self.screen.at(self.best.setup).stress_ratio
+
+    def _own(self) -> list[Engine]:
+        """Return the engines with the scenario's own flags, of least joules in closed form first."""
+        engines = [engine for engine in self.screen.grid.engines if self.screen.grid.is_own(engine)]
+        least = {e: min((self._screened_key(row) for row in self.screen.best(e)), default=NEVER) for e in engines}
+        return sorted(engines, key=lambda engine: least[engine])
+
+    def _anchor(self, engine: Engine) -> None:
+        """Settle the smallest fleet of an engine that meets the SLO at full clock, if it could be the best."""
+        rows = self.screen.best(engine, self.borne_ratio)
+        if self.best is not None and not any(self._worth(row) for row in rows):
+            return
+        count = self._smallest(engine)
+        if count is not None:
+            self.settle(engine, count)
+
+    def _smallest(self, engine: Engine) -> int | None:
+        """Return the fewest replicas that meet the SLO at full clock, in the world; None where no count does.
+
+        More replicas never hurt, so it gallops from the closed form's guess, and is bisected.
+        """
+        least, most = self.screen.least, self.screen.most(engine)
+        if most < least:
+            return None
+        low, high, step = least - 1, self.screen.smallest(engine, self.borne_ratio) or most, 1
+        while not self._full(engine, high).slo_met:
+            if high == most:
+                return None
+            low, high, step = high, min(high + step, most), 2 * step
+        step = 1
+        while high - low > 1:
+            middle = max(high - step, low + 1) if step else (low + high) // 2
+            met = self._full(engine, middle).slo_met
+            low, high, step = (low, middle, 2 * step) if met else (middle, high, 0)
+        return high
+
+    def _full(self, engine: Engine, replicas: int) -> Played[Setup]:
+        return self._played(Setup(engine, replicas, self.screen.full_mhz(engine)))
+
+    def _firsts(self) -> list[Screened]:
+        """Return the best of each engine within what the trace bears, best first."""
         by_engine: dict[Engine, Screened] = {}
-        for row in sorted(rows, key=self._screened_key):
+        for row in sorted(self.screen.rows(self.borne_ratio), key=self._screened_key):
             by_engine.setdefault(row.setup.engine, row)
         return list(by_engine.values())
 
     def settle(self, engine: Engine, replicas: int) -> None:
         """Find in the world the clock of a fleet that meets the SLO with the least joules.
 
-        It begins with the cheapest clock that is no nearer to a limit, in closed form, than the best that was played:
-        one busiest minute over its limits is less than a service's percentile, and how much less a trace tells.
+        It begins with the cheapest clock within what the trace bears.
         """
         curve = self.screen.curve(engine, replicas)
-        if not curve:
-            return
-        tolerated = max(1.0, 0.0 if self.best is None else self.screen.at(self.best.setup).stress_ratio)
-        fitting = [index for index, row in enumerate(curve) if row.stress_ratio <= tolerated]
-        at = min(fitting, key=lambda index: curve[index].energy_j, default=0)
-        if not self._worth(curve[at]):
+        within = [index for index, row in enumerate(curve) if row.stress_ratio <= self.borne_ratio]
+        at = min(within, key=lambda index: curve[index].energy_j, default=0)
+        if not curve or not self._worth(curve[at]):
             return
         if self._played(curve[at].setup).slo_met:
             self._down(curve[at:])
@@ -126,28 +167,43 @@ class Hunt:
             misses = 0 if self._played(row.setup).slo_met else misses + 1
 
     def _up(self, curve: Sequence[Screened]) -> None:
-        """Raise the clock until the SLO is met, as long as that could still be the best."""
-        for row in reversed(curve):
-            if not self._worth(row) or self._played(row.setup).slo_met:
-                return
+        """Find the lowest clock of these, highest first, that meets the SLO, as far as it could still be the best."""
+        worth = [row for row in curve if self._worth(row)]
+        if not worth or not self._played(worth[0].setup).slo_met:
+            return
+        low, high = len(worth), 0
+        while low - high > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._played(worth[middle].setup).slo_met else (middle, high)
+
+    def _around_own(self) -> None:
+        """Play the counts beside the best with the scenario's own flags, until none is better."""
+        before: Played[Setup] | None = None
+        while self.best_own is not None and self.best_own is not before:
+            before = self.best_own
+            for engine, replicas in self._counts(before.setup):
+                self.settle(engine, replicas)
 
     def _around(self) -> None:
         """Play what is next to the winner, until nothing there is better."""
         before: Played[Setup] | None = None
         while self.best is not None and self.best is not before:
             before = self.best
-            for engine, replicas in self._neighbours(before):
+            for engine, replicas in (*self._counts(before.setup), *self._neighbours(before)):
                 self.settle(engine, replicas)
             for setup in self._finely(before.setup):
                 self._played(setup)
 
+    def _counts(self, setup: Setup) -> Iterator[tuple[Engine, int]]:
+        """Yield a fleet with a replica less and one with a replica more."""
+        for count in (setup.replicas - 1, setup.replicas + 1):
+            if self.screen.least <= count <= self.screen.most(setup.engine):
+                yield setup.engine, count
+
     def _neighbours(self, around: Played[Setup]) -> Iterator[tuple[Engine, int]]:
-        """Yield the fleets one step away: a replica more or less, one flag changed, as many GPUs laid out otherwise."""
+        """Yield the fleets one step away in kind: one flag changed, or as many GPUs laid out otherwise."""
         setup, grid = around.setup, self.screen.grid
         engine = setup.engine
-        for count in (setup.replicas - 1, setup.replicas + 1):
-            if self.screen.least <= count <= self.screen.most(engine):
-                yield engine, count
         for chunk in _beside(grid.chunk_tokens, engine.chunk_tokens):
             yield replace(engine, chunk_tokens=chunk), setup.replicas
         for seqs in _beside(grid.max_num_seqs, engine.max_num_seqs):
@@ -170,12 +226,15 @@ class Hunt:
                 yield replace(setup, clock_mhz=clock_mhz)
 
     def _largest(self) -> Iterator[Setup]:
-        """Yield the largest fleet of every layout with the scenario's flags, then of the other engines, full clock."""
-        engines = sorted(self.screen.grid.engines, key=lambda engine: not self.screen.grid.is_own(engine))
-        fleets = (Setup(e, self.screen.most(e), self.screen.full_mhz(e)) for e in engines if self.screen.most(e))
+        """Yield the largest fleets at full clock: of each layout with the scenario's flags, then of other chunks.
+
+        More sequences than the scenario's are left out: what nothing carries is not for want of seats.
+        """
+        grid = self.screen.grid
+        engines = [e for e in grid.engines if e.max_num_seqs == grid.max_num_seqs[0] and self.screen.most(e)]
+        fleets = [Setup(e, self.screen.most(e), self.screen.full_mhz(e)) for e in engines]
         ranked = sorted(fleets, key=lambda one: -self.screen.capacity_rps(one))
-        own = [one for one in ranked if self.screen.grid.is_own(one.engine)]
-        yield from dict.fromkeys((*own, *ranked[:DOZEN]))
+        yield from dict.fromkeys((*(one for one in ranked if grid.is_own(one.engine)), *ranked[:DOZEN]))
 
     # --- inside ------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def sentence(found: Found) -> str:
     if best is not None:
         least = "fewest GPUs" if found.asked.objective is Objective.GPUS else "least joules"
         return (
-            f"{best.setup.words}: {least} that meet the SLO, {words.energy(best.energy_j)} on {best.setup.gpus} of "
+            f"{best.setup.words}: {least} that meet the SLO, {_energy(found, best)} on {best.setup.gpus} of "
             f"{gpus} GPUs, {words.percent(best.attainment_ratio)} of the requests inside it."
         )
     closest = found.closest
@@ -62,6 +62,12 @@ def sentence(found: Found) -> str:
         f"Nothing meets the SLO on {_allowed(found, gpus)} GPUs. Closest: {closest.setup.words}, with "
         f"{words.percent(closest.attainment_ratio)} of the requests inside it; {limited(found, closest)}."
     )
+
+
+def _energy(found: Found, one: AnyPlayed) -> str:
+    """Return joules in the unit of all runs, so that they compare."""
+    unit = words.energy_unit(each.energy_j for each in found.played)
+    return f"{unit.number(one.energy_j)} {unit.name}"
 
 
 def _allowed(found: Found, gpus: int) -> int:
@@ -93,12 +99,12 @@ def comparisons(found: Found) -> Iterator[str]:
     if best is not None and own is not None and own.setup != best.setup:
         yield (
             f"{_change(best.energy_j, own.energy_j)} than the best with the scenario's own engine flags "
-            f"({own.setup.words}; {words.energy(own.energy_j)})."
+            f"({own.setup.words}; {_energy(found, own)})."
         )
     if best is not None and alone is not None and alone is not own and alone.setup != best.setup:
         yield (
             f"{_change(best.energy_j, alone.energy_j)} than the best in one pool ({alone.setup.words}; "
-            f"{words.energy(alone.energy_j)})."
+            f"{_energy(found, alone)})."
         )
     yield _checked(found)
 
@@ -112,9 +118,13 @@ def _change(energy_j: float, other_j: float) -> str:
 
 def _checked(found: Found) -> str:
     errors = found.errors_ratio
-    done = "no neighbour of the winner in one pool is better" if found.hunt.finished else "the runs were used up"
+    done = "no neighbour of the best in one pool is better"
     if found.hunt.best is None:
         done = "the largest fleets were among them"
+    if not found.hunt.finished:
+        done = "its runs were used up before all neighbours of the best in one pool were played (--runs)"
+    if not found.pair_hunt.finished:
+        done += "; pairs of pools used up theirs (--runs)"
     off = ""
     if errors:
         mean, low, high = (100 * ratio for ratio in (sum(errors) / len(errors), min(errors), max(errors)))

@@ -34,8 +34,8 @@ assumed response (15 % of a decode step follows the clock) would make them look 
 
 
 DOUBT_RATIO = 1.01
-"""What nobody measured (`Screen.doubts`) must save a percent to be preferred: pipelines tie with as many replicas of
-their tp alone, and beyond some thousand tokens a larger chunk changes little."""
+"""What nobody measured (`Screen.doubts`) must save a percent to be preferred, unless the scenario runs it anyway:
+pipelines tie with as many replicas of their tp alone, and beyond some thousand tokens a larger chunk changes little."""
 
 Key = tuple[float, ...]
 
@@ -88,11 +88,6 @@ class Screened:
     ttft_s: float
     tpot_s: float
 
-    @property
-    def fits(self) -> bool:
-        """Whether the closed form keeps every limit in the busiest minute."""
-        return self.stress_ratio <= 1
-
 
 @dataclass(slots=True)
 class Screen:
@@ -133,7 +128,8 @@ class Screen:
     def key(self, objective: Objective, setup: Setup | Pair, energy_j: float) -> Key:
         """Return what an objective makes least, of a set-up that uses these joules."""
         engines = (setup.prefill.engine, setup.decode.engine) if isinstance(setup, Pair) else (setup.engine,)
-        counted_j = energy_j * (DOUBT_RATIO if any(map(self.doubts, engines)) else 1.0)
+        doubtful = any(self.doubts(engine) for engine in engines if not self.grid.is_own(engine))
+        counted_j = energy_j * (DOUBT_RATIO if doubtful else 1.0)
         return (float(setup.gpus), counted_j) if objective is Objective.GPUS else (counted_j,)
 
     def most(self, engine: Engine) -> int:
@@ -187,30 +183,30 @@ class Screen:
                 break
         return tuple(found)
 
-    def smallest(self, engine: Engine) -> int | None:
-        """Return the fewest replicas whose busiest minute keeps every limit at full clock; None where no count does."""
+    def smallest(self, engine: Engine, within_ratio: float = 1.0) -> int | None:
+        """Return the fewest replicas whose stress is within a ratio at full clock; None where no count's is."""
         low, high = self.least, self.most(engine)
-        if high < low or not self._carries(engine, high):
+        if high < low or not self._carries(engine, high, within_ratio):
             return None
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._carries(engine, middle) else (middle + 1, high)
+            low, high = (low, middle) if self._carries(engine, middle, within_ratio) else (middle + 1, high)
         return low
 
-    def _carries(self, engine: Engine, replicas: int) -> bool:
-        return self.at(Setup(engine, replicas, self.full_mhz(engine))).fits
+    def _carries(self, engine: Engine, replicas: int, within_ratio: float) -> bool:
+        return self.at(Setup(engine, replicas, self.full_mhz(engine))).stress_ratio <= within_ratio
 
-    def best(self, engine: Engine) -> tuple[Screened, ...]:
-        """Return every set-up of an engine that fits, in the counts that come into question."""
-        least = self.smallest(engine)
+    def best(self, engine: Engine, within_ratio: float = 1.0) -> tuple[Screened, ...]:
+        """Return every set-up of an engine whose stress is within a ratio, in the counts that come into question."""
+        least = self.smallest(engine, within_ratio)
         if least is None:
             return ()
         most = min(math.ceil(least * SPARE_RATIO) + 1, self.most(engine))
         rows = (row for count in range(least, most + 1) for row in self.curve(engine, count))
-        return tuple(row for row in rows if row.fits)
+        return tuple(row for row in rows if row.stress_ratio <= within_ratio)
 
-    def rows(self) -> tuple[Screened, ...]:
-        """Return every set-up of the grid that fits.
+    def rows(self, within_ratio: float = 1.0) -> tuple[Screened, ...]:
+        """Return every set-up of the grid whose stress is within a ratio.
 
         Of `max_num_seqs` only the scenario's own is looked at, unless nothing fits with it: in closed form a limit
         that is not reached changes nothing, and one that is reached is no steady state.
@@ -220,7 +216,7 @@ class Screen:
         layouts = dict.fromkeys((e.tp, e.pp, e.chunk_tokens) for e in self.grid.engines)
         for tp, pp, chunk in layouts:
             for seqs in (own, *(each for each in others if each > own)):
-                rows = self.best(Engine(tp, pp, seqs, chunk)) if seqs >= pp else ()
+                rows = self.best(Engine(tp, pp, seqs, chunk), within_ratio) if seqs >= pp else ()
                 found += rows
                 if rows:
                     break
@@ -243,12 +239,3 @@ def frontier(rows: Iterable[Screened]) -> tuple[Screened, ...]:
         if row.setup.gpus not in best or row.energy_j < best[row.setup.gpus].energy_j:
             best[row.setup.gpus] = row
     return tuple(best[gpus] for gpus in sorted(best))
-
-
-def pareto(rows: Iterable[Screened]) -> tuple[Screened, ...]:
-    """Return the set-ups that nothing else beats in both joules and latency (stress), least joules first."""
-    found: list[Screened] = []
-    for row in sorted(rows, key=lambda row: (row.energy_j, row.stress_ratio)):
-        if not found or row.stress_ratio < found[-1].stress_ratio:
-            found.append(row)
-    return tuple(found)
