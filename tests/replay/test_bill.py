@@ -83,12 +83,8 @@ def test_a_total_without_one_of_its_parts_is_not_known() -> None:
     """Nobody knows the watts: the rent stands, what it all cost does not. Nobody counted GPUs: the reverse."""
     tariffs = Tariffs(PRICE, RENT, GRID, EMBODIED)
     blind = bill.of(metered((3600, math.nan)), tariffs)
-    assert (blind.rent, blind.cost, blind.embodied_g, blind.carbon_g) == (
-        pytest.approx(22),
-        None,
-        pytest.approx(40),
-        None,
-    )
+    assert [blind.rent, blind.embodied_g] == pytest.approx([22, 40])
+    assert (blind.cost, blind.carbon_g) == (None, None)
     uncounted = bill.of(metered(*TWO_HOURS, gpu_seconds=0), tariffs)
     assert (uncounted.rent, uncounted.cost, uncounted.embodied_g, uncounted.carbon_g) == (None, None, None, None)
     assert uncounted.electricity == pytest.approx(0.75)
