@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from capstan import decide
 from capstan.journal import codec
 from capstan.model import fleet, plan
+from capstan.model.objective import Series, Tariffs
 from capstan.model.policy import Bounds, Knob, Knobs, Policy, Priority
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
@@ -111,7 +112,12 @@ def test_a_value_of_the_core_reads_back_as_it_was_written(value: object) -> None
     assert words(through(value)) == words(value)
 
 
-@pytest.mark.parametrize("value", [builders.profile(), decide.Settings()], ids=lambda v: type(v).__name__)
+PRICED = decide.Settings(tariffs=Tariffs(Series((0.0, 60.0), (1e-8, 2e-8), 120.0), 0.003, Series((0.0,), (1e-4,))))
+
+
+@pytest.mark.parametrize(
+    "value", [builders.profile(), decide.Settings(), PRICED], ids=["Profile", "Settings", "Settings with tariffs"]
+)
 def test_so_do_profiles_and_settings(value: object) -> None:
     assert words(through(value)) == words(value)
 

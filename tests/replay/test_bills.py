@@ -13,6 +13,7 @@ from capstan.model.objective import Series, Tariffs
 from capstan.replay import play
 from capstan.replay.pages import bills, document, page, summary
 from capstan.replay.scores import compare, score
+from capstan.replay.scores.bill import Bill
 from capstan.replay.scores.compare import Comparison
 from capstan.units import JOULES_PER_KWH, SECONDS_PER_HOUR
 from support import report as made
@@ -67,14 +68,14 @@ def test_with_a_price_and_an_intensity_both_are_told_and_saved() -> None:
     assert bill.cost is not None
     assert bill.embodied_g is not None
     assert told.startswith(f"Cost: {bill.cost:.2f}, 14.75 of it GPU rent (50 % less than single-pool). Carbon: ")
-    assert f"{bill.embodied_g / 1e3:.2f} of it embodied" in told
+    assert f"{bill.embodied_g:.2f} of it embodied" in told
     assert " (" in told.partition("Carbon")[2], "carbon is compared, too"
 
 
 def test_the_table_has_a_row_a_system_and_only_columns_that_say_something() -> None:
     (table,) = bills.of(compared(ALL))
     assert table.table.heads == (
-        "rent", "power", "cost", "cost saved %", "grid kg", "embodied kg", "CO2e kg", "CO2e saved %",
+        "rent", "power", "cost", "cost saved %", "grid g", "embodied g", "CO2e g", "CO2e saved %",
     )  # fmt: skip
     assert [row.label for row in table.table.rows] == ["capstan", "single-pool"]
     assert [cell.text for cell in table.table.rows[1].cells][:4:3] == ["29.49", "0.0"]
@@ -90,7 +91,17 @@ def test_without_any_tariff_nothing_is_said() -> None:
 def test_electricity_alone_and_carbon_without_an_embodied_share_say_so() -> None:
     told = bills.sentence(compared(Tariffs(PRICE, intensity=GRID), "capstan"))
     assert "of electricity alone." in told
-    assert told.endswith("kg CO2e.")
+    assert told.endswith(" g CO2e.")
+
+
+@pytest.mark.parametrize(
+    ("grams", "words"),
+    [(9_999, "9,999 g CO2e"), (10_000, "10.00 kg CO2e"), (9_999_000, "9,999 kg CO2e"), (5e7, "50.00 t CO2e")],
+)
+def test_carbon_is_told_in_the_unit_that_suits_it(grams: float, words: str) -> None:
+    first = columns(Tariffs(), "capstan")[0]
+    spent = dataclasses.replace(first.score, bill=Bill(carbon_g=grams))
+    assert bills.sentence(compare.of((dataclasses.replace(first, score=spent),))) == f"Carbon: {words}."
 
 
 def test_as_much_is_as_much_as() -> None:

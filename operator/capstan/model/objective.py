@@ -126,6 +126,9 @@ class Tariffs:
                 return True
 
 
+NO_TARIFFS = Tariffs()
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """What a joule and an assigned GPU-second count for, in the unit of one objective; both at least 0, one above."""

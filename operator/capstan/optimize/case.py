@@ -14,7 +14,6 @@ from capstan.model.slo import Slo
 from capstan.model.workload import PROMPT_CV2, Workload
 from capstan.optimize import fleets
 
-NOTHING_COSTS = objective.Tariffs()
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
 
@@ -48,7 +47,7 @@ class Settings:
     rate_window_s: float = 60.0
     slo_margin_ratio: float = 0.9
     agreeing_ticks: int = 3
-    tariffs: objective.Tariffs = NOTHING_COSTS
+    tariffs: objective.Tariffs = objective.NO_TARIFFS
 
     def __post_init__(self) -> None:
         periods = (self.instance_period_s, self.cluster_period_s, self.pool_period_s, self.lookback_s)

@@ -7,6 +7,7 @@ nobody gave is called not given and has no column; a figure that does not exist 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from capstan.replay.pages import words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled
@@ -22,16 +23,17 @@ NOTE = (
 
 def of(comparison: Comparison) -> tuple[Titled, ...]:
     """Return the table, a row per system with only the columns that say something; none where nothing is known."""
-    rows = [
-        (column.run.system, _cells(column, relative))
-        for column, relative in zip(comparison.columns, comparison.relatives, strict=True)
-    ]
-    known = [place for place in range(len(_HEADS)) if any(cells[place] != words.NONE for _, cells in rows)]
-    if not any(_HEADS[place] in ("rent", "power", "CO2e kg") for place in known):
+    figures = _figures(_mass(comparison.columns))
+    pairs = tuple(zip(comparison.columns, comparison.relatives, strict=True))
+    cells = [tuple(figure(column, relative) for _, figure in figures) for column, relative in pairs]
+    known = [place for place in range(len(figures)) if any(row[place] != words.NONE for row in cells)]
+    if not known:
         return ()
-    heads = tuple(_HEADS[place] for place in known)
-    told = tuple(Row(name, tuple(Cell(cells[place]) for place in known)) for name, cells in rows)
-    return (Titled("Cost and carbon", Headed(heads, told), (NOTE,)),)
+    rows = tuple(
+        Row(column.run.system, tuple(Cell(row[place]) for place in known))
+        for (column, _), row in zip(pairs, cells, strict=True)
+    )
+    return (Titled("Cost and carbon", Headed(tuple(figures[place][0] for place in known), rows), (NOTE,)),)
 
 
 def asked_for(comparison: Comparison) -> bool:
@@ -46,7 +48,10 @@ def sentence(comparison: Comparison) -> str:
     against = base is not None and base is not comparison.first
     told = [
         f"{words_of}{_saved(saving) if against else ''}."
-        for words_of, saving in ((_money(bill), relative.saving_cost), (_carbon(bill), relative.saving_carbon))
+        for words_of, saving in (
+            (_money(bill), relative.saving_cost),
+            (_carbon(bill, _mass(comparison.columns)), relative.saving_carbon),
+        )
         if words_of
     ]
     return " ".join(told)
@@ -63,11 +68,11 @@ def _money(bill: Bill) -> str:
     return f"Cost: {total}, {_amount(bill.rent)} of it GPU rent"
 
 
-def _carbon(bill: Bill) -> str:
+def _carbon(bill: Bill, mass: _Mass) -> str:
     if bill.carbon_g is None:
         return ""
-    total = f"Carbon: {_kg(bill.carbon_g)} kg CO2e"
-    return total if bill.embodied_g is None else f"{total}, {_kg(bill.embodied_g)} of it embodied"
+    total = f"Carbon: {mass.number(bill.carbon_g)} {mass.name} CO2e"
+    return total if bill.embodied_g is None else f"{total}, {mass.number(bill.embodied_g)} of it embodied"
 
 
 def _saved(saving: Estimate | None) -> str:
@@ -84,40 +89,42 @@ def _metered(bill: Bill) -> bool:
 
 # --- the table ---------------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True, slots=True)
+class _Mass:
+    """What the carbon of a table is counted in: grams of one, and its name."""
+
+    size_g: float
+    name: str
+
+    def number(self, grams: float | None) -> str:
+        return _amount(None if grams is None else grams / self.size_g)
+
+
+_MASSES = ((1e7, _Mass(1e6, "t")), (1e4, _Mass(1e3, "kg")), (0.0, _Mass(1.0, "g")))  # at least ten of the larger ones
+
+
+def _mass(columns: Sequence[Column]) -> _Mass:
+    """Return the unit that suits the largest carbon of some systems."""
+    largest_g = max((column.score.bill.carbon_g or 0.0 for column in columns), default=0.0)
+    return next(mass for least_g, mass in _MASSES if largest_g >= least_g)
+
+
 _Figure = Callable[[Column, Relative], str]
 
 
-def _number(pick: Callable[[Bill], float | None]) -> _Figure:
-    return lambda column, _: _amount(pick(column.score.bill))
-
-
-def _kilograms(pick: Callable[[Bill], float | None]) -> _Figure:
-    return lambda column, _: _kg(pick(column.score.bill))
-
-
-def _percent(pick: Callable[[Relative], Estimate | None]) -> _Figure:
-    return lambda _, relative: _share(pick(relative))
-
-
-_FIGURES: Sequence[tuple[str, _Figure]] = (
-    ("rent", _number(lambda bill: bill.rent)),
-    ("power", _number(lambda bill: bill.electricity)),
-    ("cost", _number(lambda bill: bill.cost if _metered(bill) else None)),
-    ("cost saved %", _percent(lambda relative: relative.saving_cost)),
-    ("grid kg", _kilograms(lambda bill: bill.operational_g)),
-    ("embodied kg", _kilograms(lambda bill: bill.embodied_g)),
-    ("CO2e kg", _kilograms(lambda bill: bill.carbon_g)),
-    ("CO2e saved %", _percent(lambda relative: relative.saving_carbon)),
-)
-_HEADS = tuple(head for head, _ in _FIGURES)
-
-
-def _cells(column: Column, relative: Relative) -> list[str]:
-    return [figure(column, relative) for _, figure in _FIGURES]
-
-
-def _kg(grams: float | None) -> str:
-    return _amount(None if grams is None else grams / 1e3)
+def _figures(mass: _Mass) -> tuple[tuple[str, _Figure], ...]:
+    """Return the heads with what stands under them."""
+    return (
+        ("rent", lambda column, _: _amount(column.score.bill.rent)),
+        ("power", lambda column, _: _amount(column.score.bill.electricity)),
+        ("cost", lambda column, _: _amount(column.score.bill.cost if _metered(column.score.bill) else None)),
+        ("cost saved %", lambda _, relative: _share(relative.saving_cost)),
+        (f"grid {mass.name}", lambda column, _: mass.number(column.score.bill.operational_g)),
+        (f"embodied {mass.name}", lambda column, _: mass.number(column.score.bill.embodied_g)),
+        (f"CO2e {mass.name}", lambda column, _: mass.number(column.score.bill.carbon_g)),
+        ("CO2e saved %", lambda _, relative: _share(relative.saving_carbon)),
+    )
 
 
 def _amount(value: float | None) -> str:
@@ -126,8 +133,8 @@ def _amount(value: float | None) -> str:
 
 
 def _share(estimate: Estimate | None) -> str:
-    """Return a saving in percent, with its 95 % interval where there are seeds."""
+    """Return a saving in percent, with its 95 % interval where there are seeds; `-0.0` does not exist."""
     if estimate is None:
         return words.NONE
     spread = "" if estimate.half_width is None else f"±{100 * estimate.half_width:.1f}"
-    return f"{100 * estimate.mean:.1f}{spread}"
+    return f"{round(100 * estimate.mean, 1) + 0.0:.1f}{spread}"

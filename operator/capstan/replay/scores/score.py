@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from capstan.model.objective import Tariffs
+from capstan.model.objective import NO_TARIFFS, Tariffs
 from capstan.model.slo import Slo
 from capstan.replay.pages import words
 from capstan.replay.runs import Energy, Outcomes, Run
@@ -33,7 +33,6 @@ __all__ = [
     "saving_ratio",
 ]
 
-NOTHING_COSTS = Tariffs()
 MIN_WINDOW_REQUESTS = 100
 MIN_CLASS_REQUESTS = 1000
 WINDOWS_RATIO = 0.95
@@ -173,7 +172,7 @@ class Score:
         return Verdict(not faults, tuple(faults))
 
 
-def of(run: Run, slo_set: SloSet = SloSet.SCENARIO, tariffs: Tariffs = NOTHING_COSTS) -> Score:
+def of(run: Run, slo_set: SloSet = SloSet.SCENARIO, tariffs: Tariffs = NO_TARIFFS) -> Score:
     """Score a run by a set of limits, by each policy's own unless told otherwise, and by what joules and GPUs cost.
 
     Raises:
