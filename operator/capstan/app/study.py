@@ -66,7 +66,7 @@ class Flags:
     help="Published statistics that the classes' mean lengths come from.",
 )  # fmt: skip
 @click.option(
-    "--margin", type=click.FloatRange(0, 1, min_open=True), default=Settings().slo_margin_ratio, show_default=True,
+    "--margin", type=float, default=Settings().slo_margin_ratio, show_default=True,
     help="Share of each limit that may be used.",
 )  # fmt: skip
 @click.option("--out", type=_FOLDER, help="Folder of study.html, study.json and study.csv.")
@@ -98,6 +98,8 @@ def studied(flags: Flags) -> Report:
     Raises:
         Invalid: The flag and the fix.
     """
+    if not 0 < flags.margin <= 1:  # so NaN is refused, too
+        raise errors.Invalid("--margin", f"{flags.margin:g} is no share; write a number above 0, at most 1")
     profiles = family(flags.profile, flags.profiles)
     edges = _edges(flags)
     slo, said = limits_of(flags.slo)

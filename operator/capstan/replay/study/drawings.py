@@ -25,7 +25,7 @@ COLUMNS = 3  # small drawings side by side: as many as answers have buckets
 ROW_IN = 1.9
 BEYOND_RATIO = 1.6  # of a limit: how far a frontier is drawn past it
 
-STEPS = (1.05, 1.1, 1.25, 1.5, 2.0, 4.0, math.inf)
+STEPS = (1.1, 1.25, 1.5, 2.0, 4.0, 8.0, math.inf)
 """Upper ends of a heat map's steps, as multiples of the class's least energy inside the SLO."""
 
 SHADES = (1.0, 0.78, 0.6, 0.44, 0.3, 0.18, 0.08)

@@ -14,14 +14,14 @@ from capstan.replay.study.finding import Reading, Statement
 from capstan.replay.study.surface import Cell, Sheet
 from capstan.replay.study.survey import View
 
-ONE_TP = "there is one tensor-parallel degree, so nothing to compare"
+NO_PAIR = "no batch exists at two tensor-parallel degrees"
 
 
 def power(view: View) -> Reading:
     """Judge whether a replica of a lower tp draws less."""
     found = _ratios(view, lambda sheet, cell: cell.gpu_w * sheet.profile.tp)
     if not found:
-        return finding.unanswered(ONE_TP)
+        return finding.unanswered(NO_PAIR)
     return Reading(
         finding.most([ratio < 1 for ratio in found]),
         f"At equal batches and full clock a replica of half the GPUs draws {finding.spread(found)} of the watts: less "
@@ -35,7 +35,7 @@ def communication(view: View) -> Reading:
     """Judge whether a lower tp spends fewer GPU-seconds per token: what is lost to the group's links and its host."""
     found = _ratios(view, lambda sheet, cell: sheet.profile.tp / cell.arrival_rps)
     if not found:
-        return finding.unanswered(ONE_TP)
+        return finding.unanswered(NO_PAIR)
     return Reading(
         finding.most([ratio < 1 for ratio in found]),
         f"At equal batches and full clock a replica of half the GPUs takes {finding.spread(found)} of the GPU-seconds "
@@ -49,7 +49,7 @@ def latency(view: View) -> Reading:
     """Judge whether a lower tp is slower and has less room for keys and values per GPU."""
     found = _ratios(view, lambda _, cell: cell.tpot_s)
     if not found:
-        return finding.unanswered(ONE_TP)
+        return finding.unanswered(NO_PAIR)
     profiles = [sheet.profile for sheet in view.of(view.kinds[0])]
     room = [a.kv_tokens / b.kv_tokens for a, b in itertools.pairwise(profiles)]
     slower = all(ratio > 1 for ratio in found)

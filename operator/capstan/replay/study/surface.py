@@ -100,8 +100,7 @@ def sheets(responses: Sequence[Profile], kind: ClassLoad, *, reference_rps: floa
     """
     profile = responses[0]
     grid_mhz = clocks_mhz(profile)
-    batches = [[_rate_rps(profile, kind.load, batch, profile.clocks.ratio(mhz)) for mhz in grid_mhz]
-               for batch in BATCHES]  # fmt: skip
+    batches = _rates_rps(profile, kind.load, grid_mhz)
     loads = [[share * reference_rps or None] * len(grid_mhz) for share in LOADS]
     edge = [
         sizing.capacity_rps(profile, kind.load, kind.slo, x=profile.clocks.ratio(mhz), margin=margin) or None
@@ -118,6 +117,18 @@ def sheets(responses: Sequence[Profile], kind: ClassLoad, *, reference_rps: floa
         )
         for one in responses
     )
+
+
+def _rates_rps(profile: Profile, load: Workload, grid_mhz: Sequence[float]) -> list[tuple[float | None, ...]]:
+    """Return the arrival rates that make `BATCHES`, shape `[batch][clock]`."""
+    columns = []
+    for mhz in grid_mhz:
+        column: list[float | None] = []
+        for batch in BATCHES:
+            beyond = column and column[-1] is None  # what cannot hold a batch holds no larger one
+            column.append(None if beyond else _rate_rps(profile, load, batch, profile.clocks.ratio(mhz)))
+        columns.append(column)
+    return list(zip(*columns, strict=True))
 
 
 def _named_mhz(profile: Profile, paper_mhz: float) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -116,8 +115,11 @@ def _misses(view: View) -> Iterator[str]:
     for kind in view.kinds:
         closest = view.closest(kind)
         if view.best(kind) is None and closest is not None:
-            over = finding.percent(closest.cell.stress_ratio / view.margin)
-            yield f"{kind.name}: nothing keeps its SLO; the closest, {_short(closest)}, needs {over} of its limit."
+            cell, over = closest.cell, finding.percent(closest.cell.stress_ratio)
+            yield (
+                f"{kind.name}: nothing keeps its SLO with that margin; the closest, tp {closest.tp} at "
+                f"{cell.clock_mhz:,.0f} MHz, reaches {over} of a limit."
+            )
 
 
 def _short(choice: Choice | None) -> str:
@@ -127,14 +129,7 @@ def _short(choice: Choice | None) -> str:
 
 
 def _table(titled: Titled) -> Table:
-    table = Table(
-        title=titled.title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = Table(title=titled.title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("class", no_wrap=True)
     for head in titled.table.heads:
         table.add_column(head, justify="right", no_wrap=True)
