@@ -91,12 +91,12 @@ def test_sixteen_hundred_keeps_throughput_and_saves_a_fifth(lines: tuple[Line, .
     assert on_clock.sixteen(made.view(made.sheet(batches=batches))).holds is holds
 
 
-def test_sixteen_hundred_says_what_large_batches_save() -> None:
-    large = tuple(cell and made.cell(cell.clock_mhz, j_per_output_token=cell.j_per_output_token, batch=32.0)
-                  for cell in sixteen(0.7, 1.0))  # fmt: skip
-    reading = on_clock.sixteen(made.view(made.sheet(batches={1.0: sixteen(0.9, 1.0), 32.0: large})))
-    assert "70 % beyond 20 sequences" in reading.sentence
-    assert figures(reading)["cases_as_the_paper_says"] == 1
+def test_large_batches_are_judged_by_themselves() -> None:
+    view = made.view(made.sheet(batches={1.0: sixteen(0.9, 1.0), 16.0: sixteen(0.9, 1.0), 32.0: sixteen(0.7, 1.0)}))
+    assert on_clock.sixteen(view).holds is False
+    assert on_clock.sixteen_large(view).holds
+    assert figures(on_clock.sixteen_large(view))["cases"] == 1
+    assert on_clock.sixteen_large(made.view(made.sheet(batches={1.0: sixteen(0.7, 1.0)}))).holds is None
 
 
 def test_a_saving_is_against_the_full_clock_of_the_same_load_inside_the_slo() -> None:

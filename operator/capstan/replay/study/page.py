@@ -49,16 +49,17 @@ def of(found: Report) -> str:
 def counted(findings: tuple[Finding, ...]) -> str:
     """Return how many statements hold, in a sentence."""
     counts = {verdict: sum(one.verdict is verdict for one in findings) for verdict in Verdict}
-    told = [f"{counts[verdict]} {_PLURALS[verdict]}" for verdict in Verdict if counts[verdict]]
+    told = [f"{count} {_VERBS[verdict][count > 1]}" for verdict, count in counts.items() if count]
     return f"Of {len(findings)} statements of the papers {words.listed(told)}."
 
 
-_PLURALS = {
-    Verdict.HOLDS: "hold",
-    Verdict.FAILS: "do not hold",
-    Verdict.FLIPS: "flip inside the clock-response band",
-    Verdict.OPEN: "cannot be judged here",
+_VERBS = {
+    Verdict.HOLDS: ("holds", "hold"),
+    Verdict.FAILS: ("does not hold", "do not hold"),
+    Verdict.FLIPS: ("flips inside the clock-response band", "flip inside the clock-response band"),
+    Verdict.OPEN: ("cannot be judged here", "cannot be judged here"),
 }
+"""Of one statement, and of several."""
 
 
 def legend(found: Report) -> str:
