@@ -106,8 +106,8 @@ def _sixteen(view: View, least_batch: float) -> Reading:
     return Reading(
         finding.most(both),
         f"At equal batches of {least_batch:g} or more, {low.clock_mhz:,.0f} instead of {full.clock_mhz:,.0f} MHz keeps "
-        f"{finding.spread(made)} of the throughput, at least {finding.percent(SAME_THROUGHPUT_RATIO)} in {sum(same)} of "
-        f"{len(same)} cases of class, tp and batch, at {finding.spread(energies)} of the energy per token; under "
+        f"{finding.spread(made)} of the throughput, at least {finding.percent(SAME_THROUGHPUT_RATIO)} in {sum(same)} "
+        f"of {len(same)} cases of class, tp and batch, at {finding.spread(energies)} of the energy per token; under "
         f"{finding.percent(PAPER_ENERGY_RATIO)} with the throughput kept in {sum(both)}.",
         f"energy {finding.percent(statistics.median(energies))}, both in {sum(both)} of {len(both)}",
         (

@@ -46,7 +46,7 @@ def by_load(study: Study) -> Titled:
     view = study.nominal
     heads = tuple(f"{finding.percent(share)} load" for share in surface.LOADS)
     rows = tuple(Row(k.name, tuple(Cell(_short(view.at_load(k, i))) for i in range(len(heads)))) for k in view.kinds)
-    note = "Tp, MHz, J per output token of one replica. Load: share of what the strongest set-up carries at full clock."
+    note = "Tp/MHz/J per output token of one replica. Load: share of what the strongest set-up carries at full clock."
     return Titled("Least energy of one replica, by load", Headed(heads, rows), (note,))
 
 
@@ -125,7 +125,7 @@ def _misses(view: View) -> Iterator[str]:
 def _short(choice: Choice | None) -> str:
     if choice is None:
         return "none"
-    return f"{choice.tp} {choice.cell.clock_mhz:,.0f} {choice.cell.j_per_output_token:.2f}"
+    return f"{choice.tp}/{choice.cell.clock_mhz:,.0f}/{choice.cell.j_per_output_token:.2f}"
 
 
 def _table(titled: Titled) -> Table:
