@@ -51,7 +51,7 @@ class Flags:
 @click.command()
 @click.option("--profile", default=DEFAULT_FAMILY, show_default=True, help="A file, a shipped profile, or all its tps.")
 @click.option(
-    "--profiles", type=_FOLDER, default=load.SHIPPED_PROFILES, show_default="the shipped ones", help="Folder."
+    "--profiles", type=_FOLDER, default=load.SHIPPED / "profiles", show_default="the shipped ones", help="Folder."
 )
 @click.option(
     "--slo", default="class", show_default=True, help="class, chat, or ttft=2000,tpot=100,percentile=99 (ms)."

@@ -69,15 +69,6 @@ def test_where_nothing_keeps_the_slo_the_closest_is_known() -> None:
     assert all(view.at_load(KIND, load) is None for load in range(len(surface.LOADS)))
 
 
-def test_load_is_counted_from_what_the_same_clock_carries() -> None:
-    sheet = made.sheet(
-        KIND, batches={1.0: made.line([1] * 5, arrival_rps=3.0)}, edge=made.line([1, 1, None, 1, 1], arrival_rps=4.0)
-    )
-    full, _, twelve, *_ = (Choice(sheet, cell) for cell in sheet.cells)
-    assert full.load_ratio == 0.75
-    assert twelve.load_ratio == float("inf")
-
-
 def test_a_study_looks_at_every_class_tp_and_response_once() -> None:
     told: list[float] = []
     kinds = (made.kind("SS", prompt_tokens=100, output_tokens=50), made.kind("LL", prompt_tokens=2000))

@@ -35,6 +35,7 @@ def of(found: Report) -> str:
     )  # fmt: skip
     return environment.get_template("study.html.j2").render(
         headline=found.asked.family,
+        passed=True,  # the shared style asks for it: a study has no verdict of its own
         lengths=found.asked.lengths,
         sentence=counted(found.findings),
         provenance=_provenance(found),

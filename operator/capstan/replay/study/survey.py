@@ -36,12 +36,6 @@ class Choice:
         return self.sheet.profile.tp
 
     @property
-    def load_ratio(self) -> float:
-        """Its load over the most that this tp and clock carry inside the SLO; above 1 it misses it."""
-        edge = self.sheet.edge[self.sheet.clocks_mhz.index(self.cell.clock_mhz)]
-        return self.cell.arrival_rps / edge.arrival_rps if edge else float("inf")
-
-    @property
     def latencies_s(self) -> tuple[float, float]:
         """TTFT and TPOT at the SLO's percentile."""
         return self.cell.ttft_s, self.cell.tpot_s
