@@ -28,6 +28,7 @@ COMMANDS = {
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
     "search": ("capstan.app.search", "command", "Find the best set-up that never moves, for a trace."),
     "setter": ("capstan.app.agent", "setter_command", "Write a node's GPU clocks and limits (root)."),
+    "study": ("capstan.app.study", "command", "What clock, tp, batch and class do to energy; what papers say of it."),
     "trace": ("capstan.app.trace", "command", "Describe a trace of requests, or draw one like it."),
 }
 
@@ -87,6 +88,7 @@ def _extra(command: str) -> str:
         "profile": "replay",
         "replay": "replay",
         "search": "replay",
+        "study": "replay",
         "trace": "replay",
     }
     return extras.get(command, "dev")
