@@ -114,8 +114,9 @@ def _classified(
     classes = memory.classes
     if isinstance(seen.arrival_rps, Fresh) and seen.classes:
         age_s = None if memory.seen_at_s is None else now_s - memory.seen_at_s
-        classes = lanes.smoothed(memory.classes, seen.classes, age_s=age_s)
-        memory = dataclasses.replace(memory, classes=classes, seen_at_s=now_s)
+        cycles = memory.seen_cycles
+        classes = lanes.smoothed(memory.classes, seen.classes, age_s=age_s, cycles=cycles)
+        memory = dataclasses.replace(memory, classes=classes, seen_at_s=now_s, seen_cycles=cycles + 1)
     since_s = memory.split_since_s
     due = since_s is None or now_s - since_s >= settings.cluster_period_s
     if not (due and classes and policy.pools.by_class and policy.knobs.pools is Knob.ACT):

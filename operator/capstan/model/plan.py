@@ -89,6 +89,7 @@ class PoolMemory:
         pool: Its name, which says what classes it serves (`model.classes`).
         rates: `((t_s, arrival_rps), ...)`, oldest first, bounded by the forecast's look-back.
         lengths: Mean prompt and output tokens of what it serves, and `prompt_cv2_ratio` of `Workload`.
+        lengths_at_s, lengths_cycles: When lengths were last blended in, and how often so far.
         fleet: What was planned last, since `fleet_since_s`; None: nothing yet.
         reshaped_at_s: When the tp mix was last looked at.
         clock_cap_mhz, clock_since_s: The cap planned last (None: full clock), and since when.
@@ -99,6 +100,8 @@ class PoolMemory:
     pool: str
     rates: tuple[tuple[float, float], ...] = ()
     lengths: tuple[float, float, float] | None = None
+    lengths_at_s: float | None = None
+    lengths_cycles: int = 0
     fleet: Fleet | None = None
     fleet_since_s: float | None = None
     reshaped_at_s: float | None = None
@@ -118,7 +121,7 @@ class PolicyMemory:
         split: The classes of each pool, in the same order; empty: one pool, nothing was ever split.
         split_since_s: Since when it stands.
         classes: Demand per class, smoothed.
-        seen_at_s: When `classes` was brought up to date.
+        seen_at_s, seen_cycles: When `classes` was brought up to date, and how often so far.
         wanted_gpus: GPUs that the last plan wanted before the fleet's limits.
     """
 
@@ -128,6 +131,7 @@ class PolicyMemory:
     split_since_s: float | None = None
     classes: tuple[ClassDemand, ...] = ()
     seen_at_s: float | None = None
+    seen_cycles: int = 0
     wanted_gpus: int = 0
 
     def of(self, pool: str) -> PoolMemory:

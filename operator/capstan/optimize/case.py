@@ -12,7 +12,7 @@ from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
 from capstan.model.workload import PROMPT_CV2, Workload
-from capstan.optimize import fleets
+from capstan.optimize import fleets, smoothing
 
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
@@ -182,12 +182,30 @@ def remembered(
     """Return the memory with this cycle's fresh rate and lengths; stale and missing ones leave no trace."""
     if not isinstance(seen.arrival_rps, sample.Fresh):
         return memory
-    lengths = memory.lengths
-    if isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh):
-        spread = PROMPT_CV2 if seen.prompt_cv2_ratio is None else seen.prompt_cv2_ratio
-        lengths = (max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0), spread)
     rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=settings.lookback_s)
-    return dataclasses.replace(memory, rates=rates, lengths=lengths, margin_ratio=_margin_ratio(seen, memory, settings))
+    measured = _lengths(seen)
+    if measured is None:
+        return dataclasses.replace(memory, rates=rates, margin_ratio=_margin_ratio(seen, memory, settings))
+    age_s = 0.0 if memory.lengths_at_s is None else now_s - memory.lengths_at_s
+    keep = smoothing.kept_ratio(age_s, memory.lengths_cycles)
+    old = memory.lengths or measured
+    prompt, output, spread = (new + keep * (before - new) for before, new in zip(old, measured, strict=True))
+    return dataclasses.replace(
+        memory,
+        rates=rates,
+        lengths=(prompt, output, spread),
+        lengths_at_s=now_s,
+        lengths_cycles=memory.lengths_cycles + 1,
+        margin_ratio=_margin_ratio(seen, memory, settings),
+    )
+
+
+def _lengths(seen: fleet.ServiceObserved) -> tuple[float, float, float] | None:
+    """Return this cycle's mean lengths and how much prompts vary; None where nothing fresh was seen."""
+    if not (isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh)):
+        return None
+    spread = PROMPT_CV2 if seen.prompt_cv2_ratio is None else seen.prompt_cv2_ratio
+    return max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0), spread
 
 
 def _margin_ratio(seen: fleet.ServiceObserved, memory: plan.PoolMemory, settings: Settings) -> float:

@@ -220,8 +220,30 @@ def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | N
         return found.fleet
     kept_w = mix.cost_w(question, kept, each_rps)
     saved_w = kept_w - found.cost_w
+    if not _bridged(case, found.fleet, forecast_rps, each_rps):
+        return kept
     pays = saved_w * case.settings.cluster_period_s > PAYS_RATIO * _moving_j(case, found.fleet)
     return found.fleet if pays and saved_w >= WORTH_RATIO * kept_w else kept
+
+
+def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: dict[int, float]) -> bool:
+    """Return whether the load is carried while degrees change hands: new replicas fit beside the old ones.
+
+    Where they do not, some old ones have to go first: those that stay must carry the load (promise P4: a
+    reconfiguration makes before it breaks).
+    """
+    standing = case.standing
+    counts = dict(standing)
+    new = fleets.of({tp: max(count - counts.get(tp, 0), 0) for tp, count in fleet})
+    if case.most_gpus is None or fleets.gpus(standing) + fleets.gpus(new) <= case.most_gpus:
+        return True
+    lacking = fleets.gpus(standing) + fleets.gpus(new) - case.most_gpus
+    left = dict(standing)
+    for tp in sorted(left):
+        while left[tp] > dict(fleet).get(tp, 0) and lacking > 0:
+            left[tp] -= 1
+            lacking -= tp
+    return lacking <= 0 and fleets.capacity_rps(fleets.of(left), each_rps) >= forecast_rps
 
 
 def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:

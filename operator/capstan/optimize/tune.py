@@ -60,7 +60,8 @@ def _parts(case: Case, fleet: plan.Fleet) -> tuple[clock.Part, ...]:
     """
     if case.blind is not None:
         return ()
-    load = case.load(peak.guarded_rps(case.memory.rates[-1][1], window_s=case.settings.rate_window_s))
+    level_rps, read_s = peak.level_rps(case.memory.rates, window_s=case.settings.rate_window_s)
+    load = case.load(peak.guarded_rps(level_rps, window_s=read_s))
     return () if load is None else shared(case, _serving(case, fleet), load)
 
 

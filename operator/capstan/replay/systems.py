@@ -66,10 +66,18 @@ class Capstan:
     def decide(self, seen: Seen) -> Decision:
         """Return the whole decision of one cycle."""
         services = tuple(self._observed(service, seen) for service in seen.services)
-        observed = Observed(seen.now_s, services)
+        observed = Observed(seen.now_s, services, self._gpus())
         decision = decide.decide(observed, self._policies, self._profiles, self._memory, self._settings)
         self._memory = decision.memory
         return decision
+
+    def _gpus(self) -> tuple[tuple[str, int], ...]:
+        """Return the GPUs of the fleet per product."""
+        found: dict[str, int] = {}
+        for service in self._services.values():
+            product = service.profiles[0].gpu_products[0]
+            found[product] = max(found.get(product, 0), service.most_gpus)
+        return tuple(sorted(found.items()))
 
     def _observed(self, seen: ServiceSeen, moment: Seen) -> ServiceObserved:
         """Return a service as the live loop's observation shows it."""
