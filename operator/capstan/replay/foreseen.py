@@ -17,8 +17,8 @@ from capstan.forecast import history, walk
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
 from capstan.forecast.peak import Rates
-from capstan.forecast.template import Source
 from capstan.model.classes import Edges
+from capstan.model.outlook import Source
 from capstan.replay import published, synth, weeks
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.traces import tables
