@@ -124,7 +124,7 @@ def _advised(
     """Return the memory with new advice where it is due; blind, the old advice stands."""
     policy, settings, now_s = scene.policy, scene.settings, scene.now_s
     if not advice.advises(policy):
-        return dataclasses.replace(memory, advice=plan.Advice(), advised_at_s=None)
+        return dataclasses.replace(memory, advice=None, advised_at_s=None)
     before_s = memory.advised_at_s
     before_s = advice.first_s(policy.key, now_s, settings) if before_s is None else before_s
     if now_s - before_s < settings.pool_period_s or any(case.blind is not None for case in foreseen.cases):
@@ -329,14 +329,14 @@ def _joined(policy: Policy, pools: tuple[_Pool, ...], memory: plan.PolicyMemory)
         clock_reason=Reason.KNOB_OFF if knobs.clock is Knob.OFF else _telling(one.tuned.reason for one in pools),
         forecast_rps=sum(forecasts) if forecasts else None,
         candidates=tuple(candidate for one in pools for candidate in one.tuned.candidates),
-        advice=advised.pools,
-        advice_reason=advised.reason,
-        advice_expected=advised.expected,
+        advice=() if advised is None else advised.pools,
+        advice_reason=None if advised is None else advised.reason,
+        advice_expected=plan.Effect() if advised is None else advised.expected,
         tp_reason=_tp_reason(policy, pools, advised),
     )
 
 
-def _tp_reason(policy: Policy, pools: tuple[_Pool, ...], advised: plan.Advice) -> Reason:
+def _tp_reason(policy: Policy, pools: tuple[_Pool, ...], advised: plan.Advice | None) -> Reason:
     """Return why the degrees are what they are."""
     knob = policy.knobs.tensor_parallel
     if knob is Knob.OFF:
@@ -344,7 +344,8 @@ def _tp_reason(policy: Policy, pools: tuple[_Pool, ...], advised: plan.Advice) -
     if knob is Knob.ACT:
         return Reason.LEAST_ENERGY if any(one.reshaped for one in pools) else Reason.NO_CHANGE_NEEDED
     degrees = {entry.tp for one in pools for entry in one.plans}
-    return Reason.ADVISE_ONLY if {entry.tp for entry in advised.pools} - degrees else Reason.NO_CHANGE_NEEDED
+    moves = advised is not None and {entry.tp for entry in advised.pools} != degrees
+    return Reason.ADVISE_ONLY if moves else Reason.NO_CHANGE_NEEDED
 
 
 def _telling(reasons: Iterable[Reason]) -> Reason:

@@ -136,11 +136,11 @@ class PoolMemory:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the knobs that only advise would make of a policy; `pools` empty: nothing that is worth it."""
+    """What the knobs that only advise would make of a policy, and why."""
 
-    pools: tuple[PoolPlan, ...] = ()
-    reason: Reason | None = None
-    expected: Effect = Effect()
+    pools: tuple[PoolPlan, ...]
+    reason: Reason
+    expected: Effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class PolicyMemory:
         seen_at_s: When `classes` was brought up to date.
         wanted_gpus: GPUs that the last plan wanted before the fleet's limits.
         tracker: What is believed of the whole load to come; None: no history was ever known.
-        advice: As of `advised_at_s`, when it was last due.
+        advice: As of `advised_at_s`, when it was last due; None: nothing that is worth it.
     """
 
     policy: str
@@ -166,7 +166,7 @@ class PolicyMemory:
     seen_at_s: float | None = None
     wanted_gpus: int = 0
     tracker: Tracker | None = None
-    advice: Advice = Advice()
+    advice: Advice | None = None
     advised_at_s: float | None = None
 
     def of(self, pool: str) -> PoolMemory:

@@ -38,8 +38,8 @@ def first_s(key: str, now_s: float, settings: Settings) -> float:
     return now_s - turn * settings.pool_period_s
 
 
-def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice:
-    """Return the advice, or an empty one where it saves too little to be worth a hand-over.
+def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice | None:
+    """Return the advice, or None where it saves too little to be worth a hand-over.
 
     Args:
         free: The pools that there would be if all knobs acted, with the physics of every degree of the bounds.
@@ -49,12 +49,12 @@ def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice:
     answers = [answer for answer in found if answer is not None]
     limit = free[0].most_gpus
     if len(answers) < len(found) or (limit is not None and sum(fleets.gpus(a.fleet) for a in answers) > limit):
-        return plan.Advice()
+        return None
     kept = [_answer(case) for case in acting]
     kept_w = sum(math.inf if answer is None else answer.cost_w for answer in kept)
     advised_w = sum(answer.cost_w for answer in answers)
     if advised_w > kept_w * (1 - replicas.WORTH_RATIO):
-        return plan.Advice()
+        return None
     reason = Reason.CLASSES_APART if len(free) > len(acting) else Reason.LEAST_ENERGY
     caps = [_cap_mhz(case, answer.fleet) for case, answer in zip(free, answers, strict=True)]
     each = list(zip(free, answers, caps, strict=True))
@@ -64,10 +64,12 @@ def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice:
     return plan.Advice(pools, reason, plan.together(effects, tokens_per_s))
 
 
-def shown(advice: plan.Advice, pools: Sequence[plan.PoolPlan]) -> plan.Advice:
-    """Return the advice where it differs from a plan in its pools or their degrees, else an empty one."""
-    if {(pool.classes, pool.tp) for pool in advice.pools} == {(pool.classes, pool.tp) for pool in pools}:
-        return plan.Advice()
+def shown(advice: plan.Advice | None, pools: Sequence[plan.PoolPlan]) -> plan.Advice | None:
+    """Return the advice where it differs from a plan in its pools or their degrees, else None."""
+    if advice is None or {(pool.classes, pool.tp) for pool in advice.pools} == {
+        (pool.classes, pool.tp) for pool in pools
+    }:
+        return None
     return advice
 
 
