@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from capstan.forecast import peak
+from capstan.forecast.calendar import Calendar
 from capstan.model import fleet, objective, plan, sample
 from capstan.model.policy import Knob, Objective, Policy
 from capstan.model.profile import Profile
@@ -14,6 +15,7 @@ from capstan.model.slo import Slo
 from capstan.model.workload import PROMPT_CV2, Workload
 from capstan.optimize import fleets, smoothing
 
+DEFAULT_CALENDAR = Calendar()
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
 
@@ -38,6 +40,7 @@ class Settings:
         slo_margin_ratio: Share of each SLO limit to plan for.
         agreeing_ticks: Ticks that must agree before a clock falls (GreenLLM's three windows).
         tariffs: What joules and GPUs cost, on the clock of `now_s`, for policies whose objective is money or carbon.
+        calendar: Slots, days and weeks that a history is read by; a slot is the pool period, or near it.
     """
 
     cluster_period_s: float = 1800.0
@@ -48,6 +51,7 @@ class Settings:
     slo_margin_ratio: float = 0.9
     agreeing_ticks: int = 3
     tariffs: objective.Tariffs = objective.NO_TARIFFS
+    calendar: Calendar = DEFAULT_CALENDAR
 
     def __post_init__(self) -> None:
         periods = (self.instance_period_s, self.cluster_period_s, self.pool_period_s, self.lookback_s)
@@ -72,6 +76,7 @@ class Case:
         pools: Its replicas as the API server shows them, one record per tp.
         profiles: The physics of every tp that a plan may use, ascending; never empty.
         most_gpus: GPUs that it may have; None: only the bounds bind.
+        foreseen_rps: The peak of the next epoch as history tells it; None: there is none, the last rates must do.
     """
 
     now_s: float
@@ -85,6 +90,7 @@ class Case:
     memory: plan.PoolMemory
     settings: Settings
     most_gpus: int | None = None
+    foreseen_rps: float | None = None
 
     @property
     def ready(self) -> int:

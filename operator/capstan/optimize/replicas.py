@@ -96,7 +96,7 @@ def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
     load = case.load(0.0)
     if not case.reshapes or load is None or case.starting or not _due(case):
         return Choice(standing, Reason.KNOB_OFF, _since_s(case, standing))
-    forecast_rps = _forecast_rps(case)
+    forecast_rps = ready_for_rps(case)
     question, each_rps = question_of(case, load, forecast_rps), _each_rps(case)
     gpus = fleets.gpus(standing)
     options = [fleets.of({profile.tp: gpus // profile.tp}) for profile in case.profiles]
@@ -152,7 +152,7 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
     load = case.load(0.0)
     if load is None:
         raise ValueError("a blind case has no wanted fleet")
-    forecast_rps = _forecast_rps(case)
+    forecast_rps = ready_for_rps(case)
     standing = case.standing
     looked_s = case.memory.reshaped_at_s
     why = Reason.FORECAST_PEAK
@@ -170,18 +170,23 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
     return fleet, bound or why, forecast_rps, looked_s
 
 
-def _forecast_rps(case: Case) -> float:
-    """Return the rate to be ready for: the forecast peak, and what waits, to be worked off within a start-up."""
+def ready_for_rps(case: Case) -> float:
+    """Return the rate to be ready for: the peak of the next epoch, and what waits, to be worked off within a start-up.
+
+    Without a history the peak is that of the last rates and their trend.
+    """
     settings = case.settings
     waiting = case.seen.waiting
     startup_s = max(profile.startup_s for profile in case.profiles)
-    ahead_rps = peak.peak_rps(
-        case.memory.rates,
-        now_s=case.now_s,
-        lead_s=min(settings.cluster_period_s, 2 * startup_s),
-        window_s=settings.rate_window_s,
-        recent_s=2 * settings.rate_window_s,
-    )
+    ahead_rps = case.foreseen_rps
+    if ahead_rps is None:
+        ahead_rps = peak.peak_rps(
+            case.memory.rates,
+            now_s=case.now_s,
+            lead_s=min(settings.cluster_period_s, 2 * startup_s),
+            window_s=settings.rate_window_s,
+            recent_s=2 * settings.rate_window_s,
+        )
     queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
     return ahead_rps + queued / max(startup_s, settings.rate_window_s)
 
