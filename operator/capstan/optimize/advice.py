@@ -92,7 +92,8 @@ def _answer(case: Case) -> mix.Answer | None:
 
 def _cap_mhz(case: Case, fleet: plan.Fleet) -> float | None:
     """Return the clock with the least watts for the load of now; None: full clock."""
-    load = case.load(peak.guarded_rps(case.memory.rates[-1][1], window_s=case.settings.rate_window_s))
+    level_rps, read_s = peak.level_rps(case.memory.rates, window_s=case.settings.rate_window_s)
+    load = case.load(peak.guarded_rps(level_rps, window_s=read_s))
     parts = () if load is None else tune.shared(case, fleet, load)
     if not parts or case.policy.knobs.clock is Knob.OFF:
         return None
