@@ -193,7 +193,8 @@ def remembered(
     if measured is None:
         return dataclasses.replace(memory, rates=rates, margin_ratio=_margin_ratio(seen, memory, settings))
     age_s = 0.0 if memory.lengths_at_s is None else now_s - memory.lengths_at_s
-    keep = smoothing.kept_ratio(age_s, memory.lengths_cycles)
+    requests = seen.arrival_rps.value * age_s
+    keep = smoothing.kept_ratio(requests, memory.lengths_cycles, enough=smoothing.ENOUGH_REQUESTS)
     old = memory.lengths or measured
     prompt, output, spread = (new + keep * (before - new) for before, new in zip(old, measured, strict=True))
     return dataclasses.replace(

@@ -61,7 +61,8 @@ def smoothed(
     now = {demand.code: demand for demand in seen}
     if age_s is None or not before:
         return tuple(now[code] for code in sorted(now))
-    keep = smoothing.kept_ratio(age_s, cycles)
+    rate_rps = sum(demand.arrival_rps for demand in now.values())
+    keep = smoothing.kept_ratio(rate_rps * age_s, cycles, enough=smoothing.ENOUGH_PER_CLASSES)
     known = {demand.code: demand for demand in before}
     found = []
     for code in sorted({*known, *now}):

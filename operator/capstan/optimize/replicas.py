@@ -186,6 +186,7 @@ def ready_for_rps(case: Case) -> float:
             lead_s=min(settings.cluster_period_s, 2 * startup_s),
             window_s=settings.rate_window_s,
             recent_s=2 * settings.rate_window_s,
+            epoch_s=settings.cluster_period_s,
         )
     queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
     return ahead_rps + queued / max(startup_s, settings.rate_window_s)

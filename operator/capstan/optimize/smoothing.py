@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import math
 
-SMOOTHING_S = 300.0
-"""Time constant: lengths of a minute's requests vary by a tenth, and a class with a hundredth of them has a few in five
-minutes. The mix of a service moves over hours."""
+ENOUGH_REQUESTS = 400
+"""Lengths vary about as much as they are long, so that the mean of 400 is known to 5 %. Counted in requests: a busy
+service follows its mix within a minute, a quiet one does not chase noise."""
+
+ENOUGH_PER_CLASSES = 2000
+"""The same for all classes together, of which the rare ones have a few in a hundred."""
 
 
-def kept_ratio(age_s: float, cycles: int) -> float:
+def kept_ratio(requests: float, cycles: int, *, enough: int) -> float:
     """Return the share of the old value.
 
     The first values say little (only short answers have ended by then), so that at first all count alike.
 
     Args:
-        age_s: How long ago the old value was brought up to date; a clock that ran backwards counts as no time.
+        requests: How many came since the old value was brought up to date; below zero counts as none.
         cycles: How often something was blended into it.
+        enough: Requests that the mean is to rest on.
     """
-    return min(math.exp(-max(age_s, 0.0) / SMOOTHING_S), cycles / (cycles + 1))
+    return min(math.exp(-max(requests, 0.0) / enough), cycles / (cycles + 1))

@@ -38,6 +38,7 @@ from capstan.replay.seen import Service
 
 D = TypeVar("D", files.Fleet, files.Run)
 
+SHORTEST_LOOKBACK_S = 900.0  # the rate of a request every two seconds is known to 5 % after 800
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
 SHIPPED = Path(__file__).resolve().parents[3] / "policies"
 POOLED = (Split.PER_CLASS, Split.COUNT)
@@ -245,7 +246,7 @@ def _settings(run: files.Run, options: Options) -> decide.Settings:
         cluster_period_s=float(cluster_s),
         pool_period_s=float(pool_s),
         instance_period_s=float(instance_s),
-        lookback_s=float(cluster_s),
+        lookback_s=max(float(cluster_s), SHORTEST_LOOKBACK_S),
         rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
     )
 
