@@ -71,10 +71,11 @@ class Histories:
             return True
         if not told.known.tells:
             return one.past is not told.past
-        return self._day(one.past) > self._day(told.past)
+        return self._days(one.past) > self._days(told.past)
 
-    def _day(self, past: Past) -> int:
-        """Return the number of the day in which a past ends."""
+    def _days(self, past: Past) -> int:
+        """Return how many days of the calendar are over at the end of a past."""
         calendar = self._settings.calendar
         last = past.blocks[-1]
-        return calendar.slot_before(last.start_s + len(last.rates_rps) * last.step_s) // calendar.slots_per_day
+        end_s = last.start_s + len(last.rates_rps) * last.step_s
+        return (calendar.slot_before(end_s) + 1) // calendar.slots_per_day
