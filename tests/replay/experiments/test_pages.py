@@ -24,7 +24,7 @@ SETTINGS = (("scenario", "small"), ("seeds", "1, 2"))
 
 
 def told(cells: dict[str, tuple[Cell, ...]], *goals: Goal) -> Told:
-    made = experiment(A, B, figures=(ENERGY, SAVING, CHANGE, GOOD), goals=goals)
+    made = dataclasses.replace(experiment(A, B, figures=(ENERGY, SAVING, CHANGE, GOOD), goals=goals), ordered=True)
     return pages.of(findings.of(made, (A, B), cells), SETTINGS)
 
 
@@ -77,17 +77,25 @@ def test_goals_are_printed_with_their_limit_row_and_verdict() -> None:
     assert other == "gain: 10.0 (b); goal at least 20: missed."
 
 
-def test_a_goal_that_nothing_was_shown_of_is_missed() -> None:
+def test_a_goal_that_nothing_was_shown_of_is_open_and_so_not_reached() -> None:
     result = told({"a & b": (cell(1.0),), "b": (cell(1.0, bad=11),)}, Goal("loss", CHANGE, most=0.12))
-    assert result.sentences[0] == "loss: not shown (b); goal at most 12: missed."
+    assert (
+        result.sentences[0] == "loss: no figure (b or what it is compared with missed the SLO); goal at most 12: open."
+    )
     assert not result.passed
 
 
 def test_the_order_is_that_of_joules_among_those_that_met_the_slo() -> None:
     sentences = told({"a & b": (cell(2.0),), "b": (cell(1.0),)}).sentences
-    assert sentences == ("Least joules first: b, a & b.",)
+    assert sentences == ("Least joules first: b; a & b.",)
     sentences = told({"a & b": (cell(2.0),), "b": (cell(1.0, bad=11),)}).sentences
     assert sentences == ("SLO missed: b.",)
+
+
+def test_rows_that_are_no_rivals_have_no_order() -> None:
+    made = experiment(A, B)
+    cells = {"a & b": (cell(2.0),), "b": (cell(1.0),)}
+    assert pages.of(findings.of(made, (A, B), cells), SETTINGS).sentences == ()
 
 
 # --- several services, events ------------------------------------------------------------------------

@@ -37,6 +37,7 @@ SYSTEMS = Experiment(
     ),
     figures=PLAIN,
     asked=HOUR,
+    ordered=True,
     notes=(
         "energy ±%: against best-static.",
         "The paper has, against single-pool: multi-pool +20 %, scale-inst -2 %, scale-shard -6 %, scale-freq -19 %, "
@@ -53,6 +54,7 @@ ABLATION = Experiment(
     ),
     figures=PLAIN,
     asked=HOUR,
+    ordered=True,
     notes=("energy ±%: against Capstan with every knob.",),
 )
 
@@ -85,6 +87,7 @@ POOLS = Experiment(
     rows=_pools,
     figures=PLAIN,
     asked=HOUR,
+    ordered=True,
     notes=(
         "energy ±%: against as many pools as Capstan finds to pay. Classes are DESIGN 7.1's nine; the edges of the "
         "sixteen are the trace's quarters.",
@@ -130,7 +133,8 @@ TIGHTNESS = Experiment(
     figures=PLAIN,
     asked=HOUR,
     notes=(
-        "Both limits times the factor; single-pool is sized anew for each, at the rate that `auto:12` finds for 1 x.",
+        "Both limits times the factor; single-pool is sized anew for each, at the rate that `auto:12` finds for 1 x, "
+        "so tighter limits are more than all 12 servers of it can keep, and there is no saving to quote.",
         "energy ±%: against the limits as they are.",
     ),
 )
@@ -183,11 +187,12 @@ PREDICTOR = Experiment(
         ),
         *(
             Goal(
-                f"{system}: 81 % against none",
-                read.CHANGE_ANYWAY,
+                f"{system}: 81 % not worse than none",
+                read.CHANGE,
                 most=0.0,
                 row=f"{system}, 81 %",
                 beside=f"{system}, none",
+                shown_wrong=True,
             )
             for system in (CAPSTAN, "pools-9")
         ),

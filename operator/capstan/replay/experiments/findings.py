@@ -49,7 +49,7 @@ class Reached:
     @property
     def met(self) -> bool:
         """Whether it was reached; what was not shown was not."""
-        return self.value is not None and self.goal.holds(self.value.mean)
+        return self.value is not None and self.goal.holds(self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from capstan.replay.load import Loaded
 from capstan.replay.options import Options
 from capstan.replay.scenario import Scenario
+from capstan.replay.scores.compare import Estimate
 from capstan.replay.scores.recovery import Recovery
 from capstan.replay.scores.score import Score
 
@@ -103,6 +104,7 @@ class Goal:
         most, least: One of them, in the figure's own unit.
         row: Whose; None: the worst of all that are compared with another.
         beside: What that row is compared with here; None: what it is compared with in the table.
+        shown_wrong: Whether only an interval that lies beyond the limit as a whole misses it (`not worse than`).
     """
 
     words: str
@@ -111,16 +113,18 @@ class Goal:
     least: float | None = None
     row: str | None = None
     beside: str | None = None
+    shown_wrong: bool = False
 
     def __post_init__(self) -> None:
         if (self.most is None) == (self.least is None):
             raise ValueError("a goal has either a most or a least")
 
-    def holds(self, value: float) -> bool:
-        """Return whether a value reaches it."""
+    def holds(self, value: Estimate) -> bool:
+        """Return whether a mean reaches it."""
+        doubt = (value.half_width or 0.0) if self.shown_wrong else 0.0
         if self.most is not None:
-            return value <= self.most
-        return self.least is not None and value >= self.least
+            return value.mean - doubt <= self.most
+        return self.least is not None and value.mean + doubt >= self.least
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ class Experiment:
         asked: Flags where nothing else is asked for.
         goals: Of issue 5; printed with what was found.
         after_s: Only what arrives, and is drawn, from then on is scored.
+        ordered: Whether all rows are ways to serve the same requests, so that their order by joules says something.
         notes: What a reader of the table must know.
     """
 
@@ -147,6 +152,7 @@ class Experiment:
     asked: Options = NOTHING_ASKED
     goals: tuple[Goal, ...] = ()
     after_s: float = 0.0
+    ordered: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -42,7 +42,12 @@ Cells = dict[str, tuple[Cell, ...]]
 def over(lower: Options, upper: Options) -> Options:
     """Return flags with others over them: what those leave open is as below."""
     told = {field.name: getattr(upper, field.name) for field in dataclasses.fields(upper)}
-    return dataclasses.replace(lower, **{name: value for name, value in told.items() if value not in (None, (), False)})
+    return dataclasses.replace(lower, **{name: value for name, value in told.items() if not _open(value)})
+
+
+def _open(value: object) -> bool:
+    """Return whether a flag was left open; 0 seconds are told."""
+    return value is None or value is False or value == ()
 
 
 class Lab:
@@ -209,6 +214,7 @@ def conditions(lab: Lab) -> Iterator[tuple[str, str]]:
     yield "rates", rate
     yield "seeds", ", ".join(map(str, lab.seeds))
     yield "periods", f"{asked.periods or loaded.run.periods} s (cluster, pool, instance)"
-    yield "start-up", f"{loaded.run.startup_seconds if asked.startup_s is None else asked.startup_s} s"
+    if all(row.asked.startup_s is None for row in lab.experiment.rows(loaded)):
+        yield "start-up", f"{loaded.run.startup_seconds if asked.startup_s is None else asked.startup_s} s"
     if lab.quick:
         yield "shortened", "--quick: one seed, and without events the first minutes only; no result, a rehearsal"

@@ -198,8 +198,12 @@ def goal(reached: Reached) -> str:
     limit = f"at most {_limit(asked.figure, asked.most)}" if asked.most is not None else (
         f"at least {_limit(asked.figure, asked.least)}"
     )  # fmt: skip
-    told = "not shown" if value is None else estimate(asked.figure, value)
-    return f"{asked.words}: {told} ({reached.row}); goal {limit}: {'reached' if reached.met else 'missed'}."
+    if value is None:
+        return (
+            f"{asked.words}: no figure ({reached.row} or what it is compared with missed the SLO); goal {limit}: open."
+        )
+    verdict = "reached" if reached.met else "missed"
+    return f"{asked.words}: {estimate(asked.figure, value)} ({reached.row}); goal {limit}: {verdict}."
 
 
 def _limit(figure: Figure, value: float | None) -> str:
@@ -208,13 +212,15 @@ def _limit(figure: Figure, value: float | None) -> str:
 
 def order(found: Found) -> Iterator[str]:
     """Yield the rows in order of their joules: those that met the SLO in every seed, then the others by name."""
+    if not found.experiment.ordered:
+        return
     means = {line.row.label: _energy_j(line) for line in found.lines}
     met = sorted((line.row.label for line in found.lines if not line.missed), key=lambda label: means[label])
     missed = [line.row.label for line in found.lines if line.missed]
     if len(met) > 1:
-        yield f"Least joules first: {', '.join(met)}."
+        yield f"Least joules first: {'; '.join(met)}."
     if missed:
-        yield f"SLO missed: {', '.join(missed)}."
+        yield f"SLO missed: {'; '.join(missed)}."
 
 
 def _energy_j(line: Line) -> float:

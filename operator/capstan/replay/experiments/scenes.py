@@ -36,6 +36,7 @@ CONTENTION = Experiment(
     rows=_contention,
     figures=(read.ENERGY, read.CHANGE_ANYWAY, read.GOOD, read.TTFT, read.TPOT, read.GPU_HOURS, read.OVER_BUDGET),
     scenario="contention",
+    ordered=True,
     notes=("energy ±%: against keda-slo, whether or not the SLO was met.",),
 )
 
@@ -45,6 +46,7 @@ SHOCK = Experiment(
     rows=_shock,
     figures=(read.ENERGY, read.CHANGE_ANYWAY, read.GOOD, read.TTFT, read.TPOT, read.GPU_HOURS),
     scenario="shock",
+    ordered=True,
     notes=("energy ±%: against keda-slo, whether or not the SLO was met.",),
 )
 
@@ -61,6 +63,7 @@ LONG_CONTEXT = Experiment(
     rows=_fixed,
     figures=LONG,
     scenario="long-context",
+    ordered=True,
     notes=("energy ±%: against best-static. A replica lies on one node: several by schema only, not in this world.",),
 )
 
@@ -70,6 +73,7 @@ REASONING = Experiment(
     rows=_fixed,
     figures=LONG,
     scenario="reasoning",
+    ordered=True,
     notes=("energy ±%: against best-static.",),
 )
 
@@ -96,6 +100,7 @@ VARIANTS = Experiment(
     rows=_variants,
     figures=(read.ENERGY, read.CHANGE, read.GOOD, read.TTFT, read.TPOT, read.GPU_HOURS),
     scenario="variants",
+    ordered=True,
     notes=(
         "energy ±%: against the first. A variant below minQuality is refused and has no row; `cheapest` is chosen in "
         "closed form at the mean load. Physics of drafts and 8 bits are derived, not measured (model/variant.py).",
