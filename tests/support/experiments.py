@@ -35,8 +35,8 @@ def experiment(
     return Experiment("made-up", "What is it?", lambda _: rows, figures, asked=asked, goals=goals, notes=("A note.",))
 
 
-def folder(path: Path, root: Path) -> Folder:
-    """A scenario of 300 requests with its trace, and the one shipped profile that it needs."""
+def folder(path: Path, root: Path, *, requests: int = 300) -> Folder:
+    """A scenario of some requests with its trace, and the one shipped profile that it needs."""
     (path / "profiles").mkdir()
     (path / "profiles" / PROFILE).write_text((root / "policies" / "profiles" / PROFILE).read_text())
-    return small.folder(path)
+    return small.folder(path, small.requests(requests))

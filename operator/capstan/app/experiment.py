@@ -109,7 +109,8 @@ def _played(
 
 def _forecast(scenario: Path | None, asked: Options, tell: play.Told) -> tuple[Told, int]:
     paths = (scenario,) if scenario is not None else tuple(map(_shipped, forecasts.SCENARIOS))
-    return forecasts.judged(paths, asked, tell), len(paths)
+    told = forecasts.judged(paths, asked, tell)
+    return told, len(paths) * len(asked.seeds or lab.SEEDS)
 
 
 def _shipped(name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ A, B = Row("a"), Row("b", beside="a")
 ONLY_TO_COMPARE = Row("a", shown=False)
 
 
-def found(*rows: Row, cells: dict[str, tuple[Cell, ...]], goals: tuple[Goal, ...] = ()) -> Found:
+def found(*rows: Row, cells: Mapping[str, tuple[Cell, ...]], goals: tuple[Goal, ...] = ()) -> Found:
     return findings.of(experiment(*rows, figures=(CHANGE, CHANGE_ANYWAY, LOST), goals=goals), rows, cells)
 
 
@@ -120,10 +121,10 @@ def test_what_was_not_shown_was_not_reached_and_is_the_worst() -> None:
     assert (reached.row, reached.value, reached.met) == ("b", None, False)
 
 
-@pytest.mark.parametrize("limits", [{}, {"most": 1.0, "least": 0.0}], ids=["neither", "both"])
-def test_a_goal_has_one_limit(limits: dict[str, float]) -> None:
+@pytest.mark.parametrize(("most", "least"), [(None, None), (1.0, 0.0)], ids=["neither", "both"])
+def test_a_goal_has_one_limit(most: float | None, least: float | None) -> None:
     with pytest.raises(ValueError, match="either a most or a least"):
-        Goal("g", CHANGE, **limits)
+        Goal("g", CHANGE, most=most, least=least)
 
 
 @given(values=st.lists(st.floats(100.0, 1e6), min_size=2, max_size=4))

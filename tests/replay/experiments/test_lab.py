@@ -13,13 +13,14 @@ from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.replay.experiments import bends, lab
 from capstan.replay.experiments.figures import ENERGY, GOOD, SAVING
-from capstan.replay.experiments.kinds import Experiment, Figure, Row
+from capstan.replay.experiments.kinds import Experiment, Row
 from capstan.replay.experiments.lab import Cells, Lab
 from capstan.replay.options import Options
 from support import experiments
 from support.small import Folder
 
 FIXED = Row("fixed", "fixed")
+AS_TOLD = Options()
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Folder:
     return experiments.folder(tmp_path_factory.mktemp("lab"), root)
 
 
-def room(folder: Folder, experiment: Experiment, *, quick: bool = False, **asked: object) -> Lab:
-    options = Options(profiles=folder.path / "profiles", **asked)  # type: ignore[arg-type]  # a test's free choice
+def room(folder: Folder, experiment: Experiment, asked: Options = AS_TOLD, *, quick: bool = False) -> Lab:
+    options = dataclasses.replace(asked, profiles=folder.path / "profiles")
     return Lab(experiment, folder.path / "scenario.yaml", options, quick=quick, told=lambda *_: None)
 
 
-def cells(folder: Folder, *rows: Row, figures: tuple[Figure, ...] = (ENERGY, GOOD), **asked: object) -> Cells:
-    return room(folder, experiments.experiment(*rows, figures=figures), **asked).play()[1]
+def cells(folder: Folder, *rows: Row, asked: Options = AS_TOLD) -> Cells:
+    return room(folder, experiments.experiment(*rows, figures=(ENERGY, GOOD)), asked).play()[1]
 
 
 # --- flags -------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ def test_flags_over_themselves_and_over_nothing_are_themselves(startup_s: int | 
 
 def test_the_command_line_wins_over_the_experiment_and_a_row_over_both(folder: Folder) -> None:
     experiment = experiments.experiment(FIXED, asked=Options(startup_s=10, periods="60,30,5", scale_rate="1"))
-    made = room(folder, experiment, startup_s=20)
+    made = room(folder, experiment, Options(startup_s=20))
     assert (made.loaded.options.startup_s, made.loaded.options.periods) == (20, "60,30,5")
     assert made.loaded.options.seeds == lab.SEEDS
     assert dict(lab.conditions(made))["start-up"] == "20 s"
@@ -68,7 +69,7 @@ def test_what_rows_vary_is_not_said_to_hold_for_all(folder: Folder) -> None:
 
 
 def test_rows_see_the_same_requests_and_a_row_twice_is_the_same(folder: Folder) -> None:
-    found = cells(folder, FIXED, Row("again", "fixed"), seeds=(1, 2), scale_rate="1.5")
+    found = cells(folder, FIXED, Row("again", "fixed"), asked=Options(seeds=(1, 2), scale_rate="1.5"))
     assert len(found["fixed"]) == 2
     assert found["fixed"] == found["again"]
     first, second = found["fixed"]
@@ -76,7 +77,7 @@ def test_rows_see_the_same_requests_and_a_row_twice_is_the_same(folder: Folder) 
 
 
 def test_where_nothing_is_drawn_one_seed_is_all_there_is(folder: Folder) -> None:
-    made = room(folder, experiments.experiment(FIXED), seeds=(1, 2, 3))
+    made = room(folder, experiments.experiment(FIXED), Options(seeds=(1, 2, 3)))
     _, found = made.play()
     assert (len(found["fixed"]), made.runs) == (1, 1)
     assert dict(lab.conditions(made))["seeds"] == "1"
@@ -101,7 +102,7 @@ def test_limits_that_a_row_bends_are_those_that_it_is_scored_by(folder: Folder) 
 
 @pytest.mark.parametrize("slo", ["class", "chat"])
 def test_the_limits_of_a_set_are_those_of_the_score(folder: Folder, slo: str) -> None:
-    found = cells(folder, FIXED, slo=files.SloSet(slo))
+    found = cells(folder, FIXED, asked=Options(slo=files.SloSet(slo)))
     held = found["fixed"][0].score.policies[0].limits
     assert held.ttft_s == ((0.25, 0.4, 2.0) if slo == "class" else (2.0, 2.0, 2.0))
 
@@ -140,7 +141,7 @@ def test_single_pool_is_found_where_a_figure_needs_it_and_once_per_world(folder:
 
 
 def test_a_rehearsal_is_one_seed_and_says_so(folder: Folder) -> None:
-    made = room(folder, experiments.experiment(FIXED), quick=True, seeds=(4, 5), scale_rate="1.5")
+    made = room(folder, experiments.experiment(FIXED), Options(seeds=(4, 5), scale_rate="1.5"), quick=True)
     _, found = made.play()
     assert len(found["fixed"]) == 1
     held = dict(lab.conditions(made))
@@ -154,14 +155,14 @@ def test_a_rehearsal_is_cut_after_its_first_minutes(folder: Folder) -> None:
 
 
 REFUSED = {
-    "a system that nobody made": (Row("x", "magic"), {}, "--systems: magic"),
-    "a rate that nothing needs": (FIXED, {"scale_rate": "auto:4000"}, "--scale-rate"),
-    "a rate in words": (FIXED, {"scale_rate": "much"}, "--scale-rate: much"),
-    "periods in the wrong order": (FIXED, {"periods": "5,60,300"}, "--periods"),
+    "a system that nobody made": (Row("x", "magic"), AS_TOLD, "--systems: magic"),
+    "a rate that nothing needs": (FIXED, Options(scale_rate="auto:4000"), "--scale-rate"),
+    "a rate in words": (FIXED, Options(scale_rate="much"), "--scale-rate: much"),
+    "periods in the wrong order": (FIXED, Options(periods="5,60,300"), "--periods"),
 }
 
 
 @pytest.mark.parametrize(("row", "asked", "says"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_played_names_the_flag(folder: Folder, row: Row, asked: dict[str, str], says: str) -> None:
+def test_what_cannot_be_played_names_the_flag(folder: Folder, row: Row, asked: Options, says: str) -> None:
     with pytest.raises(errors.Invalid, match=says):
-        cells(folder, row, **asked)
+        cells(folder, row, asked=asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from html.parser import HTMLParser
 
 import pytest
@@ -23,7 +24,7 @@ A, B = Row("a & b"), Row("b", beside="a & b")
 SETTINGS = (("scenario", "small"), ("seeds", "1, 2"))
 
 
-def told(cells: dict[str, tuple[Cell, ...]], *goals: Goal) -> Told:
+def told(cells: Mapping[str, tuple[Cell, ...]], *goals: Goal) -> Told:
     made = dataclasses.replace(experiment(A, B, figures=(ENERGY, SAVING, CHANGE, GOOD), goals=goals), ordered=True)
     return pages.of(findings.of(made, (A, B), cells), SETTINGS)
 

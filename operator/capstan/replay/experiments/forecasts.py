@@ -14,7 +14,8 @@ from capstan.forecast.calendar import DAY_S
 from capstan.replay import foreseen, load, play
 from capstan.replay.experiments.findings import Reached, Reading
 from capstan.replay.experiments.kinds import Figure, Goal
-from capstan.replay.experiments.pages import Json, Told, goal, shown
+from capstan.replay.experiments.lab import SEEDS
+from capstan.replay.experiments.pages import Json, Told, goal, reached, shown
 from capstan.replay.foreseen import Judged
 from capstan.replay.options import Options
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled
@@ -40,20 +41,24 @@ PEAK = Figure("peak_over_mean_ratio", "planned peak over mean", lambda _: None, 
 
 
 def judged(paths: tuple[Path, ...], asked: Options, told: play.Told) -> Told:
-    """Judge the forecast on the first trace of each scenario file, two weeks of it, a year's seed after another.
+    """Judge the forecast on the first trace of each scenario file, two weeks of it, one seed after another.
 
     Raises:
         Invalid: A scenario's trace is not drawn from statistics.
     """
-    seeds = asked.seeds or (1, 2, 3)
-    readings: dict[str, tuple[Reading, ...]] = {}
+    seeds = asked.seeds or SEEDS
+    found: dict[str, list[Judged]] = {}
     for path in paths:
         loaded = load.read(path, asked)
-        found = []
         for done, seed in enumerate(seeds):
             told(f"{path.stem}, seed {seed}", done / len(seeds))
-            found.append(_judged(loaded, seed))
-        readings[path.stem] = _readings(found)
+            found.setdefault(path.stem, []).append(week(loaded, seed))
+    return of(found, seeds)
+
+
+def of(found: dict[str, list[Judged]], seeds: tuple[int, ...]) -> Told:
+    """Return what judged streams say: by name, one for each seed."""
+    readings = {name: _readings(each) for name, each in found.items()}
     goals = tuple(_goals(readings))
     return Told(
         name=NAME,
@@ -61,8 +66,8 @@ def judged(paths: tuple[Path, ...], asked: Options, told: play.Told) -> Told:
         tables=(Titled(WORDS, _table(readings), NOTES),),
         sentences=tuple(map(goal, goals)),
         settings=(("seeds", ", ".join(map(str, seeds))), ("slot, epoch", f"{SLOT_S} s, {HORIZON_S:g} s")),
-        results={"rows": [_row(name, each) for name, each in readings.items()]},
-        passed=all(reached.met for reached in goals),
+        results={"rows": [_row(name, each) for name, each in readings.items()], "goals": list(map(reached, goals))},
+        passed=all(each.met for each in goals),
     )
 
 
@@ -72,8 +77,12 @@ NOTES = (
 )
 
 
-def _judged(loaded: load.Loaded, seed: int) -> Judged:
-    """Return how the forecast of a week's rates came true."""
+def week(loaded: load.Loaded, seed: int) -> Judged:
+    """Return how the forecast of a week's rates, and of a week like it after that, came true.
+
+    Raises:
+        Invalid: The scenario's first trace is not drawn from statistics.
+    """
     demand = loaded.demands[0]
     if demand.statistics is None:
         fix = f"the trace of {demand.spec.policy} is a file of its own; use capstan forecast --trace"

@@ -6,7 +6,7 @@ Who calls it: `app.experiment`, tests. Must not know: figures, tables, terminals
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 
 from capstan.api import errors
@@ -35,7 +35,7 @@ QUICK_S = 900
 SEEDS = (1, 2, 3)
 """Where nobody says which: the fewest that give an interval worth printing."""
 
-Cells = dict[str, tuple[Cell, ...]]
+Cells = Mapping[str, tuple[Cell, ...]]
 """By label of the row, one per seed."""
 
 

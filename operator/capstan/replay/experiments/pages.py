@@ -79,8 +79,8 @@ def of(found: Found, settings: tuple[tuple[str, str], ...]) -> Told:
         tables=(own, *_policies(found), *_shocks(found)),
         sentences=(*map(goal, found.goals), *order(found)),
         settings=settings,
-        results={"rows": [_row(line) for line in found.lines], "goals": [_goal(each) for each in found.goals]},
-        passed=all(reached.met for reached in found.goals),
+        results={"rows": [_row(line) for line in found.lines], "goals": list(map(reached, found.goals))},
+        passed=all(each.met for each in found.goals),
     )
 
 
@@ -192,18 +192,16 @@ def _mean(values: list[float | None], scale: float, digits: int) -> str:
 # --- sentences ---------------------------------------------------------------------------------------
 
 
-def goal(reached: Reached) -> str:
-    """Return what a goal came to."""
-    asked, value = reached.goal, reached.value
+def goal(each: Reached) -> str:
+    """Return what a goal came to, in words."""
+    asked, value = each.goal, each.value
     limit = f"at most {_limit(asked.figure, asked.most)}" if asked.most is not None else (
         f"at least {_limit(asked.figure, asked.least)}"
     )  # fmt: skip
     if value is None:
-        return (
-            f"{asked.words}: no figure ({reached.row} or what it is compared with missed the SLO); goal {limit}: open."
-        )
-    verdict = "reached" if reached.met else "missed"
-    return f"{asked.words}: {estimate(asked.figure, value)} ({reached.row}); goal {limit}: {verdict}."
+        return f"{asked.words}: no figure ({each.row} or what it is compared with missed the SLO); goal {limit}: open."
+    verdict = "reached" if each.met else "missed"
+    return f"{asked.words}: {estimate(asked.figure, value)} ({each.row}); goal {limit}: {verdict}."
 
 
 def _limit(figure: Figure, value: float | None) -> str:
@@ -261,17 +259,18 @@ def _reading(reading: Reading) -> Json:
     }
 
 
-def _goal(reached: Reached) -> Json:
-    value = reached.value
+def reached(each: Reached) -> Json:
+    """Return what a goal came to; without a value it is open."""
+    value = each.value
     return {
-        "words": reached.goal.words,
-        "figure": reached.goal.figure.name,
-        "row": reached.row,
-        "most": reached.goal.most,
-        "least": reached.goal.least,
+        "words": each.goal.words,
+        "figure": each.goal.figure.name,
+        "row": each.row,
+        "most": each.goal.most,
+        "least": each.goal.least,
         "value": None if value is None else value.mean,
         "half_width_95": None if value is None else value.half_width,
-        "reached": reached.met,
+        "reached": each.met,
     }
 
 
