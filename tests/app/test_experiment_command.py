@@ -46,14 +46,15 @@ def test_the_list_has_every_experiment_with_its_question() -> None:
 def test_an_experiment_prints_a_table_and_leaves_a_page_and_a_json(folder: Folder) -> None:
     found = played(folder, "margin", "--periods", "60,30,5", "--seeds", "1")
     assert found.exit_code == 0, found.output
-    assert sorted(path.name for path in folder.out.iterdir()) == ["experiment.html", "experiment.json"]
+    assert sorted(path.name for path in folder.out.iterdir()) == ["experiment.html", "experiment.json", "experiment.md"]
     document = json.loads((folder.out / "experiment.json").read_text())
     labels = [row["label"] for row in document["rows"]]
     assert labels == ["margin 0.6", "margin 0.7", "margin 0.8", "margin 0.9", "margin 1"]
-    page = (folder.out / "experiment.html").read_text()
+    page, markdown = ((folder.out / f"experiment.{kind}").read_text() for kind in ("html", "md"))
     for label in labels:
         assert label in found.output
         assert label in page
+        assert f"| {label} |" in markdown
     assert "5 runs in " in found.output
 
 

@@ -24,7 +24,7 @@ from capstan.replay.pages import report, summary
 from capstan.replay.scores import tariff
 
 BAD_INPUT, MISSED = 2, 3
-HTML_NAME, JSON_NAME = "experiment.html", "experiment.json"
+HTML_NAME, JSON_NAME, MARKDOWN_NAME = "experiment.html", "experiment.json", "experiment.md"
 LIST = "list"
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -44,7 +44,7 @@ def _seeds(_: click.Context, __: click.Parameter, told: str | None) -> tuple[int
 @click.command()
 @click.argument("name")
 @click.option("--scenario", type=_FILE, help="Instead of the experiment's own.")
-@click.option("--out", type=_FOLDER, help="Folder of experiment.html and experiment.json.")
+@click.option("--out", type=_FOLDER, help="Folder of experiment.html, .json and .md.")
 @click.option("--seeds", callback=_seeds, help="Such as 1,2,3, which they are unless told: means with 95 % intervals.")
 @click.option("--slo", type=click.Choice([s.value for s in files.SloSet]), help="Limits to aim at and to score by.")
 @click.option("--scale-rate", help="Rates as a multiple of the trace's, or auto:N.")
@@ -129,9 +129,10 @@ def _list() -> None:
 
 
 def _print(told: Told, out: Path) -> None:
-    """Print tables and sentences; write page and JSON."""
+    """Print tables and sentences; write page, JSON and Markdown."""
     report.replace(out / JSON_NAME, told.json)
     report.replace(out / HTML_NAME, told.html)
+    report.replace(out / MARKDOWN_NAME, told.markdown)
     console = Console()
     for table in told.tables:
         console.print(f"[bold]{table.title}[/bold]", highlight=False)

@@ -150,6 +150,16 @@ def test_the_json_has_every_seed_and_every_goal() -> None:
     assert [goal["reached"] for goal in document["goals"]] == [False]
 
 
+def test_the_markdown_is_the_table_of_the_docs() -> None:
+    """Every row has as many cells as there are heads; what does not hold for figures is below them."""
+    lines = told(TWO, Goal("loss", CHANGE, most=0.12)).markdown.splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert {line.count("|") for line in table} == {table[0].count("|")}
+    assert [line.split("|")[1].strip() for line in table] == ["", "---", "a & b", "b"]
+    assert "A note." in lines
+    assert lines[-1] == "scenario: small; seeds: 1, 2."
+
+
 class Seen(HTMLParser):
     """What a page says, and what it would fetch."""
 

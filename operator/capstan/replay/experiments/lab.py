@@ -119,13 +119,21 @@ class Lab:
         return rows
 
     def _provision(self) -> None:
-        """Find the rate that all rows and seeds share."""
+        """Find the rate that all rows and seeds share: the highest at which the fleet of `auto:N` does at every seed.
+
+        At the first seed's own it would miss the SLO at others, and no saving could be quoted.
+        """
         loaded = self.loaded
         slo_set = loaded.options.slo or SloSet.SCENARIO
-        try:
-            self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told)
-        except ValueError as problem:
-            raise errors.Invalid("--scale-rate", str(problem)) from problem
+        seeds = loaded.options.seeds if loaded.options.rate.replicas is not None else loaded.options.seeds[:1]
+        found = []
+        for seed in seeds:
+            one = dataclasses.replace(loaded, options=dataclasses.replace(loaded.options, seeds=(seed,)))
+            try:
+                found.append(play.rate_of(one, None, slo_set, self._told))
+            except ValueError as problem:
+                raise errors.Invalid("--scale-rate", str(problem)) from problem
+        self.rate, self.provisioning = min(found)
 
     def _read(self, asked: Options) -> Loaded:
         options = over(self._base, asked)

@@ -52,6 +52,13 @@ class Told:
         return json.dumps({**held, **self.results}, indent=2, allow_nan=False) + "\n"
 
     @property
+    def markdown(self) -> str:
+        """The tables as docs/explanation/results.md holds them, so that nobody copies figures by hand."""
+        parts = [line for table in self.tables for line in (*_markdown(table), "")]
+        told = "; ".join(f"{label}: {value}" for label, value in self.settings)
+        return "\n".join((*parts, *(f"- {sentence}" for sentence in self.sentences), "", f"{told}.")) + "\n"
+
+    @property
     def html(self) -> str:
         """The page."""
         environment = jinja2.Environment(
@@ -187,6 +194,18 @@ def _shock_cells(line: Line, policy: str, t_s: float) -> tuple[Cell, ...]:
 def _mean(values: list[float | None], scale: float, digits: int) -> str:
     found = compare.estimate(values)
     return NOTHING if found is None else estimate(Figure("", "", lambda _: None, scale, digits), found)
+
+
+def _markdown(table: Titled) -> Iterator[str]:
+    """Yield a table's lines: a row without cells is a heading of the rows below it."""
+    yield from (f"*{table.title}*", "")
+    yield f"| | {' | '.join(table.table.heads)} |"
+    yield f"|---|{'---:|' * len(table.table.heads)}"
+    for row in table.table.rows:
+        cells = [cell.text for cell in row.cells] or [""] * len(table.table.heads)
+        yield f"| {row.label.strip() if row.cells else f'**{row.label}**'} | {' | '.join(cells)} |"
+    for note in table.notes:
+        yield from ("", note)
 
 
 # --- sentences ---------------------------------------------------------------------------------------
