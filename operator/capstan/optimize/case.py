@@ -37,7 +37,8 @@ class Settings:
         instance_period_s: How often `decide` is called and the clock may move (DynamoLLM: 5 s).
         lookback_s: How long rates are remembered.
         rate_window_s: Window that each arrival rate was measured over.
-        slo_margin_ratio: Share of each SLO limit to plan for.
+        slo_margin_ratio: Share of each SLO limit to plan for before anything was learnt: with what may be learnt
+            (`MOST_BIAS_RATIO`) it ends at the limits themselves.
         agreeing_ticks: Ticks that must agree before a clock falls (GreenLLM's three windows).
         tariffs: What joules and GPUs cost, on the clock of `now_s`, for policies whose objective is money or carbon.
         calendar: Slots, days and weeks that a history is read by; a slot is the pool period, or near it.
@@ -48,7 +49,7 @@ class Settings:
     instance_period_s: float = 5.0
     lookback_s: float = 1800.0
     rate_window_s: float = 60.0
-    slo_margin_ratio: float = 0.9
+    slo_margin_ratio: float = 0.8
     agreeing_ticks: int = 3
     tariffs: objective.Tariffs = objective.NO_TARIFFS
     calendar: Calendar = DEFAULT_CALENDAR

@@ -22,7 +22,7 @@ from capstan.replay.runs import Requests
 from capstan.replay.seen import Service, Want
 
 FIRST_S = 10 * units.SECONDS_PER_MINUTE  # several times the longest start-up, so that no system begins with a debt
-FIXED_MARGIN = 0.9  # of each limit, as `optimize.case.Settings` plans with
+FIXED_MARGIN = 0.9  # of each limit (facts/dynamollm.md section 6: m ~ 0.9); the same for every system
 SPARE = 1  # a replica more than the closed form asks for: bursts inside a minute, and whoever does not know the trace
 
 
