@@ -10,7 +10,7 @@ from capstan import decide
 from capstan.model import fleet, plan
 from capstan.model.policy import Bounds, Policy
 from capstan.model.reasons import Reason
-from capstan.model.sample import Fresh
+from capstan.model.sample import Fresh, Sample
 from capstan.optimize import case, drift
 from support.builders import CHAT, H100, policy, profile
 
@@ -22,7 +22,7 @@ def after(
     minutes: float, *, stress_ratio: float | None, subject: Policy = ROOMY, rps: float = 2.0, starting: int = 0
 ) -> plan.Decision:
     """Return the decision after some minutes of a stress that no plan changes."""
-    stress = {} if stress_ratio is None else {"stress_ratio": Fresh(stress_ratio, 1.0)}
+    stress: Sample[float] = fleet.NO_DATA if stress_ratio is None else Fresh(stress_ratio, 1.0)
     memory, now_s = plan.Memory(), 1000.0
     for _ in range(int(minutes * 12) + 1):
         replicas = memory.of(CHAT).of("all").fleet or ((4, 2),)
@@ -34,9 +34,10 @@ def after(
             prompt_tokens=Fresh(1155.0, 1.0),
             output_tokens=Fresh(211.0, 1.0),
             waiting=Fresh(0.0, 1.0),
+            stress_ratio=stress,
             gpu_product=H100,
         )
-        look = fleet.Observed(now_s, (dataclasses.replace(seen, **stress),))
+        look = fleet.Observed(now_s, (seen,))
         found = decide.decide(look, (subject,), (profile(startup_s=15),), memory, PERIODS)
         memory, now_s = found.memory, now_s + 5.0
     return found
