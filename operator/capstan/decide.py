@@ -51,9 +51,14 @@ def decide(
         histories: What the past of some policies says (`forecast.known`); one without decides by its last rates.
     """
     past = {one.policy: one for one in histories}
+    turn = advice.turn(observed, policies, memory, settings)
     most = share.limits([_claim(observed, policy, memory) for policy in policies], dict(observed.gpus))
     decided = tuple(
-        _one(_Scene.of(observed, policy, profiles, memory.of(policy.key), settings, past), most.get(policy.key))
+        _one(
+            _Scene.of(observed, policy, profiles, memory.of(policy.key), settings, past),
+            most.get(policy.key),
+            advised=policy.key == turn,
+        )
         for policy in policies
     )
     return plan.Decision(tuple(d for d, _ in decided), plan.Memory(tuple(m for _, m in decided)))
@@ -83,9 +88,11 @@ def horizon_slots(policy: Policy, profiles: tuple[Profile, ...], settings: Setti
     return histories_of.slots(settings.calendar, ahead_s)
 
 
-def _one(scene: _Scene, most_gpus: int | None) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
+def _one(scene: _Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
     """Decide for one policy."""
     policy, seen = scene.policy, scene.seen
+    if advised:  # whatever comes of it: who cannot be advised does not take the turn of the others
+        scene = dataclasses.replace(scene, memory=dataclasses.replace(scene.memory, advised_at_s=scene.now_s))
     if policy.paused:
         return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), scene.memory
     known = _usable(policy, seen, scene.profiles)
@@ -105,7 +112,10 @@ def _one(scene: _Scene, most_gpus: int | None) -> tuple[plan.PolicyDecision, pla
     memory = dataclasses.replace(
         memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted, tracker=foreseen.tracker
     )
-    memory = _advised(scene, acting, dataclasses.replace(foreseen, cases=each), memory, most_gpus)
+    if not advice.advises(policy):
+        memory = dataclasses.replace(memory, advice=None, advised_at_s=None)
+    elif advised:
+        memory = _advised(scene, acting, each, memory, most_gpus)
     decision = dataclasses.replace(
         _joined(policy, found, memory),
         forecast_drifted=foreseen.drifted,
@@ -115,22 +125,13 @@ def _one(scene: _Scene, most_gpus: int | None) -> tuple[plan.PolicyDecision, pla
 
 
 def _advised(
-    scene: _Scene,
-    acting: _Scene,
-    foreseen: foresight.Foresight,
-    memory: plan.PolicyMemory,
-    most_gpus: int | None,
+    scene: _Scene, acting: _Scene, each: tuple[cases.Case, ...], memory: plan.PolicyMemory, most_gpus: int | None
 ) -> plan.PolicyMemory:
-    """Return the memory with new advice where it is due; blind, the old advice stands."""
-    policy, settings, now_s = scene.policy, scene.settings, scene.now_s
-    if not advice.advises(policy):
-        return dataclasses.replace(memory, advice=None, advised_at_s=None)
-    before_s = memory.advised_at_s
-    before_s = advice.first_s(policy.key, now_s, settings) if before_s is None else before_s
-    if now_s - before_s < settings.pool_period_s or any(case.blind is not None for case in foreseen.cases):
-        return dataclasses.replace(memory, advised_at_s=before_s)
+    """Return the memory with new advice; blind, the old advice stands until the next turn."""
+    if any(case.blind is not None for case in each):
+        return memory
     free = _freed(scene, acting.memory).foreseen(most_gpus)
-    return dataclasses.replace(memory, advice=advice.of(free.cases, foreseen.cases), advised_at_s=now_s)
+    return dataclasses.replace(memory, advice=advice.of(free.cases, each))
 
 
 def _freed(scene: _Scene, memory: plan.PolicyMemory) -> _Scene:

@@ -1,6 +1,6 @@
 """What the knobs that only advise would make of a policy: its pools, their degrees and clocks, where it is worth it.
 
-Who calls it: `decide`, once a pool period and policy. Must not know: what was advised before, cycles.
+Who calls it: `decide`, at most once a pool period and policy. Must not know: what was advised before, cycles.
 
 The same code that decides answers: `split.best` chose the pools of the cases, `mix.cheapest` chooses their replicas and
 degrees, `clock.Search` their clocks. What stands is not asked: advice is where to go, not how.
@@ -9,17 +9,15 @@ degrees, `clock.Search` their clocks. What stands is not asked: advice is where 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from capstan.forecast import peak
-from capstan.model import plan
+from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
 from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh
 from capstan.optimize import clock, fleets, mix, replicas, tune
 from capstan.optimize.case import Case, Settings
-
-HASH_PRIME = 10_007
-"""Keys of policies are spread over so many moments of a period: a prime, so that every byte of a key counts."""
 
 
 def advises(policy: Policy) -> bool:
@@ -29,13 +27,20 @@ def advises(policy: Policy) -> bool:
     return degrees or (knobs.pools is Knob.ADVISE and policy.pools.by_class)
 
 
-def first_s(key: str, now_s: float, settings: Settings) -> float:
-    """Return when a policy that is new counts as advised last, so that not all are due in one cycle.
+def turn(observed: fleet.Observed, policies: Iterable[Policy], memory: plan.Memory, settings: Settings) -> str | None:
+    """Return the one policy that is advised in this cycle: the one that waits longest, of those whose period is over.
 
-    It depends on the key alone: who restarts does not ask for the advice of 500 policies at once.
+    One, because to weigh every split takes longer than to decide fifty policies: hundreds of policies are advised less
+    often than once a period, and no cycle is long. Who cannot be seen does not take a turn.
     """
-    turn = int.from_bytes(key.encode()) % HASH_PRIME / HASH_PRIME
-    return now_s - turn * settings.pool_period_s
+    waiting = []
+    for policy in policies:
+        seen = observed.of(policy.key)
+        if advises(policy) and seen is not None and isinstance(seen.arrival_rps, Fresh):
+            last_s = memory.of(policy.key).advised_at_s
+            if last_s is None or observed.now_s - last_s >= settings.pool_period_s:
+                waiting.append((-math.inf if last_s is None else last_s, policy.key))
+    return min(waiting)[1] if waiting else None
 
 
 def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice | None:
