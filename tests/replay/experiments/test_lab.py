@@ -138,13 +138,13 @@ def test_single_pool_is_found_where_a_figure_needs_it_and_once_per_world(folder:
 
 
 def test_the_rate_of_a_fleet_is_the_highest_at_which_it_does_at_every_seed(folder: Folder) -> None:
-    """One replica of 4 GPUs: each seed alone finds a rate; together the lowest of them."""
+    """One replica of 4 GPUs: each seed alone finds a rate; together the lowest of them, to the search's 1 %."""
     rates = []
     for seeds in ((1,), (2,), (1, 2)):
         made = room(folder, experiments.experiment(), Options(scale_rate="auto:1", seeds=seeds))
         made.play()
         rates.append(made.rate)
-    assert rates[2] == min(rates[:2])
+    assert rates[2] == pytest.approx(min(rates[:2]), rel=0.02)
     assert rates[0] != rates[1], "else nothing was to be decided"
 
 

@@ -125,15 +125,11 @@ class Lab:
         """
         loaded = self.loaded
         slo_set = loaded.options.slo or SloSet.SCENARIO
-        seeds = loaded.options.seeds if loaded.options.rate.replicas is not None else loaded.options.seeds[:1]
-        found = []
-        for seed in seeds:
-            one = dataclasses.replace(loaded, options=dataclasses.replace(loaded.options, seeds=(seed,)))
-            try:
-                found.append(play.rate_of(one, None, slo_set, self._told))
-            except ValueError as problem:
-                raise errors.Invalid("--scale-rate", str(problem)) from problem
-        self.rate, self.provisioning = min(found)
+        seeds = loaded.options.seeds
+        try:
+            self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told, seeds=seeds)
+        except ValueError as problem:
+            raise errors.Invalid("--scale-rate", str(problem)) from problem
 
     def _read(self, asked: Options) -> Loaded:
         options = over(self._base, asked)
