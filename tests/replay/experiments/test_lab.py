@@ -114,6 +114,11 @@ def test_a_warm_replica_is_charged_to_its_row(folder: Folder) -> None:
     assert warm.overall.completed == warm.overall.arrived
 
 
+def test_somebody_elses_autoscaler_has_no_warm_pool(folder: Folder) -> None:
+    with pytest.raises(ValueError, match="x: only Capstan .* got keda-slo"):
+        cells(folder, Row("x", "keda-slo", warm=1))
+
+
 def test_a_part_of_the_run_alone_is_scored_where_the_beginning_is_left_out(folder: Folder) -> None:
     """300 requests in some 100 s, 3 a second: after 40 s about 180 are left; at most half of a run is left out."""
     for after_s, share in ((40.0, 0.6), (1800.0, 0.5)):

@@ -171,6 +171,8 @@ class Lab:
         own = loaded.systems.get(row.system)
         if own is None and not row.warm:
             return play.play_one(stage, row.system, (), told)
+        if own is None and row.system != play.CAPSTAN:
+            raise ValueError(f"{row.label}: only Capstan and its settings files have a warm pool; got {row.system}")
         system: System = Capstan.of(stage.scenario) if own is None else Configured(stage.scenario, own)
         return stage.play(Warmed(system, row.warm) if row.warm else system, told)
 
