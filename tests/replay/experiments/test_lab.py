@@ -115,7 +115,7 @@ def test_a_warm_replica_is_charged_to_its_row(folder: Folder) -> None:
 
 
 def test_somebody_elses_autoscaler_has_no_warm_pool(folder: Folder) -> None:
-    with pytest.raises(ValueError, match="x: only Capstan .* got keda-slo"):
+    with pytest.raises(ValueError, match=r"x: only Capstan .* got keda-slo"):
         cells(folder, Row("x", "keda-slo", warm=1))
 
 
