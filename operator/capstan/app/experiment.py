@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from capstan.api import errors
 from capstan.api import scenario as files
-from capstan.app.progress import Bar
+from capstan.app import progress
 from capstan.replay import load, play, traces
 from capstan.replay.experiments import catalog, findings, forecasts, lab, pages
 from capstan.replay.experiments.kinds import Experiment
@@ -88,7 +87,7 @@ def _told(name: str, scenario: Path | None, out: Path, asked: Options, *, quick:
     if name != forecasts.NAME and name not in catalog.BY_NAME:
         raise errors.Invalid("NAME", f"there is no experiment {name}; use one of {', '.join(_names())}")
     began_s = time.monotonic()
-    with _bar() as tell:
+    with progress.stages() as tell:
         if name == forecasts.NAME:
             told, runs = _forecast(scenario, asked, tell)
         else:
@@ -145,26 +144,6 @@ def _print(told: Told, out: Path) -> None:
 def _lines(console: Console, lines: Iterator[str] | tuple[str, ...]) -> None:
     for line in lines:  # a terminal breaks between words, a file keeps a line whole
         console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
-
-
-@contextmanager
-def _bar() -> Iterator[play.Told]:
-    """Yield what is told about the progress: one bar per run, each after two seconds."""
-    console = Console(stderr=True)
-    current: list[tuple[str, Bar]] = []
-
-    def told(what: str, done: float) -> None:
-        if not current or current[0][0] != what:
-            if current:
-                current.pop()[1].stop()
-            current.append((what, Bar(what, console, time.monotonic)))
-        current[0][1](done)
-
-    try:
-        yield told
-    finally:
-        if current:
-            current.pop()[1].stop()
 
 
 def _writable(out: Path | None) -> Path:

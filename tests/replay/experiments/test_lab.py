@@ -114,6 +114,11 @@ def test_a_warm_replica_is_charged_to_its_row(folder: Folder) -> None:
     assert warm.overall.completed == warm.overall.arrived
 
 
+def test_somebody_elses_autoscaler_has_no_warm_pool(folder: Folder) -> None:
+    with pytest.raises(ValueError, match=r"x: only Capstan .* got keda-slo"):
+        cells(folder, Row("x", "keda-slo", warm=1))
+
+
 def test_a_part_of_the_run_alone_is_scored_where_the_beginning_is_left_out(folder: Folder) -> None:
     """300 requests in some 100 s, 3 a second: after 40 s about 180 are left; at most half of a run is left out."""
     for after_s, share in ((40.0, 0.6), (1800.0, 0.5)):
@@ -138,13 +143,13 @@ def test_single_pool_is_found_where_a_figure_needs_it_and_once_per_world(folder:
 
 
 def test_the_rate_of_a_fleet_is_the_highest_at_which_it_does_at_every_seed(folder: Folder) -> None:
-    """One replica of 4 GPUs: each seed alone finds a rate; together the lowest of them."""
+    """One replica of 4 GPUs: each seed alone finds a rate; together the lowest of them, to the search's 1 %."""
     rates = []
     for seeds in ((1,), (2,), (1, 2)):
         made = room(folder, experiments.experiment(), Options(scale_rate="auto:1", seeds=seeds))
         made.play()
         rates.append(made.rate)
-    assert rates[2] == min(rates[:2])
+    assert rates[2] == pytest.approx(min(rates[:2]), rel=0.02)
     assert rates[0] != rates[1], "else nothing was to be decided"
 
 

@@ -125,15 +125,11 @@ class Lab:
         """
         loaded = self.loaded
         slo_set = loaded.options.slo or SloSet.SCENARIO
-        seeds = loaded.options.seeds if loaded.options.rate.replicas is not None else loaded.options.seeds[:1]
-        found = []
-        for seed in seeds:
-            one = dataclasses.replace(loaded, options=dataclasses.replace(loaded.options, seeds=(seed,)))
-            try:
-                found.append(play.rate_of(one, None, slo_set, self._told))
-            except ValueError as problem:
-                raise errors.Invalid("--scale-rate", str(problem)) from problem
-        self.rate, self.provisioning = min(found)
+        seeds = loaded.options.seeds
+        try:
+            self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told, seeds=seeds)
+        except ValueError as problem:
+            raise errors.Invalid("--scale-rate", str(problem)) from problem
 
     def _read(self, asked: Options) -> Loaded:
         options = over(self._base, asked)
@@ -175,6 +171,8 @@ class Lab:
         own = loaded.systems.get(row.system)
         if own is None and not row.warm:
             return play.play_one(stage, row.system, (), told)
+        if own is None and row.system != play.CAPSTAN:
+            raise ValueError(f"{row.label}: only Capstan and its settings files have a warm pool; got {row.system}")
         system: System = Capstan.of(stage.scenario) if own is None else Configured(stage.scenario, own)
         return stage.play(Warmed(system, row.warm) if row.warm else system, told)
 
