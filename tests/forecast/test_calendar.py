@@ -75,7 +75,8 @@ def test_lengths_in_seconds_make_a_calendar() -> None:
 )
 def test_near_lengths_make_whole_slots(slot_s: float, day_s: float, slots: int) -> None:
     found = calendar.near(slot_s, day_s=day_s)
-    assert (found.slots_per_day, found.slot_s * slots) == (slots, pytest.approx(day_s))
+    assert found.slots_per_day == slots
+    assert found.slot_s * slots == pytest.approx(day_s)
     assert found.kind(found.slot(found.origin_s + 4.5 * day_s)) == 0, "a Friday"
     assert found.kind(found.slot(found.origin_s + 5.5 * day_s)) == 1, "a Saturday"
 

@@ -100,7 +100,7 @@ def week(end_s: float, busy_from_s: float) -> Past:
 async def test_replicas_are_there_before_the_load_that_came_every_day_at_this_time(
     lead_s: float, replicas_rise: bool
 ) -> None:
-    """Nothing but the history says so: the load itself stays at 1 rps. The rise is within two start-ups, or in hours."""
+    """Nothing but the history says so, the load itself stays at 1 rps: a rise within two start-ups, or in hours."""
     stage = Stage()
     stage.apply(chat())
     await stage.tick(3)
