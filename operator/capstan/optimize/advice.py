@@ -33,11 +33,12 @@ def turn(observed: fleet.Observed, policies: Iterable[Policy], memory: plan.Memo
     One, because to weigh every split takes longer than to decide fifty policies: hundreds of policies are advised less
     often than once a period, and no cycle is long. Who cannot be seen does not take a turn.
     """
+    seen = {one.policy for one in observed.services if isinstance(one.arrival_rps, Fresh)}
+    advised = {one.policy: one.advised_at_s for one in memory.policies}
     waiting = []
     for policy in policies:
-        seen = observed.of(policy.key)
-        if advises(policy) and seen is not None and isinstance(seen.arrival_rps, Fresh):
-            last_s = memory.of(policy.key).advised_at_s
+        if advises(policy) and policy.key in seen:
+            last_s = advised.get(policy.key)
             if last_s is None or observed.now_s - last_s >= settings.pool_period_s:
                 waiting.append((-math.inf if last_s is None else last_s, policy.key))
     return min(waiting)[1] if waiting else None
