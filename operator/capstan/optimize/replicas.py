@@ -173,21 +173,22 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
 def ready_for_rps(case: Case) -> float:
     """Return the rate to be ready for: the peak of the next epoch, and what waits, to be worked off within a start-up.
 
-    Without a history the peak is that of the last rates and their trend.
+    Without a history the peak is that of the last rates of a cluster period and their trend; with one it is the
+    forecast's, and at least that of the last pool period (DynamoLLM's blend of template and recent peak).
     """
     settings = case.settings
     waiting = case.seen.waiting
     startup_s = max(profile.startup_s for profile in case.profiles)
-    ahead_rps = case.foreseen_rps
-    if ahead_rps is None:
-        ahead_rps = peak.peak_rps(
-            case.memory.rates,
-            now_s=case.now_s,
-            lead_s=min(settings.cluster_period_s, 2 * startup_s),
-            window_s=settings.rate_window_s,
-            recent_s=2 * settings.rate_window_s,
-            epoch_s=settings.cluster_period_s,
-        )
+    foreseen_rps = case.foreseen_rps
+    recent_rps = peak.peak_rps(
+        case.memory.rates,
+        now_s=case.now_s,
+        lead_s=min(settings.cluster_period_s, 2 * startup_s),
+        window_s=settings.rate_window_s,
+        recent_s=2 * settings.rate_window_s,
+        epoch_s=settings.cluster_period_s if foreseen_rps is None else settings.pool_period_s,
+    )
+    ahead_rps = max(recent_rps, foreseen_rps or 0.0)
     queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
     return ahead_rps + queued / max(startup_s, settings.rate_window_s)
 
