@@ -70,12 +70,12 @@ def choose(case: Case) -> Choice:
     each_rps = _each_rps(case)
     raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
     if raised and case.seen.capped:
-        return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps)
+        return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps, looked_s)
     if not raised and forecast_rps is not None and wanted != standing:
         wanted = _with_room(case, wanted, standing, forecast_rps)
     hold = None if raised or wanted == standing else _hold_down(case)
     if hold is not None:
-        return Choice(kept, hold, _since_s(case, kept), forecast_rps)
+        return Choice(kept, hold, _since_s(case, kept), forecast_rps, looked_s)
     if wanted == standing and why not in BOUND_REASONS:
         why = Reason.NO_CHANGE_NEEDED
     return Choice(wanted, why, _since_s(case, wanted), forecast_rps, looked_s)
