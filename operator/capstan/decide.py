@@ -11,6 +11,7 @@ replicas up whenever the forecast or an alarm asks. Blind, it never removes capa
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 from capstan.model import fleet, plan
@@ -19,7 +20,7 @@ from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
 from capstan.optimize import case as cases
-from capstan.optimize import fleets, lanes, replicas, share, split, tune
+from capstan.optimize import fleets, lanes, plausible, replicas, share, split, tune
 from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 
 __all__ = ["MIN_SAMPLE_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
@@ -71,10 +72,10 @@ def _one(
     """Decide for one policy."""
     if policy.paused:
         return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), memory
-    seen = observed.of(policy.key) or fleet.ServiceObserved(policy.key, ())
+    seen = plausible.service(observed.of(policy.key) or fleet.ServiceObserved(policy.key, ()))
     known = _usable(policy, seen, profiles)
     if not known:
-        return _without_profile(policy, _main_pool(policy, seen, profiles)), memory
+        return _without_profile(policy, seen, _main_pool(policy, seen, profiles), memory), memory
     memory = _classified(observed.now_s, policy, seen, known, memory, settings)
     scene = _Scene(observed.now_s, policy, seen, known, memory, settings)
     found = tuple(_pool(case) for case in scene.pools(most_gpus))
@@ -111,6 +112,9 @@ def _classified(
     settings: Settings,
 ) -> plan.PolicyMemory:
     """Return the memory with this cycle's demand per class, and at a cluster period with the split that is best."""
+    if memory.split and sorted(itertools.chain(*memory.split)) != list(range(policy.pools.edges.count)):
+        # Somebody edited the class edges: old codes mean nothing. Replicas and rates are handed on by `inherited`.
+        memory = dataclasses.replace(memory, split=(), split_since_s=None, classes=())
     classes = memory.classes
     if isinstance(seen.arrival_rps, Fresh) and seen.classes:
         age_s = None if memory.seen_at_s is None else now_s - memory.seen_at_s
@@ -276,10 +280,16 @@ def _clock_since_s(case: cases.Case, cap_mhz: float | None) -> float:
     return before.clock_since_s if stands and before.clock_since_s is not None else case.now_s
 
 
-def _without_profile(policy: Policy, pool: fleet.PoolObserved) -> plan.PolicyDecision:
+def _without_profile(
+    policy: Policy, seen: fleet.ServiceObserved, main: fleet.PoolObserved, memory: plan.PolicyMemory
+) -> plan.PolicyDecision:
     """Keep what serves, inside the bounds, at full clock: without physics nothing may be lowered."""
-    count, _ = replicas.bounded(policy, pool.desired, pool.tp)
-    pools = (plan.PoolPlan(pool.pool, pool.tp, count),)
+    if len(seen.pools) > 1:
+        classes = {lane.name: lane.codes for lane in lanes.of(policy, memory.split)} if len(memory.split) > 1 else {}
+        pools = tuple(plan.PoolPlan(p.pool, p.tp, p.desired, None, classes.get(p.pool, ())) for p in seen.pools)
+    else:
+        count, _ = replicas.bounded(policy, main.desired, main.tp)
+        pools = (plan.PoolPlan(main.pool, main.tp, count),)
     return plan.PolicyDecision(policy.key, pools, plan.Effect(), Reason.PROFILE_MISSING, Reason.PROFILE_MISSING)
 
 

@@ -23,6 +23,8 @@ PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
 
 
+PHASES = 997  # of a pool period, a prime: keys that differ in one letter only have different ones
+
 WORTH_RATIO = 0.05
 """And it must save this share of the watts: every hand-over is a risk, and the closed form is not better than that."""
 
@@ -71,11 +73,11 @@ def choose(case: Case) -> Choice:
     raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
     if raised and case.seen.capped:
         return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps, looked_s)
-    if not raised and forecast_rps is not None and wanted != standing:
-        wanted = _with_room(case, wanted, standing, forecast_rps)
     hold = None if raised or wanted == standing else _hold_down(case)
     if hold is not None:
         return Choice(kept, hold, _since_s(case, kept), forecast_rps, looked_s)
+    if not raised and forecast_rps is not None and wanted != standing:
+        wanted = _with_room(case, wanted, standing, forecast_rps)
     if wanted == standing and why not in BOUND_REASONS:
         why = Reason.NO_CHANGE_NEEDED
     return Choice(wanted, why, _since_s(case, wanted), forecast_rps, looked_s)
@@ -187,9 +189,15 @@ def _forecast_rps(case: Case) -> float:
 
 
 def _due(case: Case) -> bool:
-    """Return whether degrees are to be looked at: once a pool period, and at the first look."""
-    before_s = case.memory.reshaped_at_s
-    return before_s is None or case.now_s - before_s >= case.settings.pool_period_s - 1e-6
+    """Return whether degrees are to be looked at: at the first look, then once a pool period.
+
+    Each policy at its own moment within the period: a look costs ten times the rest, and all at once would be late.
+    """
+    before_s, period_s = case.memory.reshaped_at_s, case.settings.pool_period_s
+    if before_s is None:
+        return True
+    own_s = int.from_bytes(case.policy.key.encode(), "big") % PHASES / PHASES * period_s
+    return (case.now_s - own_s + 1e-6) // period_s > (before_s - own_s + 1e-6) // period_s
 
 
 def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:
