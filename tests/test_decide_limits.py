@@ -37,7 +37,7 @@ def replicas(decided: plan.PolicyDecision) -> int:
 # --- limits ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(mixes(), min_size=1, max_size=8), st.sampled_from((8, 16, 24, 44)), st.sampled_from((None, 1, 2, 3)))
 def test_no_history_takes_more_gpus_than_the_bounds_say(
     history: list[tuple[fleet.ClassDemand, ...]], most: int, count: int | None
@@ -53,7 +53,7 @@ def test_no_history_takes_more_gpus_than_the_bounds_say(
         assert gpus(decided) <= max(most, 4 * (count or 1))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(mixes(20.0), min_size=1, max_size=8), st.integers(0, 5), st.integers(0, 8), st.sampled_from((1, 2, 3)))
 def test_no_history_leaves_the_bounds_of_replicas(
     history: list[tuple[fleet.ClassDemand, ...]], low: int, spread: int, count: int
@@ -66,7 +66,7 @@ def test_no_history_leaves_the_bounds_of_replicas(
         assert low <= replicas(decided) <= max(bounds.max_replicas, count)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(mixes(5.0), min_size=1, max_size=6), st.floats(2000.0, 12000.0), st.sampled_from((1, 3)))
 def test_no_plan_is_expected_to_draw_more_than_its_budget(
     history: list[tuple[fleet.ClassDemand, ...]], budget_w: float, count: int
@@ -93,9 +93,7 @@ def test_two_services_share_what_the_fleet_has() -> None:
         memory = plan.Memory()
         for cycle in range(6):
             seen = tuple(service(heavy, policy=key, pools=pools) for key, pools in standing.items())
-            decision = decide.decide(
-                fleet.Observed(5.0 * cycle, seen, ((H100, 24),)), policies, BOTH, memory, QUICK
-            )
+            decision = decide.decide(fleet.Observed(5.0 * cycle, seen, ((H100, 24),)), policies, BOTH, memory, QUICK)
             memory = decision.memory
             standing = {decided.policy: pools_of(decided) for decided in decision.policies}
         held = tuple(gpus(decided) for decided in decision.policies)
@@ -107,7 +105,7 @@ def test_two_services_share_what_the_fleet_has() -> None:
 # --- order and stillness -----------------------------------------------------------------------------
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.lists(mixes(8.0), min_size=2, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_of_policies_changes_nobodys_plan(mixed: list[tuple[fleet.ClassDemand, ...]], chance: object) -> None:
     policies = [subject(key=f"llm/p{i}", pools=Pools(by_class=i % 2 == 0)) for i in range(len(mixed))]
@@ -127,14 +125,14 @@ def test_the_order_of_policies_changes_nobodys_plan(mixed: list[tuple[fleet.Clas
 @pytest.mark.parametrize(
     "pools", [Pools(), Pools(by_class=True), Pools(by_class=True, count=3)], ids=["one pool", "as pays", "three pools"]
 )
-@pytest.mark.parametrize("factor", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("factor", [0.3, 1.5])
 def test_at_a_fixed_point_nothing_changes_for_an_hour(pools: Pools, factor: float) -> None:
-    """The same input every 5 s: after two cluster periods and the margin's way, 720 cycles with one plan."""
+    """The same input every minute: after four cluster periods, an hour of cycles with one plan."""
     mix = tuple(dataclasses.replace(one, arrival_rps=factor * one.arrival_rps) for one in USUAL)
-    still = dataclasses.replace(QUICK, cluster_period_s=300.0, pool_period_s=150.0, instance_period_s=25.0)
+    still = dataclasses.replace(QUICK, cluster_period_s=300.0, pool_period_s=300.0, instance_period_s=60.0)
     loop = Loop(subject(pools=pools), settings=still)
-    loop.cycle(service(mix), times=40)
-    plans = {loop.cycle(service(mix)).pools for _ in range(144)}
+    loop.cycle(service(mix), times=20)
+    plans = {loop.cycle(service(mix)).pools for _ in range(60)}
     assert len(plans) == 1
 
 
@@ -150,7 +148,7 @@ def test_the_same_cycle_decided_twice_is_the_same_decision() -> None:
 # --- more never hurts --------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(mixes(6.0), st.floats(2500.0, 8000.0), st.floats(1.05, 3.0))
 def test_more_watts_never_lengthen_what_is_expected(
     mix: tuple[fleet.ClassDemand, ...], budget_w: float, factor: float
@@ -169,7 +167,7 @@ def test_more_watts_never_lengthen_what_is_expected(
         assert many.tpot_s <= max(few.tpot_s * 1.001, 0.1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(mixes(6.0), st.sampled_from((8, 12, 16)), st.sampled_from((4, 8, 16)))
 def test_more_gpus_never_break_a_limit_that_fewer_kept(
     mix: tuple[fleet.ClassDemand, ...], most: int, more: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
@@ -80,10 +80,9 @@ def _one(
     scene = _Scene(observed.now_s, policy, seen, known, memory, settings)
     found = tuple(_pool(case) for case in scene.pools(most_gpus))
     wanted = sum(fleets.gpus(one.fleet) for one in found)
-    limit = scene.limit(most_gpus)
-    if limit is not None and wanted > limit:
-        allowed = [limit * fleets.gpus(one.fleet) // wanted for one in found]
-        found = tuple(_pool(case) for case in scene.pools(most_gpus, allowed))
+    rooms = _rooms(policy, found, scene.limit(most_gpus), smallest_tp=known[0].tp)
+    if rooms:
+        found = tuple(_pool(case) for case in scene.pools(most_gpus, rooms))
     return _joined(policy, found), dataclasses.replace(
         memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted
     )
@@ -136,6 +135,15 @@ def _classified(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Room:
+    """What one of several pools may have of what its policy has."""
+
+    gpus: int | None
+    replicas: int
+    power_w: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Scene:
     """One policy in one cycle, before its pools are looked at one by one."""
 
@@ -151,25 +159,27 @@ class _Scene:
         limits = [gpus for gpus in (self.policy.bounds.max_gpus, most_gpus) if gpus is not None]
         return min(limits, default=None)
 
-    def pools(self, most_gpus: int | None, allowed: Iterable[int] | None = None) -> tuple[cases.Case, ...]:
-        """Return a case per pool; `allowed` are the GPUs of each where all together want too many."""
+    def pools(self, most_gpus: int | None, rooms: Sequence[_Room] = ()) -> tuple[cases.Case, ...]:
+        """Return a case per pool; `rooms` are what each may have where all together want too much."""
         acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
         own = lanes.of(self.policy, self.memory.split if acts else ())
-        limits = [self.limit(most_gpus)] * len(own) if allowed is None else list(allowed)
         known = lanes.inherited(self.memory, own)
-        count = len(own)
+        count, bounds = len(own), self.policy.bounds
+        alone = _Room(self.limit(most_gpus), max(bounds.max_replicas - (count - 1), 1), self.policy.power_budget_w)
+        least = [bounds.min_replicas // count + (index < bounds.min_replicas % count) for index in range(count)]
         return tuple(
-            self._case(each, count, memory, limit) for each, memory, limit in zip(own, known, limits, strict=True)
+            self._case(each, count, memory, room, _narrowed(self.policy, room, few) if count > 1 else self.policy)
+            for each, memory, room, few in zip(own, known, rooms or [alone] * count, least, strict=True)
         )
 
-    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, most_gpus: int | None) -> cases.Case:
-        policy, settings = self.policy, self.settings
+    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, room: _Room, policy: Policy) -> cases.Case:
+        settings = self.settings
         seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
         kept = cases.remembered(self.now_s, seen, memory, settings)
         pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,
-            policy=policy if count == 1 else _narrowed(policy, count),
+            policy=policy,
             slo=lane.slo,
             pool=pools[0].pool if count == 1 and pools else lane.name,
             classes=lane.codes if count > 1 else (),
@@ -178,7 +188,7 @@ class _Scene:
             profiles=self.profiles,
             memory=kept,
             settings=settings,
-            most_gpus=most_gpus,
+            most_gpus=room.gpus,
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:
@@ -190,12 +200,11 @@ class _Scene:
         return own if count > 1 else (_main_pool(self.policy, self.seen, self.profiles),)
 
 
-def _narrowed(policy: Policy, pools: int) -> Policy:
+def _narrowed(policy: Policy, room: _Room, least: int) -> Policy:
     """Return the policy as one of several pools is bound by it: one replica each at least, room for the others."""
-    bounds = policy.bounds
-    least = 1 if bounds.min_replicas else 0
-    most = max(bounds.max_replicas - (pools - 1), 1)
-    return dataclasses.replace(policy, bounds=dataclasses.replace(bounds, min_replicas=least, max_replicas=most))
+    least = max(least, 1 if policy.bounds.min_replicas else 0)
+    bounds = dataclasses.replace(policy.bounds, min_replicas=least, max_replicas=max(room.replicas, least))
+    return dataclasses.replace(policy, bounds=bounds, power_budget_w=room.power_w)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -234,6 +243,28 @@ def _pool(case: cases.Case) -> _Pool:
     )
     tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens
     return _Pool(sized.fleet, plans, sized, tuned, tune.expected(case, sized.fleet, cap_mhz), tokens_rps, memory)
+
+
+def _rooms(policy: Policy, found: Sequence[_Pool], limit: int | None, *, smallest_tp: int) -> tuple[_Room, ...]:
+    """Return what each pool may have where all together have more than there is; nothing where all of it fits."""
+    gpus = [fleets.gpus(one.fleet) for one in found]
+    counts = [fleets.replicas(one.fleet) for one in found]
+    most, budget_w = policy.bounds.max_replicas, policy.power_budget_w
+    fits = (limit is None or sum(gpus) <= limit) and sum(counts) <= most
+    if len(found) == 1 or (fits and budget_w is None):
+        return ()
+    allowed: list[int | None] = [limit] * len(found) if limit is None else [*_dealt(gpus, limit, smallest_tp)]
+    watts = [None if budget_w is None else budget_w * own / max(sum(gpus), 1) for own in gpus]
+    return tuple(_Room(*room) for room in zip(allowed, _dealt(counts, most, 1), watts, strict=True))
+
+
+def _dealt(wanted: Sequence[int], most: int, least: int) -> list[int]:
+    """Return `most` in proportion to what is wanted, `least` each first; what is wanted where it fits."""
+    if sum(wanted) <= most:
+        return [max(own, least) for own in wanted]
+    over = [max(own - least, 0) for own in wanted]
+    free = max(most - least * len(wanted), 0)
+    return [least + free * own // max(sum(over), 1) for own in over]
 
 
 def _joined(policy: Policy, pools: tuple[_Pool, ...]) -> plan.PolicyDecision:

@@ -113,7 +113,9 @@ def _bounded(case: Case, fleet: plan.Fleet) -> tuple[plan.Fleet, Reason | None]:
     others = fleets.of({other: count for other, count in fleet if other != tp})
     own = fleets.replicas(fleet) - fleets.replicas(others)
     bounds = case.policy.bounds
-    room = bounds.most_replicas(tp, case.most_gpus) - fleets.replicas(others)
+    gpus = min((limit for limit in (bounds.max_gpus, case.most_gpus) if limit is not None), default=None)
+    room = bounds.max_replicas - fleets.replicas(others)
+    room = room if gpus is None else min(room, max(gpus - fleets.gpus(others), 0) // tp)
     least = bounds.min_replicas - fleets.replicas(others)
     if own > room:
         return fleets.with_more(others, tp, max(room, least)), Reason.AT_MAXIMUM
