@@ -89,7 +89,9 @@ def test_two_services_share_what_the_fleet_has() -> None:
     heavy = (demand(7, 40.0),)
     for priority, expected in ((Priority.LOW, (12, 12)), (Priority.HIGH, (24, 4))):
         policies = (subject(key="llm/a", priority=priority), subject(key="llm/b"))
-        standing = {one.key: (fleet.PoolObserved("all", 4, 2, 2),) for one in policies}
+        standing: dict[str, tuple[fleet.PoolObserved, ...]] = {
+            one.key: (fleet.PoolObserved("all", 4, 2, 2),) for one in policies
+        }
         memory = plan.Memory()
         for cycle in range(6):
             seen = tuple(service(heavy, policy=key, pools=pools) for key, pools in standing.items())

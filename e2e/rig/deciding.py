@@ -6,7 +6,6 @@ policies that each have two degrees and all their clocks to choose among. `stead
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import resource
 import time
@@ -22,6 +21,7 @@ from capstan.model.profile import Profile
 from capstan.model.sample import Fresh
 from capstan.model.slo import Slo
 from capstan.optimize import clock
+from capstan.replay.runs import Floats
 from rig import steadiness
 from rig.crosscheck import load
 from rig.crosscheck.load import ROOT
@@ -54,7 +54,7 @@ class Cycles:
     """CPU seconds of each cycle, shape `[cycle]`, of the first one alone, and the most memory that was held."""
 
     first_s: float
-    each_s: np.ndarray
+    each_s: Floats
     peak_bytes: int
 
     def told(self) -> str:
@@ -158,7 +158,7 @@ def steady(minutes: int, rate_rps: float, seeds: int) -> None:
             seed=steadiness.SEED + seed,
         )
         click.echo(
-            f"  {'class pools' if by_class else 'one pool   '} telemetry {delay_s:2.0f} s, seed {seed}: most {found.most}, "
-            f"all {found.clocks} in {found.pools} pools, {found.shapes} changes of replicas or pools; "
-            f"{found.attainment_ratio:.1%} of requests inside the SLO"
+            f"  {'class pools' if by_class else 'one pool   '} telemetry {delay_s:2.0f} s, seed {seed}: "
+            f"most {found.most}, all {found.clocks} in {found.pools} pools, {found.shapes} changes of replicas or pools; "
+            f"{found.attainment_ratio:.1%} inside the SLO"
         )

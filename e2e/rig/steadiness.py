@@ -92,8 +92,6 @@ def play(
     delay_s: float,
     duration_s: float,
     by_class: bool,
-    settings: decide.Settings | None = None,
-    lengths: queueing.Lengths | None = None,
     seed: int = SEED,
 ) -> Stillness:
     """Return what the shipped decision changes under a constant Poisson load.
@@ -104,16 +102,13 @@ def play(
         delay_s: Age of what it sees.
         duration_s: Of the load, more than ten minutes.
         by_class: Whether classes may have pools of their own, under limits by prompt length.
-        settings: Periods; the shipped ones where none are given.
-        lengths: Pairs to draw from; those of the published conversation trace where none are given.
         seed: Of arrivals and lengths.
     """
     chance = np.random.default_rng(seed)
     arrival_s = np.cumsum(chance.exponential(1 / rate_rps, round(rate_rps * duration_s)))
-    prompts, outputs = lengths or queueing.drawn(published.CONVERSATION)
+    prompts, outputs = queueing.drawn(published.CONVERSATION)
     pick = chance.integers(0, len(prompts), len(arrival_s))
     scenario = _scenario(profiles, Requests(arrival_s, prompts[pick], outputs[pick]), delay_s, by_class=by_class)
-    scenario = scenario if settings is None else replace(scenario, settings=settings)
     watched = Watched(Capstan.of(scenario))
     run = engine.run(scenario, watched)
     late = [(t_s, pool) for t_s, pool in watched.clocks if t_s >= SETTLED_S]

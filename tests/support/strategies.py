@@ -61,7 +61,7 @@ def service(
 
 
 class Loop:
-    """Decides again and again for one policy; what was planned stands Ready at the next cycle unless pools are given."""
+    """Decides again and again for one policy; what was planned stands Ready at the next cycle."""
 
     def __init__(
         self,
