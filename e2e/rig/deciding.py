@@ -159,6 +159,6 @@ def steady(minutes: int, rate_rps: float, seeds: int) -> None:
         )
         click.echo(
             f"  {'class pools' if by_class else 'one pool   '} telemetry {delay_s:2.0f} s, seed {seed}: "
-            f"most {found.most}, all {found.clocks} in {found.pools} pools, {found.shapes} changes of replicas or pools; "
+            f"most {found.most}, all {found.clocks} in {found.pools} pools, {found.shapes} of replicas or pools; "
             f"{found.attainment_ratio:.1%} inside the SLO"
         )

@@ -90,7 +90,7 @@ def _with_room(case: Case, wanted: plan.Fleet, standing: plan.Fleet, forecast_rp
     same_degrees = {tp for tp, _ in wanted} == {tp for tp, _ in standing}
     if not same_degrees or roomier is None:
         return wanted
-    return standing if fleets.covers(roomier, standing) else roomier
+    return _bounded(case, standing if fleets.covers(roomier, standing) else roomier)[0]
 
 
 def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
