@@ -104,6 +104,15 @@ def bench_command(args: tuple[str, ...]) -> None:
     command.main(args=list(args), prog_name="rig bench")
 
 
+@main.command("decide", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def decide_command(args: tuple[str, ...]) -> None:
+    """Print what a decision costs over many policies, and how still it is at a constant load."""
+    from rig.deciding import command
+
+    command.main(args=list(args), prog_name="rig decide")
+
+
 def _keep(folder: Path, programs: dict[str, binaries.Binary], *, with_prometheus: bool) -> None:
     """Run the rig until a signal comes or a component ends."""
     process.exit_on_signals()

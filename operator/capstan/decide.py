@@ -11,7 +11,8 @@ replicas up whenever the forecast or an alarm asks. Blind, it never removes capa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 from capstan.forecast import known as histories_of
 from capstan.forecast.known import Known
@@ -21,7 +22,7 @@ from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
-from capstan.optimize import advice, drift, fleets, foresight, lanes, replicas, share, split, tune
+from capstan.optimize import advice, drift, fleets, foresight, lanes, plausible, replicas, share, split, tune
 from capstan.optimize import case as cases
 from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 
@@ -97,17 +98,17 @@ def _one(scene: _Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.P
         return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), scene.memory
     known = _usable(policy, seen, scene.profiles)
     if not known:
-        return _without_profile(policy, _main_pool(policy, seen, scene.profiles)), scene.memory
+        main = _main_pool(policy, seen, scene.profiles)
+        return _without_profile(policy, seen, main, scene.memory), scene.memory
     memory = _classified(scene.now_s, policy, seen, known, scene.memory, scene.settings)
     acting = dataclasses.replace(scene, profiles=known, memory=memory)
     foreseen = acting.foreseen(most_gpus)
     each = foreseen.cases
     found = tuple(_pool(case) for case in each)
     wanted = sum(fleets.gpus(one.fleet) for one in found)
-    limit = acting.limit(most_gpus)
-    if limit is not None and wanted > limit:
-        allowed = [limit * fleets.gpus(one.fleet) // wanted for one in found]
-        each = tuple(dataclasses.replace(case, most_gpus=gpus) for case, gpus in zip(each, allowed, strict=True))
+    rooms = _rooms(policy, found, acting.limit(most_gpus), smallest_tp=known[0].tp)
+    if rooms:
+        each = acting.foreseen(most_gpus, rooms).cases
         found = tuple(_pool(case) for case in each)
     memory = dataclasses.replace(
         memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted, tracker=foreseen.tracker
@@ -171,6 +172,9 @@ def _classified(
     settings: Settings,
 ) -> plan.PolicyMemory:
     """Return the memory with this cycle's demand per class, and at a cluster period with the split that is best."""
+    if memory.split and sorted(itertools.chain(*memory.split)) != list(range(policy.pools.edges.count)):
+        # Somebody edited the class edges: old codes mean nothing. Replicas and rates are handed on by `inherited`.
+        memory = dataclasses.replace(memory, split=(), split_since_s=None, classes=())
     classes = memory.classes
     if isinstance(seen.arrival_rps, Fresh) and seen.classes:
         age_s = None if memory.seen_at_s is None else now_s - memory.seen_at_s
@@ -202,6 +206,15 @@ def _best_split(
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Room:
+    """What one of several pools may have of what its policy has."""
+
+    gpus: int | None
+    replicas: int
+    power_w: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Scene:
     """One policy in one cycle, before its pools are looked at one by one."""
 
@@ -224,7 +237,7 @@ class _Scene:
         histories: Mapping[str, Known],
     ) -> _Scene:
         """Return what concerns one policy."""
-        seen = observed.of(policy.key) or fleet.ServiceObserved(policy.key, ())
+        seen = plausible.service(observed.of(policy.key) or fleet.ServiceObserved(policy.key, ()))
         return cls(observed.now_s, policy, seen, profiles, memory, settings, histories.get(policy.key))
 
     def limit(self, most_gpus: int | None) -> int | None:
@@ -232,25 +245,31 @@ class _Scene:
         limits = [gpus for gpus in (self.policy.bounds.max_gpus, most_gpus) if gpus is not None]
         return min(limits, default=None)
 
-    def foreseen(self, most_gpus: int | None) -> foresight.Foresight:
+    def foreseen(self, most_gpus: int | None, rooms: Sequence[_Room] = ()) -> foresight.Foresight:
         """Return a case per pool, with what history says of it."""
-        return foresight.of(self._cases(most_gpus), self.memory.classes, self.history, self.memory.tracker)
+        return foresight.of(self._cases(most_gpus, rooms), self.memory.classes, self.history, self.memory.tracker)
 
-    def _cases(self, most_gpus: int | None) -> tuple[cases.Case, ...]:
+    def _cases(self, most_gpus: int | None, rooms: Sequence[_Room]) -> tuple[cases.Case, ...]:
+        """Return a case per pool; `rooms` are what each may have where all together want too much."""
         acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
         own = lanes.of(self.policy, self.memory.split if acts else ())
         known = lanes.inherited(self.memory, own)
-        limit = self.limit(most_gpus)
-        return tuple(self._case(each, len(own), memory, limit) for each, memory in zip(own, known, strict=True))
+        count, bounds = len(own), self.policy.bounds
+        alone = _Room(self.limit(most_gpus), max(bounds.max_replicas - (count - 1), 1), self.policy.power_budget_w)
+        least = [bounds.min_replicas // count + (index < bounds.min_replicas % count) for index in range(count)]
+        return tuple(
+            self._case(each, count, memory, room, _narrowed(self.policy, room, few) if count > 1 else self.policy)
+            for each, memory, room, few in zip(own, known, rooms or [alone] * count, least, strict=True)
+        )
 
-    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, most_gpus: int | None) -> cases.Case:
-        policy, settings = self.policy, self.settings
+    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, room: _Room, policy: Policy) -> cases.Case:
+        settings = self.settings
         seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
         kept = cases.remembered(self.now_s, seen, memory, settings)
         pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,
-            policy=policy if count == 1 else _narrowed(policy, count),
+            policy=policy,
             slo=lane.slo,
             pool=pools[0].pool if count == 1 and pools else lane.name,
             classes=lane.codes if count > 1 else (),
@@ -259,7 +278,7 @@ class _Scene:
             profiles=self.profiles,
             memory=kept,
             settings=settings,
-            most_gpus=most_gpus,
+            most_gpus=room.gpus,
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:
@@ -271,12 +290,11 @@ class _Scene:
         return own if count > 1 else (_main_pool(self.policy, self.seen, self.profiles),)
 
 
-def _narrowed(policy: Policy, pools: int) -> Policy:
+def _narrowed(policy: Policy, room: _Room, least: int) -> Policy:
     """Return the policy as one of several pools is bound by it: one replica each at least, room for the others."""
-    bounds = policy.bounds
-    least = 1 if bounds.min_replicas else 0
-    most = max(bounds.max_replicas - (pools - 1), 1)
-    return dataclasses.replace(policy, bounds=dataclasses.replace(bounds, min_replicas=least, max_replicas=most))
+    least = max(least, 1 if policy.bounds.min_replicas else 0)
+    bounds = dataclasses.replace(policy.bounds, min_replicas=least, max_replicas=max(room.replicas, least))
+    return dataclasses.replace(policy, bounds=bounds, power_budget_w=room.power_w)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -315,6 +333,28 @@ def _pool(case: cases.Case) -> _Pool:
     tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens
     expected = tune.expected(case, sized.fleet, cap_mhz)
     return _Pool(sized.fleet, plans, sized, tuned, expected, tokens_rps, memory, reshaped=moved)
+
+
+def _rooms(policy: Policy, found: Sequence[_Pool], limit: int | None, *, smallest_tp: int) -> tuple[_Room, ...]:
+    """Return what each pool may have where all together have more than there is; nothing where all of it fits."""
+    gpus = [fleets.gpus(one.fleet) for one in found]
+    counts = [fleets.replicas(one.fleet) for one in found]
+    most, budget_w = policy.bounds.max_replicas, policy.power_budget_w
+    fits = (limit is None or sum(gpus) <= limit) and sum(counts) <= most
+    if len(found) == 1 or (fits and budget_w is None):
+        return ()
+    allowed: list[int | None] = [limit] * len(found) if limit is None else [*_dealt(gpus, limit, smallest_tp)]
+    watts = [None if budget_w is None else budget_w * own / max(sum(gpus), 1) for own in gpus]
+    return tuple(_Room(*room) for room in zip(allowed, _dealt(counts, most, 1), watts, strict=True))
+
+
+def _dealt(wanted: Sequence[int], most: int, least: int) -> list[int]:
+    """Return `most` in proportion to what is wanted, `least` each first; what is wanted where it fits."""
+    if sum(wanted) <= most:
+        return [max(own, least) for own in wanted]
+    over = [max(own - least, 0) for own in wanted]
+    free = max(most - least * len(wanted), 0)
+    return [least + free * own // max(sum(over), 1) for own in over]
 
 
 def _joined(policy: Policy, pools: tuple[_Pool, ...], memory: plan.PolicyMemory) -> plan.PolicyDecision:
@@ -363,10 +403,16 @@ def _clock_since_s(case: cases.Case, cap_mhz: float | None) -> float:
     return before.clock_since_s if stands and before.clock_since_s is not None else case.now_s
 
 
-def _without_profile(policy: Policy, pool: fleet.PoolObserved) -> plan.PolicyDecision:
+def _without_profile(
+    policy: Policy, seen: fleet.ServiceObserved, main: fleet.PoolObserved, memory: plan.PolicyMemory
+) -> plan.PolicyDecision:
     """Keep what serves, inside the bounds, at full clock: without physics nothing may be lowered."""
-    count, _ = replicas.bounded(policy, pool.desired, pool.tp)
-    pools = (plan.PoolPlan(pool.pool, pool.tp, count),)
+    if len(seen.pools) > 1:
+        classes = {lane.name: lane.codes for lane in lanes.of(policy, memory.split)} if len(memory.split) > 1 else {}
+        pools = tuple(plan.PoolPlan(p.pool, p.tp, p.desired, None, classes.get(p.pool, ())) for p in seen.pools)
+    else:
+        count, _ = replicas.bounded(policy, main.desired, main.tp)
+        pools = (plan.PoolPlan(main.pool, main.tp, count),)
     return plan.PolicyDecision(policy.key, pools, plan.Effect(), Reason.PROFILE_MISSING, Reason.PROFILE_MISSING)
 
 

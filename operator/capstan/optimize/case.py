@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from capstan.forecast import peak
@@ -17,14 +18,20 @@ from capstan.optimize import fleets, smoothing
 
 DEFAULT_CALENDAR = Calendar()
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
+CHANCE_SIGMAS = 3.0  # beside it: one replica alone has five waiting every few minutes, ten together never have fifty
+LATE_RATIO = 1.5
+"""Queues beyond this many times what arrives within the TTFT limit are news: at the limit itself a load that keeps its
+p99 stands once in a hundred looks, and every such look would be two changes of the clock."""
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
 
 MOST_BIAS_RATIO = 0.25
 """DESIGN 5: the online estimate of a profile's bias is clipped to +-25 %."""
 
+MARGIN_STEP = 0.01  # a percent of a limit is less than anybody measures
 ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room
-TIGHTER_RATIO, LOOSER_RATIO = 0.97, 1.004
-"""Per cycle: from one bound to the other in 1.5 minutes down, in 10 up: a miss costs more than a few watts."""
+TIGHTER_RATIO, LOOSER_RATIO = 0.995, 1.001
+"""Per cycle: from one bound to the other in 8.5 minutes down, in 43 up: a miss costs more than a few watts. What was
+seen is of five minutes, sixty cycles: an integrator that crosses the room of 0.9 to 1 within them swings for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +166,15 @@ class Case:
 
     @property
     def queued(self) -> bool:
-        """Whether more requests wait than a replica's next steps take in."""
+        """Whether more requests wait than a replica's next steps take in, and more than the TTFT limit explains.
+
+        By Little's law the requests that wait are the rate times their mean wait.
+        """
         waiting = self.seen.waiting
-        limit = WAITING_PER_REPLICA * max(self.ready, 1)
+        arrival = self.seen.arrival_rps
+        within_limit = LATE_RATIO * arrival.value * self.slo.ttft_s if isinstance(arrival, sample.Fresh) else 0.0
+        ready = max(self.ready, 1)
+        limit = max(WAITING_PER_REPLICA * ready + CHANCE_SIGMAS * math.sqrt(ready), within_limit)
         return isinstance(waiting, sample.Fresh) and waiting.value > limit
 
     @property
@@ -175,8 +188,9 @@ class Case:
 
     @property
     def margin(self) -> float:
-        """Share of each limit to plan for."""
-        return self.settings.slo_margin_ratio if self.memory.margin_ratio is None else self.memory.margin_ratio
+        """Share of each limit to plan for, in whole steps: an answer worked out for one serves the next cycles, too."""
+        known = self.memory.margin_ratio
+        return self.settings.slo_margin_ratio if known is None else round(known / MARGIN_STEP) * MARGIN_STEP
 
     def load(self, arrival_rps: float) -> Workload | None:
         """Return `arrival_rps` with the lengths in memory, or None while no lengths are known."""

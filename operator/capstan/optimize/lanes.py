@@ -126,6 +126,8 @@ def seen_of(
         return own if whole else dataclasses.replace(own, arrival_rps=_none(seen), prompt_tokens=fleet.NO_DATA)
     age_s = seen.arrival_rps.age_s
     rate_rps = seen.arrival_rps.value if whole else 0.0 if now is None else now.arrival_rps
+    if not whole and not seen.classes:  # the service is asked and nobody says for what: as usual, not nothing
+        rate_rps = seen.arrival_rps.value * usual.arrival_rps / sum(one.arrival_rps for one in classes)
     return dataclasses.replace(
         own,
         arrival_rps=Fresh(rate_rps, age_s),
@@ -146,7 +148,7 @@ def inherited(memory: plan.PolicyMemory, new: Sequence[Lane]) -> tuple[plan.Pool
     Rates are shared by requests, replicas by tokens: those that stand serve on, in another pool, and are given up no
     sooner than any others.
     """
-    if {lane.name for lane in new} <= {own.pool for own in memory.pools}:
+    if {lane.name for lane in new} == {own.pool for own in memory.pools}:
         return tuple(memory.of(lane.name) for lane in new)
     by_time: dict[float, float] = {}
     counts: dict[int, int] = {}

@@ -23,6 +23,8 @@ PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
 
 
+PHASES = 997  # of a pool period, a prime: keys that differ in one letter only have different ones
+
 WORTH_RATIO = 0.05
 """And it must save this share of the watts: every hand-over is a risk, and the closed form is not better than that."""
 
@@ -70,12 +72,12 @@ def choose(case: Case) -> Choice:
     each_rps = _each_rps(case)
     raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
     if raised and case.seen.capped:
-        return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps)
-    if not raised and forecast_rps is not None and wanted != standing:
-        wanted = _with_room(case, wanted, standing, forecast_rps)
+        return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps, looked_s)
     hold = None if raised or wanted == standing else _hold_down(case)
     if hold is not None:
-        return Choice(kept, hold, _since_s(case, kept), forecast_rps)
+        return Choice(kept, hold, _since_s(case, kept), forecast_rps, looked_s)
+    if not raised and forecast_rps is not None and wanted != standing:
+        wanted = _with_room(case, wanted, standing, forecast_rps)
     if wanted == standing and why not in BOUND_REASONS:
         why = Reason.NO_CHANGE_NEEDED
     return Choice(wanted, why, _since_s(case, wanted), forecast_rps, looked_s)
@@ -88,7 +90,7 @@ def _with_room(case: Case, wanted: plan.Fleet, standing: plan.Fleet, forecast_rp
     same_degrees = {tp for tp, _ in wanted} == {tp for tp, _ in standing}
     if not same_degrees or roomier is None:
         return wanted
-    return standing if fleets.covers(roomier, standing) else roomier
+    return _bounded(case, standing if fleets.covers(roomier, standing) else roomier)[0]
 
 
 def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
@@ -111,7 +113,9 @@ def _bounded(case: Case, fleet: plan.Fleet) -> tuple[plan.Fleet, Reason | None]:
     others = fleets.of({other: count for other, count in fleet if other != tp})
     own = fleets.replicas(fleet) - fleets.replicas(others)
     bounds = case.policy.bounds
-    room = bounds.most_replicas(tp, case.most_gpus) - fleets.replicas(others)
+    gpus = min((limit for limit in (bounds.max_gpus, case.most_gpus) if limit is not None), default=None)
+    room = bounds.max_replicas - fleets.replicas(others)
+    room = room if gpus is None else min(room, max(gpus - fleets.gpus(others), 0) // tp)
     least = bounds.min_replicas - fleets.replicas(others)
     if own > room:
         return fleets.with_more(others, tp, max(room, least)), Reason.AT_MAXIMUM
@@ -194,9 +198,15 @@ def ready_for_rps(case: Case) -> float:
 
 
 def _due(case: Case) -> bool:
-    """Return whether degrees are to be looked at: once a pool period, and at the first look."""
-    before_s = case.memory.reshaped_at_s
-    return before_s is None or case.now_s - before_s >= case.settings.pool_period_s - 1e-6
+    """Return whether degrees are to be looked at: at the first look, then once a pool period.
+
+    Each policy at its own moment within the period: a look costs ten times the rest, and all at once would be late.
+    """
+    before_s, period_s = case.memory.reshaped_at_s, case.settings.pool_period_s
+    if before_s is None:
+        return True
+    own_s = int.from_bytes(case.policy.key.encode(), "big") % PHASES / PHASES * period_s
+    return (case.now_s - own_s + 1e-6) // period_s > (before_s - own_s + 1e-6) // period_s
 
 
 def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:

@@ -1,0 +1,204 @@
+"""One pool in one cycle: when its clock holds still, what its replicas wait for, and how degrees share requests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan.model import fleet, plan
+from capstan.model.policy import Bounds, Knob, Knobs
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh
+from capstan.optimize import fleets, replicas, tune
+from capstan.optimize.case import Case, Settings
+from support.builders import policy
+from support.strategies import BOTH, TP4, service
+
+NOW_S = 5000.0
+EVERYTHING = Knobs(replicas=Knob.ACT, tensor_parallel=Knob.ACT, clock=Knob.ACT)
+ROOMY = policy(bounds=Bounds(1, 12, tensor_parallel=(4, 8)), knobs=EVERYTHING)
+LENGTHS = (1155.0, 211.0, 0.9)
+
+
+def rates(*spans: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+    """A rate every 5 s up to now, from (seconds, rps) of spans in order."""
+    every = [rps for span_s, rps in spans for _ in range(round(span_s / 5))]
+    return tuple((NOW_S - 5.0 * (len(every) - 1 - i), rps) for i, rps in enumerate(every))
+
+
+def case(known: tuple[tuple[float, float], ...], standing: plan.Fleet = ((4, 2),), **changes: object) -> Case:
+    """A pool that has stood as it does for an hour and looked at its degrees just now."""
+    memory = plan.PoolMemory(
+        "all", known, LENGTHS, fleet=standing, fleet_since_s=NOW_S - 3600, reshaped_at_s=NOW_S, clock_since_s=0.0
+    )
+    base = Case(
+        now_s=NOW_S,
+        policy=ROOMY,
+        slo=ROOMY.slo,
+        pool="all",
+        classes=(),
+        seen=service((), rate=known[-1][1]),
+        pools=tuple(fleet.PoolObserved("all", tp, count, count) for tp, count in standing),
+        profiles=BOTH,
+        memory=memory,
+        settings=Settings(),
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # the point of a builder
+
+
+def parts_rps(one: Case) -> float:
+    """The load that the clock is chosen for, on the one replica of a fleet."""
+    found = tune._parts(one, ((4, 1),))
+    return sum(part.count * part.load.arrival_rps for part in found)
+
+
+# --- the load of the clock ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "calm_rps"),
+    [
+        (rates((700, 4.0)), 4.0),
+        (rates((600, 4.0), (60, 4.4)), 4.04),
+        (rates((600, 4.0), (60, 6.0)), 6.0),
+        (rates((600, 4.0), (60, 2.0)), 2.0),
+        (rates((300, 2.0), (700, 4.0)), 4.0),
+        (rates((60, 4.0), (5, 4.4)), 4.4),
+        (rates((700, 0.0)), 0.0),
+    ],
+    ids=[
+        "a constant rate", "a minute 0.4 above: two counts of 240 differ by more", "a burst of half as much again",
+        "half of it gone", "a step that is long past", "a memory too short to say", "nobody asks",
+    ],
+)  # fmt: skip
+def test_only_more_than_chance_moves_the_rate(known: tuple[tuple[float, float], ...], calm_rps: float) -> None:
+    """At 4 rps a minute's count has a standard deviation of sqrt(4 / 60) = 0.26 rps; three of them are 0.77."""
+    assert tune._calm_rps(case(known)) == pytest.approx(calm_rps, abs=0.03)
+
+
+@given(st.floats(0.1, 50.0), st.floats(0.1, 50.0), st.floats(0.1, 50.0))
+def test_a_calm_rate_lies_among_those_that_were_seen(one: float, two: float, three: float) -> None:
+    known = rates((400, one), (300, two), (60, three))
+    assert min(one, two, three) - 1e-9 <= tune._calm_rps(case(known)) <= max(one, two, three) + 1e-9
+
+
+def test_a_clock_falls_only_to_where_a_little_more_load_would_not_raise_it_again() -> None:
+    """Whatever the load: the clock it falls to is still there when that load grows by a fifth of the room."""
+    for rate_rps in (0.8, 1.4, 2.0, 2.6):
+        known = rates((700, rate_rps))
+        voted = dataclasses.replace(case(known).memory, lower_clock_votes=9)
+        fallen = tune.choose(case(known, memory=voted), ((4, 2),))
+        assert fallen.cap_mhz is not None
+        stands = dataclasses.replace(voted, clock_cap_mhz=fallen.cap_mhz, rates=rates((700, rate_rps * 1.01)))
+        assert tune.choose(case(known, memory=stands), ((4, 2),)).cap_mhz == fallen.cap_mhz
+
+
+def test_a_burst_raises_the_clock_at_once() -> None:
+    low = dataclasses.replace(case(rates((700, 1.0))).memory, clock_cap_mhz=600.0, rates=rates((700, 1.0), (5, 5.0)))
+    risen = tune.choose(case(low.rates, memory=low), ((4, 2),))
+    assert (risen.cap_mhz or TP4.clocks.max_mhz) > 600.0
+
+
+# --- weights -----------------------------------------------------------------------------------------
+
+
+def test_one_degree_needs_no_weights() -> None:
+    assert tune.weights(case(rates((60, 2.0))), ((4, 3),)) == {}
+
+
+def test_the_degree_that_holds_most_at_equal_stress_has_weight_one() -> None:
+    found = tune.weights(case(rates((60, 2.0)), ((4, 1), (8, 1))), ((4, 1), (8, 1)))
+    assert set(found) == {4, 8}
+    assert max(found.values()) == 1.0
+    assert min(found.values()) > 0.2, "a replica of half the GPUs is no fifth of one"
+
+
+# --- alarms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("waiting", "rate_rps", "ready", "alarm"),
+    [
+        (7.0, 1.0, 1, False),
+        (7.1, 1.0, 1, True),
+        (22.0, 1.0, 4, False),
+        (22.1, 1.0, 4, True),
+        (36.0, 12.0, 4, False),
+        (36.1, 12.0, 4, True),
+    ],
+    ids=["4 + 3", "more", "4 x 4 + 3 x 2", "more than of four", "1.5 x 12 rps x 2 s", "more than the limit explains"],
+)
+def test_a_queue_is_an_alarm_where_neither_chance_nor_the_limit_explains_it(
+    waiting: float, rate_rps: float, ready: int, alarm: bool
+) -> None:
+    seen = service((), rate=rate_rps, waiting=Fresh(waiting, 1.0))
+    pools = (fleet.PoolObserved("all", 4, ready, ready),)
+    assert case(rates((60, rate_rps)), ((4, ready),), seen=seen, pools=pools).queued is alarm
+
+
+# --- replicas ----------------------------------------------------------------------------------------
+
+
+def test_capacity_falls_only_to_what_leaves_room() -> None:
+    """The peak fits into fewer; with 15 % more it does not: nothing is given up that is asked for again."""
+    each_rps = replicas._each_rps(case(rates((60, 1.0))))[4]
+    counts = []
+    for filled in (0.5, 1.02, 1.5):
+        peak = rates((1790, filled * each_rps * 0.85))
+        counts.append(fleets.replicas(replicas.choose(case(peak, ((4, 3),))).fleet))
+    assert counts == sorted(counts)
+    assert counts[0] < 3
+
+
+def test_what_waits_is_worked_off_within_a_start() -> None:
+    quiet = case(rates((60, 1.0)))
+    queue = dataclasses.replace(quiet, seen=service((), rate=1.0, waiting=Fresh(600.0, 1.0)))
+    ahead = replicas._forecast_rps(queue) - replicas._forecast_rps(quiet)
+    assert ahead == pytest.approx(600.0 / max(TP4.startup_s, 60.0))
+
+
+def test_a_knob_that_is_off_keeps_the_gpus() -> None:
+    knobs = Knobs(replicas=Knob.OFF, tensor_parallel=Knob.ACT, clock=Knob.ACT)
+    off = dataclasses.replace(ROOMY, knobs=knobs)
+    base = case(rates((60, 1.0)), ((4, 4),), policy=off)
+    due = dataclasses.replace(base.memory, reshaped_at_s=None)
+    found = replicas.choose(dataclasses.replace(base, memory=due))
+    assert found.reason is Reason.KNOB_OFF
+    assert fleets.gpus(found.fleet) == 16
+
+
+def test_a_fleet_of_two_degrees_is_bounded_by_the_gpus_of_both() -> None:
+    """16 GPUs of which one tp 8 has half: two of tp 4, not three."""
+    tight = dataclasses.replace(ROOMY, bounds=Bounds(1, 12, max_gpus=16, tensor_parallel=(4, 8)))
+    found, why = replicas._bounded(case(rates((60, 1.0)), policy=tight), ((4, 3), (8, 1)))
+    assert fleets.gpus(found) <= 16
+    assert why is Reason.AT_MAXIMUM
+
+
+def test_degrees_are_looked_at_once_a_period_and_not_by_all_at_once() -> None:
+    """A hundred policies over five minutes of cycles: each due once, nowhere more than a tenth of them together."""
+    settings, base = Settings(), case(rates((60, 1.0)))
+    due = [0] * 60
+    for i in range(100):
+        own = dataclasses.replace(ROOMY, key=f"llm/p{i}")
+        before_s = NOW_S
+        for cycle in range(60):
+            now_s = NOW_S + 5.0 * (cycle + 1)
+            memory = dataclasses.replace(base.memory, reshaped_at_s=before_s)
+            if replicas._due(dataclasses.replace(base, now_s=now_s, policy=own, memory=memory, settings=settings)):
+                due[cycle] += 1
+                before_s = now_s
+    assert sum(due) == 100
+    assert max(due) <= 10
+
+
+def test_a_look_that_led_nowhere_is_a_look_all_the_same() -> None:
+    """While capacity may not fall yet, a search that costs ten times the rest would be made at every cycle."""
+    base = case(rates((60, 0.2)), ((4, 8),))
+    young = dataclasses.replace(base.memory, fleet_since_s=NOW_S - 10.0, reshaped_at_s=None)
+    found = replicas.choose(dataclasses.replace(base, memory=young))
+    assert found.reason is Reason.COOLING_DOWN
+    assert found.reshaped_at_s == NOW_S

@@ -1,0 +1,182 @@
+"""What no decision may leave: GPUs, watts, bounds; and what more of either may never do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capstan import decide
+from capstan.model import fleet, plan, power
+from capstan.model.policy import Bounds, Knob, Knobs, Policy, Pools, Priority
+from capstan.model.slo import Slo
+from support.builders import H100, policy
+from support.strategies import BOTH, QUICK, Loop, demand, mixes, pools_of, service
+
+EVERYTHING = Knobs(replicas=Knob.ACT, tensor_parallel=Knob.ACT, clock=Knob.ACT)
+TIERED = Slo(2.0, 0.1, 0.99, ((256, 0.25), (1024, 0.4)))
+USUAL = (demand(0, 6.0), demand(1, 4.0), demand(4, 5.0), demand(7, 3.0))
+
+
+def subject(**changes: object) -> Policy:
+    """Everything moves, over two degrees."""
+    base = policy(slo=TIERED, bounds=Bounds(1, 12, tensor_parallel=(4, 8)), knobs=EVERYTHING)
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # the point of a builder
+
+
+def gpus(decided: plan.PolicyDecision) -> int:
+    return sum(pool.gpus for pool in decided.pools)
+
+
+def replicas(decided: plan.PolicyDecision) -> int:
+    return sum(pool.replicas for pool in decided.pools)
+
+
+# --- limits ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(mixes(), min_size=1, max_size=8), st.sampled_from((8, 16, 24, 44)), st.sampled_from((None, 1, 2, 3)))
+def test_no_history_takes_more_gpus_than_the_bounds_say(
+    history: list[tuple[fleet.ClassDemand, ...]], most: int, count: int | None
+) -> None:
+    """As many as one replica of the smallest degree per pool at least: nobody is left without a pool."""
+    loop = Loop(
+        subject(
+            bounds=Bounds(1, 12, max_gpus=most, tensor_parallel=(4, 8)), pools=Pools(by_class=bool(count), count=count)
+        )
+    )
+    for mix in history:
+        decided = loop.cycle(service(mix), times=3)
+        assert gpus(decided) <= max(most, 4 * (count or 1))
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(mixes(20.0), min_size=1, max_size=8), st.integers(0, 5), st.integers(0, 8), st.sampled_from((1, 2, 3)))
+def test_no_history_leaves_the_bounds_of_replicas(
+    history: list[tuple[fleet.ClassDemand, ...]], low: int, spread: int, count: int
+) -> None:
+    """All pools together; one each is the least that pools can do with."""
+    bounds = Bounds(low, max(low + spread, 1), tensor_parallel=(4, 8))
+    loop = Loop(subject(bounds=bounds, pools=Pools(by_class=True, count=count)))
+    for mix in history:
+        decided = loop.cycle(service(mix), times=2)
+        assert low <= replicas(decided) <= max(bounds.max_replicas, count)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(mixes(5.0), min_size=1, max_size=6), st.floats(2000.0, 12000.0), st.sampled_from((1, 3)))
+def test_no_plan_is_expected_to_draw_more_than_its_budget(
+    history: list[tuple[fleet.ClassDemand, ...]], budget_w: float, count: int
+) -> None:
+    """Where a lower clock can keep it: the lowest clock's worst case is the least that a fleet may be held to."""
+    loop = Loop(subject(power_budget_w=budget_w, pools=Pools(by_class=True, count=count)))
+    for mix in history:
+        decided = loop.cycle(service(mix), times=4)
+        least_w = sum(
+            power.worst_case_w(profile, profile.clocks.ratio(profile.clocks.min_mhz)) * pool.gpus
+            for pool in decided.pools
+            for profile in BOTH
+            if profile.tp == pool.tp
+        )
+        assert decided.expected.power_w is None or decided.expected.power_w <= max(budget_w, least_w) * 1.02
+
+
+def test_two_services_share_what_the_fleet_has() -> None:
+    """24 GPUs; both want 24 and more. High priority is served in full first, equals get half each."""
+    heavy = (demand(7, 40.0),)
+    for priority, expected in ((Priority.LOW, (12, 12)), (Priority.HIGH, (24, 4))):
+        policies = (subject(key="llm/a", priority=priority), subject(key="llm/b"))
+        standing: dict[str, tuple[fleet.PoolObserved, ...]] = {
+            one.key: (fleet.PoolObserved("all", 4, 2, 2),) for one in policies
+        }
+        memory = plan.Memory()
+        for cycle in range(6):
+            seen = tuple(service(heavy, policy=key, pools=pools) for key, pools in standing.items())
+            decision = decide.decide(fleet.Observed(5.0 * cycle, seen, ((H100, 24),)), policies, BOTH, memory, QUICK)
+            memory = decision.memory
+            standing = {decided.policy: pools_of(decided) for decided in decision.policies}
+        held = tuple(gpus(decided) for decided in decision.policies)
+        assert held[0] <= expected[0]
+        assert held[1] <= expected[1]
+        assert held[0] >= 8
+
+
+# --- order and stillness -----------------------------------------------------------------------------
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(mixes(8.0), min_size=2, max_size=4), st.randoms(use_true_random=False))
+def test_the_order_of_policies_changes_nobodys_plan(mixed: list[tuple[fleet.ClassDemand, ...]], chance: object) -> None:
+    policies = [subject(key=f"llm/p{i}", pools=Pools(by_class=i % 2 == 0)) for i in range(len(mixed))]
+    seen = tuple(service(mix, policy=one.key) for mix, one in zip(mixed, policies, strict=True))
+    observed = fleet.Observed(0.0, seen, ((H100, 32),))
+    shuffled = list(policies)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]  # a Random
+    first, second = plan.Memory(), plan.Memory()
+    for cycle in range(3):
+        moment = dataclasses.replace(observed, now_s=5.0 * cycle)
+        one = decide.decide(moment, tuple(policies), BOTH, first, QUICK)
+        other = decide.decide(moment, tuple(shuffled), BOTH, second, QUICK)
+        first, second = one.memory, other.memory
+        assert {d.policy: d for d in one.policies} == {d.policy: d for d in other.policies}
+
+
+@pytest.mark.parametrize(
+    "pools", [Pools(), Pools(by_class=True), Pools(by_class=True, count=3)], ids=["one pool", "as pays", "three pools"]
+)
+@pytest.mark.parametrize("factor", [0.3, 1.5])
+def test_at_a_fixed_point_nothing_changes_for_an_hour(pools: Pools, factor: float) -> None:
+    """The same input every minute: after four cluster periods, an hour of cycles with one plan."""
+    mix = tuple(dataclasses.replace(one, arrival_rps=factor * one.arrival_rps) for one in USUAL)
+    still = dataclasses.replace(QUICK, cluster_period_s=300.0, pool_period_s=300.0, instance_period_s=60.0)
+    loop = Loop(subject(pools=pools), settings=still)
+    loop.cycle(service(mix), times=20)
+    plans = {loop.cycle(service(mix)).pools for _ in range(60)}
+    assert len(plans) == 1
+
+
+def test_the_same_cycle_decided_twice_is_the_same_decision() -> None:
+    """What `replay.verify` rests on: no clock, no chance, no solver that gives up on time."""
+    loop = Loop(subject(pools=Pools(by_class=True)))
+    loop.cycle(service(USUAL), times=10)
+    observed = fleet.Observed(loop.now_s, (service(USUAL),))
+    one, two = (decide.decide(observed, (loop.policy,), BOTH, loop.memory, QUICK) for _ in range(2))
+    assert one == two
+
+
+# --- more never hurts --------------------------------------------------------------------------------
+
+
+@settings(max_examples=5, deadline=None)
+@given(mixes(6.0), st.floats(2500.0, 8000.0), st.floats(1.05, 3.0))
+def test_more_watts_never_lengthen_what_is_expected(
+    mix: tuple[fleet.ClassDemand, ...], budget_w: float, factor: float
+) -> None:
+    """A fixed fleet, so that watts alone decide: latencies inside the limits, or not above those under fewer watts."""
+    bounds = Bounds(2, 2, tensor_parallel=(4,))
+    expected = []
+    for watts in (budget_w, budget_w * factor):
+        loop = Loop(subject(slo=Slo(2.0, 0.1), bounds=bounds, power_budget_w=watts))
+        expected.append(loop.cycle(service(mix), times=8).expected)
+    few, many = expected
+    if few.ttft_s is not None and few.tpot_s is not None:
+        assert many.ttft_s is not None
+        assert many.tpot_s is not None
+        assert many.ttft_s <= max(few.ttft_s * 1.001, 2.0)
+        assert many.tpot_s <= max(few.tpot_s * 1.001, 0.1)
+
+
+@settings(max_examples=5, deadline=None)
+@given(mixes(6.0), st.sampled_from((8, 12, 16)), st.sampled_from((4, 8, 16)))
+def test_more_gpus_never_break_a_limit_that_fewer_kept(
+    mix: tuple[fleet.ClassDemand, ...], most: int, more: int
+) -> None:
+    kept = []
+    for limit in (most, most + more):
+        loop = Loop(subject(slo=Slo(2.0, 0.1), bounds=Bounds(1, 12, max_gpus=limit, tensor_parallel=(4, 8))))
+        effect = loop.cycle(service(mix), times=8).expected
+        kept.append(effect.ttft_s is not None and effect.ttft_s <= 2.0 and (effect.tpot_s or 0.0) <= 0.1)
+    assert kept[1] >= kept[0]
