@@ -47,7 +47,7 @@ def after(
     ("minutes", "stress_ratio", "drifted"),
     [
         pytest.param(9.0, 1.5, False, id="broken for nine minutes: it may still be learnt"),
-        pytest.param(13.0, 1.5, True, id="spent after a minute or two, and ten minutes more"),
+        pytest.param(16.0, 1.5, True, id="spent after five minutes, and ten minutes more"),
         pytest.param(30.0, 0.95, False, id="near the limits is where a plan wants to be"),
         pytest.param(30.0, 0.2, False, id="room says nothing of the profile: the load may only be light"),
         pytest.param(30.0, None, None, id="no latencies were seen: not known"),
@@ -73,7 +73,7 @@ def test_nor_are_replicas_that_start() -> None:
 
 def test_it_ends_with_the_first_room_that_is_found() -> None:
     """The margin loosens at once by a step: it is no longer at its end."""
-    spent = after(13.0, stress_ratio=1.5).memory.of(CHAT).of("all")
+    spent = after(16.0, stress_ratio=1.5).memory.of(CHAT).of("all")
     assert spent.bias_spent_since_s is not None
     tightest = PERIODS.slo_margin_ratio * (1 - case.MOST_BIAS_RATIO)
     assert spent.margin_ratio == pytest.approx(tightest)

@@ -76,13 +76,13 @@ def parts_rps(one: Case) -> float:
 )  # fmt: skip
 def test_only_more_than_chance_moves_the_rate(known: tuple[tuple[float, float], ...], calm_rps: float) -> None:
     """At 4 rps a minute's count has a standard deviation of sqrt(4 / 60) = 0.26 rps; three of them are 0.77."""
-    assert tune._calm_rps(case(known)) == pytest.approx(calm_rps, abs=0.03)
+    assert tune._calm_rps(case(known))[0] == pytest.approx(calm_rps, abs=0.03)
 
 
 @given(st.floats(0.1, 50.0), st.floats(0.1, 50.0), st.floats(0.1, 50.0))
 def test_a_calm_rate_lies_among_those_that_were_seen(one: float, two: float, three: float) -> None:
     known = rates((400, one), (300, two), (60, three))
-    assert min(one, two, three) - 1e-9 <= tune._calm_rps(case(known)) <= max(one, two, three) + 1e-9
+    assert min(one, two, three) - 1e-9 <= tune._calm_rps(case(known))[0] <= max(one, two, three) + 1e-9
 
 
 def test_a_clock_falls_only_to_where_a_little_more_load_would_not_raise_it_again() -> None:
@@ -156,7 +156,7 @@ def test_capacity_falls_only_to_what_leaves_room() -> None:
 def test_what_waits_is_worked_off_within_a_start() -> None:
     quiet = case(rates((60, 1.0)))
     queue = dataclasses.replace(quiet, seen=service((), rate=1.0, waiting=Fresh(600.0, 1.0)))
-    ahead = replicas._forecast_rps(queue) - replicas._forecast_rps(quiet)
+    ahead = replicas.ready_for_rps(queue) - replicas.ready_for_rps(quiet)
     assert ahead == pytest.approx(600.0 / max(TP4.startup_s, 60.0))
 
 
