@@ -19,6 +19,7 @@ import capstan
 COMMANDS = {
     "agent": ("capstan.app.agent", "agent_command", "Report a node's watts and hold its leases (non-root)."),
     "crds": ("capstan.app.crds", "command", "Write the custom resource definitions and their page."),
+    "experiment": ("capstan.app.experiment", "command", "Play one question of the docs again, with intervals."),
     "forecast": ("capstan.app.forecast", "command", "Forecast a trace as it goes; judge what came true."),
     "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
     "lengths": ("capstan.app.lengths", "command", "Say how well answers' lengths can be told on a trace."),
@@ -83,6 +84,7 @@ def _extra(command: str) -> str:
     extras = {
         "agent": "agent",
         "setter": "agent",
+        "experiment": "replay",
         "lengths": "replay",
         "forecast": "replay",
         "profile": "replay",

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from capstan.forecast import known as histories_of
+from capstan.forecast.known import Known
 from capstan.model import fleet, plan
+from capstan.model.classes import Split
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
+from capstan.optimize import advice, drift, fleets, foresight, lanes, plausible, replicas, share, split, tune
 from capstan.optimize import case as cases
-from capstan.optimize import fleets, lanes, plausible, replicas, share, split, tune
 from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 
 __all__ = ["MIN_SAMPLE_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
@@ -36,11 +39,28 @@ def decide(
     profiles: tuple[Profile, ...],
     memory: plan.Memory,
     settings: Settings,
+    histories: Iterable[Known] = (),
 ) -> plan.Decision:
-    """Decide one cycle for all policies; the order of policies does not matter to any one of them."""
+    """Decide one cycle for all policies; the order of policies does not matter to any one of them.
+
+    Args:
+        observed: What is seen now.
+        policies: What is wanted.
+        profiles: The physics that is believed.
+        memory: What the last cycle left.
+        settings: Periods and margins.
+        histories: What the past of some policies says (`forecast.known`); one without decides by its last rates.
+    """
+    past = {one.policy: one for one in histories}
+    turn = advice.turn(observed, policies, memory, settings)
     most = share.limits([_claim(observed, policy, memory) for policy in policies], dict(observed.gpus))
     decided = tuple(
-        _one(observed, policy, profiles, memory.of(policy.key), settings, most.get(policy.key)) for policy in policies
+        _one(
+            _Scene.of(observed, policy, profiles, memory.of(policy.key), settings, past),
+            most.get(policy.key),
+            advised=policy.key == turn,
+        )
+        for policy in policies
     )
     return plan.Decision(tuple(d for d, _ in decided), plan.Memory(tuple(m for _, m in decided)))
 
@@ -61,31 +81,71 @@ def _claim(observed: fleet.Observed, policy: Policy, memory: plan.Memory) -> sha
     return share.Claim(policy.key, product, policy.priority, memory.of(policy.key).wanted_gpus or held)
 
 
-def _one(
-    observed: fleet.Observed,
-    policy: Policy,
-    profiles: tuple[Profile, ...],
-    memory: plan.PolicyMemory,
-    settings: Settings,
-    most_gpus: int | None,
-) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
+def horizon_slots(policy: Policy, profiles: tuple[Profile, ...], settings: Settings, *, gpu_product: str | None) -> int:
+    """Return how many slots ahead the history of a policy is to be told: far enough for every degree of its bounds."""
+    each = (profile_for(policy, profiles, gpu_product=gpu_product, tp=tp) for tp in policy.bounds.tensor_parallel)
+    startup_s = max((profile.startup_s for profile in each if profile is not None), default=0.0)
+    ahead_s = histories_of.horizon_s(cluster_period_s=settings.cluster_period_s, startup_s=startup_s)
+    return histories_of.slots(settings.calendar, ahead_s)
+
+
+def _one(scene: _Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
     """Decide for one policy."""
+    policy, seen = scene.policy, scene.seen
+    if advised:  # whatever comes of it: who cannot be advised does not take the turn of the others
+        scene = dataclasses.replace(scene, memory=dataclasses.replace(scene.memory, advised_at_s=scene.now_s))
     if policy.paused:
-        return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), memory
-    seen = plausible.service(observed.of(policy.key) or fleet.ServiceObserved(policy.key, ()))
-    known = _usable(policy, seen, profiles)
+        return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), scene.memory
+    known = _usable(policy, seen, scene.profiles)
     if not known:
-        return _without_profile(policy, seen, _main_pool(policy, seen, profiles), memory), memory
-    memory = _classified(observed.now_s, policy, seen, known, memory, settings)
-    scene = _Scene(observed.now_s, policy, seen, known, memory, settings)
-    found = tuple(_pool(case) for case in scene.pools(most_gpus))
+        return _without_profile(policy, seen, _main_pool(policy, seen, scene.profiles), scene.memory), scene.memory
+    memory = _classified(scene.now_s, policy, seen, known, scene.memory, scene.settings)
+    acting = dataclasses.replace(scene, profiles=known, memory=memory)
+    foreseen = acting.foreseen(most_gpus)
+    each = foreseen.cases
+    found = tuple(_pool(case) for case in each)
     wanted = sum(fleets.gpus(one.fleet) for one in found)
-    rooms = _rooms(policy, found, scene.limit(most_gpus), smallest_tp=known[0].tp)
+    rooms = _rooms(policy, found, acting.limit(most_gpus), smallest_tp=known[0].tp)
     if rooms:
-        found = tuple(_pool(case) for case in scene.pools(most_gpus, rooms))
-    return _joined(policy, found), dataclasses.replace(
-        memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted
+        each = tuple(_held(case, room) for case, room in zip(each, rooms, strict=True))
+        found = tuple(_pool(case) for case in each)
+    memory = dataclasses.replace(
+        memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted, tracker=foreseen.tracker
     )
+    if not advice.advises(policy):
+        memory = dataclasses.replace(memory, advice=None, advised_at_s=None)
+    elif advised:
+        memory = _advised(scene, acting, each, memory, most_gpus)
+    decision = dataclasses.replace(
+        _joined(policy, found, memory),
+        forecast_drifted=foreseen.drifted,
+        profile_drifted=drift.drifted(each, memory.pools),
+    )
+    return decision, memory
+
+
+def _advised(
+    scene: _Scene, acting: _Scene, each: tuple[cases.Case, ...], memory: plan.PolicyMemory, most_gpus: int | None
+) -> plan.PolicyMemory:
+    """Return the memory with new advice; blind, the old advice stands until the next turn."""
+    if any(case.blind is not None for case in each):
+        return memory
+    free = _freed(scene, acting.memory).foreseen(most_gpus)
+    return dataclasses.replace(memory, advice=advice.of(free.cases, each))
+
+
+def _freed(scene: _Scene, memory: plan.PolicyMemory) -> _Scene:
+    """Return the scene in which the knobs that only advise act, with the split that is best there."""
+    knobs = scene.policy.knobs
+    tensor_parallel, pools = (
+        Knob.ACT if knob is Knob.ADVISE else knob for knob in (knobs.tensor_parallel, knobs.pools)
+    )
+    freed = dataclasses.replace(knobs, tensor_parallel=tensor_parallel, pools=pools)
+    policy = dataclasses.replace(scene.policy, knobs=freed)
+    profiles = _usable(policy, scene.seen, scene.profiles)
+    if policy.pools.by_class and memory.classes and pools is Knob.ACT:
+        memory = dataclasses.replace(memory, split=_best_split(policy, profiles, memory, scene.settings, scene.now_s))
+    return dataclasses.replace(scene, policy=policy, profiles=profiles, memory=memory)
 
 
 def _usable(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> tuple[Profile, ...]:
@@ -113,25 +173,35 @@ def _classified(
     """Return the memory with this cycle's demand per class, and at a cluster period with the split that is best."""
     if memory.split and sorted(itertools.chain(*memory.split)) != list(range(policy.pools.edges.count)):
         # Somebody edited the class edges: old codes mean nothing. Replicas and rates are handed on by `inherited`.
-        memory = dataclasses.replace(memory, split=(), split_since_s=None, classes=())
+        memory = dataclasses.replace(memory, split=(), split_since_s=None, classes=(), seen_at_s=None, seen_cycles=0)
     classes = memory.classes
     if isinstance(seen.arrival_rps, Fresh) and seen.classes:
         age_s = None if memory.seen_at_s is None else now_s - memory.seen_at_s
-        classes = lanes.smoothed(memory.classes, seen.classes, age_s=age_s)
-        memory = dataclasses.replace(memory, classes=classes, seen_at_s=now_s)
+        cycles = memory.seen_cycles
+        classes = lanes.smoothed(memory.classes, seen.classes, age_s=age_s, cycles=cycles)
+        memory = dataclasses.replace(memory, classes=classes, seen_at_s=now_s, seen_cycles=cycles + 1)
     since_s = memory.split_since_s
     due = since_s is None or now_s - since_s >= settings.cluster_period_s
     if not (due and classes and policy.pools.by_class and policy.knobs.pools is Knob.ACT):
         return memory
+    return dataclasses.replace(
+        memory, split=_best_split(policy, profiles, memory, settings, now_s), split_since_s=now_s
+    )
+
+
+def _best_split(
+    policy: Policy, profiles: tuple[Profile, ...], memory: plan.PolicyMemory, settings: Settings, now_s: float
+) -> Split:
+    """Return which classes share a pool, at the usual demand of each."""
     cost = split.cost_of(
         policy,
         profiles,
-        classes,
+        memory.classes,
         margin=settings.slo_margin_ratio,
         window_s=settings.rate_window_s,
         per_gpu_w=settings.gpu_w(policy.objective, now_s),
     )
-    return dataclasses.replace(memory, split=split.best(policy, classes, memory.split, cost), split_since_s=now_s)
+    return split.best(policy, memory.classes, memory.split, cost)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,33 +223,50 @@ class _Scene:
     profiles: tuple[Profile, ...]
     memory: plan.PolicyMemory
     settings: Settings
+    history: Known | None = None
+
+    @classmethod
+    def of(
+        cls,
+        observed: fleet.Observed,
+        policy: Policy,
+        profiles: tuple[Profile, ...],
+        memory: plan.PolicyMemory,
+        settings: Settings,
+        histories: Mapping[str, Known],
+    ) -> _Scene:
+        """Return what concerns one policy."""
+        seen = plausible.service(observed.of(policy.key) or fleet.ServiceObserved(policy.key, ()))
+        return cls(observed.now_s, policy, seen, profiles, memory, settings, histories.get(policy.key))
 
     def limit(self, most_gpus: int | None) -> int | None:
         """Return the GPUs of all pools together."""
         limits = [gpus for gpus in (self.policy.bounds.max_gpus, most_gpus) if gpus is not None]
         return min(limits, default=None)
 
-    def pools(self, most_gpus: int | None, rooms: Sequence[_Room] = ()) -> tuple[cases.Case, ...]:
-        """Return a case per pool; `rooms` are what each may have where all together want too much."""
+    def foreseen(self, most_gpus: int | None) -> foresight.Foresight:
+        """Return a case per pool, with what history says of it."""
+        return foresight.of(self._cases(most_gpus), self.memory.classes, self.history, self.memory.tracker)
+
+    def _cases(self, most_gpus: int | None) -> tuple[cases.Case, ...]:
         acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
         own = lanes.of(self.policy, self.memory.split if acts else ())
         known = lanes.inherited(self.memory, own)
-        count, bounds = len(own), self.policy.bounds
-        alone = _Room(self.limit(most_gpus), max(bounds.max_replicas - (count - 1), 1), self.policy.power_budget_w)
-        least = [bounds.min_replicas // count + (index < bounds.min_replicas % count) for index in range(count)]
-        return tuple(
-            self._case(each, count, memory, room, _narrowed(self.policy, room, few) if count > 1 else self.policy)
-            for each, memory, room, few in zip(own, known, rooms or [alone] * count, least, strict=True)
-        )
+        limit = self.limit(most_gpus)
+        both = enumerate(zip(own, known, strict=True))
+        return tuple(self._case(each, (index, len(own)), memory, limit) for index, (each, memory) in both)
 
-    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, room: _Room, policy: Policy) -> cases.Case:
-        settings = self.settings
+    def _case(
+        self, lane: lanes.Lane, at: tuple[int, int], memory: plan.PoolMemory, most_gpus: int | None
+    ) -> cases.Case:
+        index, count = at
+        policy, settings = self.policy, self.settings
         seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
         kept = cases.remembered(self.now_s, seen, memory, settings)
         pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,
-            policy=policy,
+            policy=policy if count == 1 else _narrowed(policy, count, index),
             slo=lane.slo,
             pool=pools[0].pool if count == 1 and pools else lane.name,
             classes=lane.codes if count > 1 else (),
@@ -188,7 +275,7 @@ class _Scene:
             profiles=self.profiles,
             memory=kept,
             settings=settings,
-            most_gpus=room.gpus,
+            most_gpus=most_gpus,
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:
@@ -200,11 +287,13 @@ class _Scene:
         return own if count > 1 else (_main_pool(self.policy, self.seen, self.profiles),)
 
 
-def _narrowed(policy: Policy, room: _Room, least: int) -> Policy:
+def _narrowed(policy: Policy, pools: int, index: int) -> Policy:
     """Return the policy as one of several pools is bound by it: one replica each at least, room for the others."""
-    least = max(least, 1 if policy.bounds.min_replicas else 0)
-    bounds = dataclasses.replace(policy.bounds, min_replicas=least, max_replicas=max(room.replicas, least))
-    return dataclasses.replace(policy, bounds=bounds, power_budget_w=room.power_w)
+    bounds = policy.bounds
+    share = bounds.min_replicas // pools + (index < bounds.min_replicas % pools)
+    least = max(share, 1 if bounds.min_replicas else 0)
+    most = max(bounds.max_replicas - (pools - 1), least, 1)
+    return dataclasses.replace(policy, bounds=dataclasses.replace(bounds, min_replicas=least, max_replicas=most))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -218,6 +307,7 @@ class _Pool:
     expected: plan.Effect
     tokens_rps: float
     memory: plan.PoolMemory
+    reshaped: bool
 
 
 def _pool(case: cases.Case) -> _Pool:
@@ -225,11 +315,7 @@ def _pool(case: cases.Case) -> _Pool:
     sized = replicas.choose(case)
     tuned = tune.choose(case, sized.fleet)
     cap_mhz = None if case.policy.knobs.clock is Knob.OFF else tuned.cap_mhz
-    weights = tune.weights(case, sized.fleet)
-    entries = sized.fleet or ((case.tp, 0),)
-    plans = tuple(
-        plan.PoolPlan(case.pool, tp, count, cap_mhz, case.classes, weights.get(tp, 1.0)) for tp, count in entries
-    )
+    plans = advice.plans(case, sized.fleet, cap_mhz)
     load = case.load(case.memory.rates[-1][1]) if case.blind is None else None
     memory = dataclasses.replace(
         case.memory,
@@ -240,9 +326,19 @@ def _pool(case: cases.Case) -> _Pool:
         clock_since_s=_clock_since_s(case, tuned.cap_mhz),
         lower_clock_votes=tuned.votes,
         voted_at_s=tuned.voted_at_s,
+        bias_spent_since_s=drift.spent_since_s(case, sized.reason),
     )
+    moved = {tp for tp, _ in sized.fleet} != {tp for tp, _ in case.standing}
     tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens
-    return _Pool(sized.fleet, plans, sized, tuned, tune.expected(case, sized.fleet, cap_mhz), tokens_rps, memory)
+    expected = tune.expected(case, sized.fleet, cap_mhz)
+    return _Pool(sized.fleet, plans, sized, tuned, expected, tokens_rps, memory, reshaped=moved)
+
+
+def _held(case: cases.Case, room: _Room) -> cases.Case:
+    """Return a case of one of several pools with what it may have of all."""
+    bounds = dataclasses.replace(case.policy.bounds, max_replicas=max(room.replicas, case.policy.bounds.min_replicas))
+    policy = dataclasses.replace(case.policy, bounds=bounds, power_budget_w=room.power_w)
+    return dataclasses.replace(case, policy=policy, most_gpus=room.gpus)
 
 
 def _rooms(policy: Policy, found: Sequence[_Pool], limit: int | None, *, smallest_tp: int) -> tuple[_Room, ...]:
@@ -267,41 +363,43 @@ def _dealt(wanted: Sequence[int], most: int, least: int) -> list[int]:
     return [least + free * own // max(sum(over), 1) for own in over]
 
 
-def _joined(policy: Policy, pools: tuple[_Pool, ...]) -> plan.PolicyDecision:
-    """Return the decision of a policy from those of its pools."""
+def _joined(policy: Policy, pools: tuple[_Pool, ...], memory: plan.PolicyMemory) -> plan.PolicyDecision:
+    """Return the decision of a policy from those of its pools, and the advice in memory where it says otherwise."""
     forecasts = [one.sized.forecast_rps for one in pools if one.sized.forecast_rps is not None]
     knobs = policy.knobs
+    plans = tuple(entry for one in pools for entry in one.plans)
+    advised = advice.shown(memory.advice, plans)
     return plan.PolicyDecision(
         policy=policy.key,
-        pools=tuple(entry for one in pools for entry in one.plans),
-        expected=_together(pools),
+        pools=plans,
+        expected=plan.together([one.expected for one in pools], sum(one.tokens_rps for one in pools)),
         replicas_reason=Reason.KNOB_OFF if knobs.replicas is Knob.OFF else _telling(one.sized.reason for one in pools),
         clock_reason=Reason.KNOB_OFF if knobs.clock is Knob.OFF else _telling(one.tuned.reason for one in pools),
         forecast_rps=sum(forecasts) if forecasts else None,
         candidates=tuple(candidate for one in pools for candidate in one.tuned.candidates),
+        advice=() if advised is None else advised.pools,
+        advice_reason=None if advised is None else advised.reason,
+        advice_expected=plan.Effect() if advised is None else advised.expected,
+        tp_reason=_tp_reason(policy, pools, advised),
     )
+
+
+def _tp_reason(policy: Policy, pools: tuple[_Pool, ...], advised: plan.Advice | None) -> Reason:
+    """Return why the degrees are what they are."""
+    knob = policy.knobs.tensor_parallel
+    if knob is Knob.OFF:
+        return Reason.KNOB_OFF
+    if knob is Knob.ACT:
+        return Reason.LEAST_ENERGY if any(one.reshaped for one in pools) else Reason.NO_CHANGE_NEEDED
+    degrees = {entry.tp for one in pools for entry in one.plans}
+    moves = advised is not None and {entry.tp for entry in advised.pools} != degrees
+    return Reason.ADVISE_ONLY if moves else Reason.NO_CHANGE_NEEDED
 
 
 def _telling(reasons: Iterable[Reason]) -> Reason:
     """Return the first reason that says more than that nothing changes."""
     known = tuple(reasons)
     return next((reason for reason in known if reason not in QUIET), known[0])
-
-
-def _together(pools: tuple[_Pool, ...]) -> plan.Effect:
-    """Return the effect of all pools: watts add up, the slowest pool's latencies are the policy's."""
-    if len(pools) == 1:
-        return pools[0].expected
-    known = [one.expected for one in pools if one.expected.power_w is not None]
-    if len(known) < len(pools):
-        return plan.Effect()
-    power_w, tokens_rps = sum(effect.power_w or 0.0 for effect in known), sum(one.tokens_rps for one in pools)
-    return plan.Effect(
-        power_w,
-        power_w / tokens_rps if tokens_rps > 0 else None,
-        max((effect.ttft_s for effect in known if effect.ttft_s is not None), default=None),
-        max((effect.tpot_s for effect in known if effect.tpot_s is not None), default=None),
-    )
 
 
 def _clock_since_s(case: cases.Case, cap_mhz: float | None) -> float:

@@ -168,3 +168,14 @@ def test_no_bar_is_drawn_into_a_file() -> None:
     with progress.bar("reading", console=Console(file=out), clock=iter([0.0, 9.0, 9.0]).__next__) as told:
         told(0.5)
     assert out.getvalue() == ""
+
+
+def test_each_stage_has_a_bar_of_its_own_and_the_last_is_taken_away() -> None:
+    """The second stage begins at 9 s: its own two seconds have not passed at 10 s."""
+    moments_s = iter([0.0, 3.0, 9.0, 10.0])
+    out = io.StringIO()
+    with progress.stages(console=Console(file=out, force_terminal=True), clock=lambda: next(moments_s)) as told:
+        told("first", 0.5)
+        told("second", 0.0)
+    assert "first" in out.getvalue()
+    assert "second" not in out.getvalue()

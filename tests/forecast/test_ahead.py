@@ -13,8 +13,9 @@ from capstan.forecast.ahead import Forecast
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
 from capstan.forecast.peak import Rates
-from capstan.forecast.template import Source, Template
-from capstan.forecast.track import Closed, Tracker
+from capstan.forecast.template import Template
+from capstan.forecast.track import Closed
+from capstan.model.outlook import Source, Tracker
 
 FIVE = Calendar(origin_s=0.0)
 DAY = FIVE.slots_per_day

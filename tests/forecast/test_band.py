@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.forecast import band
-from capstan.forecast.band import Ahead, Belief, Issued, Lead
+from capstan.forecast.band import Belief
 from capstan.forecast.calendar import Calendar
-from capstan.forecast.score import Drift
-from capstan.forecast.template import Source, Template
+from capstan.forecast.template import Template
+from capstan.model import outlook
+from capstan.model.outlook import Ahead, Drift, Issued, Lead, Source
 
 FIVE = Calendar(origin_s=0.0)
 NOTHING = Template(FIVE)
@@ -88,7 +89,7 @@ def test_the_reach_moves(reach: float, off: float, judged: int, then: float, *, 
 def test_one_in_twenty_lies_beyond_whatever_the_distribution(draw: object) -> None:
     """10,000 draws, seed 1, the first 500 not counted: between 4 and 6 % above the edge."""
     assert callable(draw)
-    chance, reach, beyond = random.Random(1), band.START_SIGMAS, 0  # noqa: S311 - no secret
+    chance, reach, beyond = random.Random(1), outlook.START_SIGMAS, 0  # noqa: S311 - no secret
     for i in range(10_000):
         off = draw(chance)
         beyond += off > reach and i >= 500
@@ -98,7 +99,7 @@ def test_one_in_twenty_lies_beyond_whatever_the_distribution(draw: object) -> No
 
 @given(st.lists(st.floats(-1e6, 1e6), max_size=60), st.integers(0, 1000))
 def test_the_reach_stays_within_what_makes_sense(offs: list[float], judged: int) -> None:
-    reach = band.START_SIGMAS
+    reach = outlook.START_SIGMAS
     for off in offs:
         reach = band.moved(reach, off, beyond=off > reach, judged_slots=judged)
         assert band.LEAST_SIGMAS <= reach <= band.MOST_SIGMAS

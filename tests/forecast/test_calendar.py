@@ -65,6 +65,28 @@ def test_lengths_in_seconds_make_a_calendar() -> None:
 
 
 @pytest.mark.parametrize(
+    ("slot_s", "day_s", "slots"),
+    [
+        pytest.param(300.0, 86_400.0, 288, id="the shipped pool period"),
+        pytest.param(7.0, 86_400.0, 12_343, id="seven seconds do not divide a day, 6.99993 do"),
+        pytest.param(60.0, 210.0, 4, id="a rehearsed day of three and a half minutes: 52.5 s"),
+        pytest.param(300.0, 60.0, 1, id="a period longer than the day"),
+    ],
+)
+def test_near_lengths_make_whole_slots(slot_s: float, day_s: float, slots: int) -> None:
+    found = calendar.near(slot_s, day_s=day_s)
+    assert found.slots_per_day == slots
+    assert found.slot_s * slots == pytest.approx(day_s)
+    assert found.kind(found.slot(found.origin_s + 4.5 * day_s)) == 0, "a Friday"
+    assert found.kind(found.slot(found.origin_s + 5.5 * day_s)) == 1, "a Saturday"
+
+
+def test_a_trace_that_begins_on_a_sunday_has_its_monday_a_day_later() -> None:
+    found = calendar.near(300.0, begins_s=6 * 86_400.0)
+    assert [found.kind(found.slot(day * 86_400.0 + 1.0)) for day in (0, 1)] == [1, 0]
+
+
+@pytest.mark.parametrize(
     "lengths", [{"slot_s": 7.0}, {"slot_s": 300.0, "week_s": 100_000.0}, {"slot_s": 90_000.0}], ids=str
 )
 def test_lengths_that_do_not_divide_are_refused(lengths: dict[str, float]) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.forecast import score
-from capstan.forecast.score import Drift, Score, Told
+from capstan.forecast.score import Told
+from capstan.model.outlook import Drift, Score
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_sums_of_three_slots() -> None:
         (14.0, Told(12.0, 11.0, 13.0, 10.0), 9.0),
         (3.0, Told(3.0, 3.0, 4.0, 4.0), None),
     ):
-        total = total.noted(actual, told, week)
+        total = score.noted(total, actual, told, week)
     assert (total.slots, total.inside, total.above) == (3, 2, 1)
     assert (total.ours_rps, total.last_value_rps) == (1.5, 3.5)
     assert (total.week_slots, total.ours_then_rps, total.last_week_rps) == (1, 1.0, 2.5)
@@ -53,7 +54,7 @@ def test_sums_of_three_slots() -> None:
 
 def noted(drift: Drift, times: int, *, inside: bool = True, template: float | None = 1.0, steady: float = 1.0) -> Drift:
     for _ in range(times):
-        drift = drift.noted(inside=inside, template_ratio=template, steady_ratio=steady, weight_ratio=1 / 100)
+        drift = score.drifting(drift, inside=inside, template_ratio=template, steady_ratio=steady, weight_ratio=1 / 100)
     return drift
 
 

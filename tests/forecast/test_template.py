@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from capstan.forecast import template
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
-from capstan.forecast.template import Source, Template
+from capstan.forecast.template import Template
+from capstan.model.outlook import Source
 
 DAY = 24
 HOURS = Calendar(slot_s=3600.0, slots_per_day=DAY, origin_s=0.0)

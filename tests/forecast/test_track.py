@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.forecast import band, template, track
+from capstan.forecast import template, track
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
 from capstan.forecast.peak import Rates
-from capstan.forecast.template import Source, Template
-from capstan.forecast.track import Closed, Tracker
+from capstan.forecast.template import Template
+from capstan.forecast.track import Closed
 from capstan.journal import codec
+from capstan.model import outlook
+from capstan.model.outlook import Source, Tracker
 
 FIVE = Calendar(origin_s=0.0)
 NOTHING = Template(FIVE)
@@ -107,7 +109,7 @@ def test_a_load_that_has_nothing_to_do_with_its_template_drifts_and_is_followed_
     """Flat where the template swings: drift is told, the last value wins, and the band is a quarter wider for it."""
     tracker = watched([20.0 + 0.5 * (slot % 2) for slot in range(DAY)], WEEK)
     assert tracker.drifted
-    assert tracker.widening_ratio == band.DRIFT_WIDENING_RATIO
+    assert tracker.widening_ratio == outlook.DRIFT_WIDENING_RATIO
     assert tracker.ahead[5].median_rps == pytest.approx(20.25, abs=0.5)
 
 
@@ -139,14 +141,14 @@ def test_an_epoch_with_an_unseen_slot_teaches_no_peak() -> None:
     tracker = Tracker(horizon_slots=3)
     for slot in (0, 1, 2, 4, 5, 7, 8):
         tracker = track.closed(tracker, NOTHING, Closed(slot, 10.0, 99.0))
-    assert tracker.peak.reach_ratio == band.PEAK_START_SIGMAS
+    assert tracker.peak.reach_ratio == outlook.PEAK_START_SIGMAS
 
 
 def test_where_nobody_looked_at_windows_no_peak_is_learnt() -> None:
     tracker = Tracker()
     for slot in range(50):
         tracker = track.closed(tracker, NOTHING, Closed(slot, 10.0))
-    assert (tracker.peak.reach_ratio, tracker.peak.seen) == (band.PEAK_START_SIGMAS, ())
+    assert (tracker.peak.reach_ratio, tracker.peak.seen) == (outlook.PEAK_START_SIGMAS, ())
 
 
 def test_an_epoch_of_one_slot_is_possible() -> None:

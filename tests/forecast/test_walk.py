@@ -13,7 +13,7 @@ from capstan.forecast import history, walk
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
 from capstan.forecast.peak import Rates
-from capstan.forecast.template import Source
+from capstan.model.outlook import Source
 
 HALF_HOURS = Calendar(slot_s=1800.0, slots_per_day=48, origin_s=0.0)
 DAY = HALF_HOURS.slots_per_day

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from capstan import decide
 from capstan.journal import codec
-from capstan.model import fleet, plan
+from capstan.model import fleet, outlook, plan
 from capstan.model.objective import Series, Tariffs
 from capstan.model.policy import Bounds, Knob, Knobs, Policy, Priority
 from capstan.model.profile import Profile
@@ -70,7 +70,22 @@ POOL_MEMORIES = st.builds(
     clock_cap_mhz=MAYBE,
     lower_clock_votes=COUNTS,
     voted_at_s=MAYBE,
+    bias_spent_since_s=MAYBE,
 )
+AHEAD = st.builds(outlook.Ahead, COUNTS, *[NUMBERS] * 5, st.sampled_from(outlook.Source))
+ISSUED = st.builds(outlook.Issued, AHEAD, st.tuples(MAYBE, MAYBE), NUMBERS)
+LEADS = st.builds(outlook.Lead, st.tuples(NUMBERS, NUMBERS), NUMBERS, NUMBERS, st.lists(ISSUED, max_size=2).map(tuple))
+TRACKERS = st.builds(
+    outlook.Tracker,
+    st.integers(1, 9),
+    st.none() | COUNTS,
+    st.lists(MAYBE, max_size=3).map(tuple),
+    NUMBERS,
+    near=LEADS,
+    drift=st.builds(outlook.Drift, st.booleans(), NUMBERS),
+    ahead=st.lists(AHEAD, max_size=2).map(tuple),
+)
+ADVICE = st.builds(plan.Advice, st.lists(PLANS, max_size=2).map(tuple), REASONS, st.builds(plan.Effect, MAYBE))
 POLICY_MEMORIES = st.builds(
     plan.PolicyMemory,
     TEXTS,
@@ -80,6 +95,9 @@ POLICY_MEMORIES = st.builds(
     classes=st.lists(st.builds(fleet.ClassDemand, COUNTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=2).map(tuple),
     seen_at_s=MAYBE,
     wanted_gpus=COUNTS,
+    tracker=st.none() | TRACKERS,
+    advice=st.none() | ADVICE,
+    advised_at_s=MAYBE,
 )
 MEMORIES = st.builds(plan.Memory, st.lists(POLICY_MEMORIES, max_size=3).map(tuple))
 DECISIONS = st.builds(plan.Decision, st.lists(POLICY_DECISIONS, max_size=3).map(tuple), MEMORIES)

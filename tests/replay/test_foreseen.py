@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from capstan.forecast.template import Source
+from capstan.model.outlook import Source
 from capstan.replay import foreseen, published
 from capstan.replay.foreseen import Draw
 from capstan.replay.runs import Requests

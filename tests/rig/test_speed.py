@@ -67,7 +67,7 @@ def test_the_fixed_fleet_of_the_week_carries_its_busiest_minute(minutes: Scenari
     service = minutes.services[0]
     requests = service.requests
     crowd = Requests(requests.arrival_s.repeat(4), requests.prompt_tokens.repeat(4), requests.output_tokens.repeat(4))
-    crowded = dataclasses.replace(minutes, services=(dataclasses.replace(service, requests=crowd),))
+    crowded = dataclasses.replace(minutes, services=(dataclasses.replace(service, requests=crowd, predicted=None),))
     few, many = (speed.busiest_minute(scenario).start(service).replicas for scenario in (minutes, crowded))
     assert 1 <= few < many
 

@@ -1,18 +1,67 @@
 """Earlier, like cycles of the demo's load, for a Prometheus that has lived through none: what a forecast learns from.
 
-Who calls it: `rigged`, before Prometheus starts, where `--earlier` asks for it.
+Who calls it: `rigged`, before Prometheus starts and at the end, where `--earlier` asks for it. A cycle of the demo is a
+day of the operator's calendar, and its periods are short beside it: only then is there a before and an after the peak.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
+from capstan import decide
+from capstan.forecast import calendar
+from capstan.journal import record
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh
 from capstan.replay.scenario import Scenario
 from capstan.serving import objects
 from rig import past
 
 SCRAPE_S = 5.0  # coarser than the rig's own 2 s: a step of 30 s needs two samples, and the file stays small
 LEAD_S = 60.0  # from here to the load, measured: nodes, chart, controllers and pods 25 s, then a quiet span
+
+SLOT_S = 15.0  # three scrapes; a fourteenth of the shipped cycle of 210 s
+EPOCH_S = 60.0  # several start-ups of 12 s; an epoch of 180 s would hold the peak of the cycle at nearly any moment
+REACHED_RATIO = 0.9  # of the highest rate: where the load counts as there
+
+
+def settings(scenario: Scenario) -> decide.Settings:
+    """Return the periods under which a forecast shows within one cycle, and the calendar of which it is a day."""
+    return dataclasses.replace(
+        scenario.settings,
+        cluster_period_s=EPOCH_S,
+        pool_period_s=SLOT_S,
+        calendar=calendar.near(SLOT_S, day_s=scenario.duration_s),
+    )
+
+
+def told(cycles: Iterable[record.Recorded]) -> list[str]:
+    """Return a sentence per policy: how long before its load's peak the last replica for it was asked for.
+
+    Replicas asked for because requests waited were not foreseen, and do not count.
+    """
+    highest: dict[str, float] = {}
+    most: dict[str, int] = {}
+    loads: list[tuple[float, str, float]] = []
+    asks: list[tuple[float, str, int]] = []
+    for cycle in cycles:
+        for decided in cycle.decided:
+            seen, at_s = cycle.observed.of(decided.policy), cycle.observed.now_s
+            if seen is not None and isinstance(seen.arrival_rps, Fresh):
+                loads.append((at_s, decided.policy, seen.arrival_rps.value))
+                highest[decided.policy] = max(highest.get(decided.policy, 0.0), seen.arrival_rps.value)
+            if decided.replicas_reason is not Reason.REQUESTS_WAITING:
+                asks.append((at_s, decided.policy, sum(pool.replicas for pool in decided.pools)))
+                most[decided.policy] = max(most.get(decided.policy, 0), asks[-1][2])
+    lines = []
+    for policy in sorted(highest.keys() & most.keys()):
+        peak_s = next(at_s for at_s, key, rps in loads if key == policy and rps >= REACHED_RATIO * highest[policy])
+        asked_s = next(at_s for at_s, key, count in asks if key == policy and count == most[policy])
+        word = "before" if asked_s <= peak_s else "after"
+        lines.append(f"{policy}: {most[policy]} replicas asked for {abs(peak_s - asked_s):.0f} s {word} its peak load")
+    return lines
 
 
 def engines(scenario: Scenario, *, start_s: float, times: int) -> list[past.Earlier]:

@@ -20,9 +20,13 @@ def documents(path: Path) -> list[Manifest]:
     return [document for document in found if document and document.get("kind") not in OURS_ONLY]
 
 
-def profiles(folder: Path) -> list[Manifest]:
-    """Return every ServingProfile of a folder."""
-    return [document for path in sorted(folder.glob("*.yaml")) for document in documents(path)]
+def profiles(folder: Path, *, startup_s: float | None = None) -> list[Manifest]:
+    """Return every ServingProfile of a folder; with the start-up of the rig's pods, where that is given."""
+    found = [document for path in sorted(folder.glob("*.yaml")) for document in documents(path)]
+    if startup_s is None:
+        return found
+    measured = {"startupSeconds": round(startup_s)}
+    return [{**document, "spec": {**manifest.mapping(document, "spec"), **measured}} for document in found]
 
 
 def without_capstan(found: Sequence[Manifest], replicas: Mapping[str, int], tps: Mapping[str, int]) -> list[Manifest]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from capstan.forecast.calendar import DAY_S
+from capstan.journal import record
 from capstan.replay import provision
 from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
@@ -56,6 +58,8 @@ def run(wanted: Wanted, found: Mapping[str, binaries.Binary], screen: Screen, *,
         _set_up(set_up, wanted)
         course = play.run()
         measured, notes = ({}, {}) if wanted.off else _measure(set_up, course, began_s)
+        if wanted.earlier and not wanted.off:
+            _foreseen(set_up)
         return _record(wanted, play, course, measured, notes)
     finally:
         stage.close(folder, set_up, wanted.out)
@@ -79,12 +83,14 @@ def _set_up(set_up: Stage, wanted: Wanted) -> None:
     else:
         set_up.chart()
         set_up.agents(scenario.nodes)
-        periods = scenario.settings
+        periods = earlier.settings(scenario) if wanted.earlier else scenario.settings
         set_up.start_controllers(
             f"{periods.cluster_period_s:g},{periods.pool_period_s:g},{periods.instance_period_s:g}",
             rate_window_s=periods.rate_window_s,
+            day_s=scenario.duration_s if wanted.earlier else DAY_S,
         )
-        set_up.apply(manifests.profiles(stage.PROFILES), "profiles.yaml")
+        startup_s = scenario.startup_s if wanted.earlier else None
+        set_up.apply(manifests.profiles(stage.PROFILES, startup_s=startup_s), "profiles.yaml")
         set_up.apply(found, "objects.yaml")
         ready = {s.policy.key: s.start.replicas for s in scenario.services}
     set_up.say(f"  waiting for {', '.join(f'{n} x {p}' for p, n in ready.items())} to come Ready …")
@@ -97,6 +103,14 @@ def _remember(set_up: Stage, wanted: Wanted) -> None:
     data = prometheus.data_folder(set_up.control.supervisor.folder)
     earlier.load(wanted.scenario, promtool.path, data, now_s=time.time(), times=wanted.earlier)
     set_up.say(f"  $ promtool tsdb create-blocks-from openmetrics …   ({wanted.earlier} earlier, like cycles)")
+
+
+def _foreseen(set_up: Stage) -> None:
+    """Say how long before each peak its replicas were asked for."""
+    with (set_up.out / "decisions.jsonl").open(encoding="utf-8") as lines:
+        cycles = [found for found in record.read(lines) if isinstance(found, record.Recorded)]
+    for line in earlier.told(cycles):
+        set_up.say(f"  {line}")
 
 
 def _record(

@@ -22,6 +22,7 @@ from typing import cast
 import httpx
 import yaml
 
+from capstan.forecast.calendar import DAY_S
 from capstan.replay.nodes import Node
 from rig import binaries, components, objects, prometheus
 from rig.controlplane import PROGRAMS, ControlPlane
@@ -154,7 +155,9 @@ class Stage:
             self.wait(partial(_answers, f"http://{ip}:{AGENT_PORT}/healthz"), f"agent of {node}")
         self.say(f"  {len(nodes)} setters and {len(nodes)} agents, one pair per node (NVML: the rig's fake library)")
 
-    def start_controllers(self, periods: str, *, rate_window_s: float, with_power: bool = True) -> None:
+    def start_controllers(
+        self, periods: str, *, rate_window_s: float, day_s: float = DAY_S, with_power: bool = True
+    ) -> None:
         """Start `capstan operator` and, unless told otherwise, `capstan power`."""
         self._operator = (
             *CAPSTAN,
@@ -164,6 +167,7 @@ class Stage:
             f"--prometheus-url={self.prometheus_url}",
             f"--periods={periods}",
             f"--rate-window={rate_window_s:g}",
+            f"--day={day_s:g}",
             f"--listen=127.0.0.1:{self.operator_port}",
             f"--record={self.out / 'decisions.jsonl'}",
         )

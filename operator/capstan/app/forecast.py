@@ -28,9 +28,6 @@ MIN_JUDGED = 100
 """Fewer slots are no verdict: a coverage of 90 % then has a standard error of 3 points."""
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-BEGINS = {"azure-2024-conversation": "sunday", "azure-2023-conversation": "thursday", "azure-2023-code": "thursday"}
-"""First days of the traces that we know by name: 2024-05-12 and 2023-11-16."""
-
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -51,7 +48,7 @@ class Asked:
 
 
 @click.command()
-@click.option("--trace", help=f"A file, or one of {', '.join(BEGINS)}.")
+@click.option("--trace", help=f"A file, or one of {', '.join(sources.BEGINS)}.")
 @click.option("--scenario", type=FILE, help="Instead: the traces of a scenario, at its compression and rates.")
 @click.option("--history", type=FILE, help="A trace that came before; it ends as the trace begins.")
 @click.option("--columns", help="time=NAME,prompt=NAME,output=NAME, where the format is none of the known ones.")
@@ -115,7 +112,9 @@ def _demands(asked: Asked) -> tuple[files.Run, tuple[sources.Demand, ...]]:
 def _streams(asked: Asked, run: files.Run, demand: sources.Demand) -> tuple[foreseen.Stream, ...]:
     """Return the streams of one policy's demand."""
     faster = run.compression / demand.scale_time
-    begins = DAYS.index(asked.begins or BEGINS.get(demand.spec.source, DAYS[0]))
+    begins = (
+        sources.BEGINS.get(demand.spec.source, sources.MONDAY) if asked.begins is None else DAYS.index(asked.begins)
+    )
     known = foreseen.calendar(slot_s=asked.period, begins_s=begins * DAY_S, faster=faster)
     if demand.statistics is not None:
         draw = foreseen.Draw(asked.weeks, float(demand.spec.rate_ratio), faster, asked.seed)

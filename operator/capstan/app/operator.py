@@ -30,6 +30,7 @@ from capstan.adapters.prometheus.vllm import Telemetry
 from capstan.app import logs, settings
 from capstan.app.cluster import Api, Caches
 from capstan.app.meter import Meter
+from capstan.forecast import calendar
 from capstan.serving import handlers, recorder
 from capstan.serving.cycle import Cycle, Ports
 from capstan.serving.store import Bell, Store
@@ -139,7 +140,7 @@ class Process:
             clock=Wall(),
             history=pasts,
         )
-        decision = given.periods.decision(rate_window_s=given.rate_window_s)
+        decision = given.periods.decision(rate_window_s=given.rate_window_s, day_s=given.day_s)
         cycle = Cycle(self._store, ports, decision, cycled=self._cycle_ended)
         await _first(cycle.run(self._bell), pasts.run())
 
@@ -213,13 +214,20 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Seconds over which Prometheus' rates are taken: at least four scrapes.",
 )
 @click.option(
+    "--day",
+    type=click.FloatRange(min=60.0),
+    default=calendar.DAY_S,
+    show_default=True,
+    help="Seconds after which the load's daily pattern repeats; another day than 86400 is for rehearsals in fast time.",
+)
+@click.option(
     "--listen", type=settings.ADDRESS, default="0.0.0.0:8080", show_default=True, help="/metrics, /healthz, /readyz."
 )
 @click.option("--record", type=FILE, help="Append every cycle to this file (JSON lines, bounded).")
-def command(*, rate_window: float, **given: object) -> None:
+def command(*, rate_window: float, day: float, **given: object) -> None:
     """Watch ServingPolicies; decide replicas and clocks; actuate what their knobs allow."""
     logs.configure()
-    parsed = settings.Operator.model_validate({**given, "rate_window_s": rate_window})
+    parsed = settings.Operator.model_validate({**given, "rate_window_s": rate_window, "day_s": day})
     try:
         sys.exit(asyncio.run(Process(parsed).run()))
     except errors.AdapterError as problem:

@@ -48,3 +48,25 @@ def bar(
         yield shown
     finally:
         shown.stop()
+
+
+@contextmanager
+def stages(
+    *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[str, float], None]]:
+    """Yield what is to be called with what is being done and the share of it that is done: a bar for each."""
+    shown = console or Console(stderr=True)
+    current: list[tuple[str, Bar]] = []
+
+    def told(what: str, done: float) -> None:
+        if not current or current[0][0] != what:
+            if current:
+                current.pop()[1].stop()
+            current.append((what, Bar(what, shown, clock)))
+        current[0][1](done)
+
+    try:
+        yield told
+    finally:
+        if current:
+            current.pop()[1].stop()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,8 +11,7 @@ from rich.console import Console
 
 from capstan.api import errors
 from capstan.api import scenario as files
-from capstan.app import verify
-from capstan.app.progress import Bar
+from capstan.app import progress, verify
 from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay import load, options, play, traces
@@ -121,7 +117,7 @@ def _played(scenario: Path, out: Path, wanted: Options) -> tuple[tuple[play.Outc
     """Play everything that was asked for, with a bar while it takes long."""
     _writable(out)
     loaded = load.read(scenario, wanted)
-    with _bar() as told:
+    with progress.stages() as told:
         return play.everything(loaded, told), loaded.options.strict
 
 
@@ -146,26 +142,6 @@ def _told(outcomes: tuple[play.Outcome, ...], out: Path) -> None:
             click.echo(f"capstan replay: honesty check failed: {fault}", err=True)
         if outcome.case:
             report.replace(folder / CASE_NAME, outcome.case)
-
-
-@contextmanager
-def _bar() -> Iterator[play.Told]:
-    """Yield what is told about the progress: one bar per system, each after two seconds."""
-    console = Console(stderr=True)
-    current: list[tuple[str, Bar]] = []
-
-    def told(what: str, done: float) -> None:
-        if not current or current[0][0] != what:
-            if current:
-                current.pop()[1].stop()
-            current.append((what, Bar(what, console, time.monotonic)))
-        current[0][1](done)
-
-    try:
-        yield told
-    finally:
-        if current:
-            current.pop()[1].stop()
 
 
 def _writable(out: Path) -> None:

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +17,7 @@ from rich.text import Text
 
 from capstan.api import errors
 from capstan.api import scenario as files
-from capstan.app.progress import Bar
+from capstan.app import progress
 from capstan.model.policy import Bounds
 from capstan.model.profile import ClockResponse
 from capstan.replay import load, traces
@@ -128,7 +126,7 @@ def command(  # noqa: PLR0913 - click hands over one argument per flag
 def _found(loaded: load.Loaded, given: Given) -> Found:
     """Search, with a bar while it takes long."""
     slo_set = loaded.options.slo or limits.SloSet.SCENARIO
-    with _bar() as told:
+    with progress.stages() as told:
         alone = Alone.of(loaded.scenario(rate=_rate(loaded, slo_set, told)), slo_set, given.policy)
         truths = alone.scenario.truths[0]
         screen = Screen(
@@ -230,26 +228,6 @@ def _rich(found: Headed) -> Table:
     for row in found.rows:
         table.add_row(Text(row.label), *(Text(cell.text, style=style[cell.tone]) for cell in row.cells))
     return table
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, float], None]]:
-    """Yield what is told about the progress: one bar per stage of the search, each after two seconds."""
-    console = Console(stderr=True)
-    current: list[tuple[str, Bar]] = []
-
-    def told(what: str, done: float) -> None:
-        if not current or current[0][0] != what:
-            if current:
-                current.pop()[1].stop()
-            current.append((what, Bar(what, console, time.monotonic)))
-        current[0][1](done)
-
-    try:
-        yield told
-    finally:
-        if current:
-            current.pop()[1].stop()
 
 
 def _writable(out: Path) -> None:

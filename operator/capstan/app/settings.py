@@ -11,6 +11,7 @@ import click
 import pydantic
 
 from capstan import decide
+from capstan.forecast import calendar
 
 MIN_INSTANCE_PERIOD_S = 0.5  # below this a cycle would start before Prometheus could have scraped anything new
 RATE_WINDOW_S = 60.0  # four scrapes of 15 s, the fewest from which a rate is worth something
@@ -30,14 +31,15 @@ class Periods(pydantic.BaseModel, frozen=True):
     pool_s: float = pydantic.Field(default=300.0, gt=0)
     instance_s: float = pydantic.Field(default=5.0, ge=MIN_INSTANCE_PERIOD_S)
 
-    def decision(self, *, rate_window_s: float) -> decide.Settings:
-        """Return the settings of the decision at these periods."""
+    def decision(self, *, rate_window_s: float, day_s: float = calendar.DAY_S) -> decide.Settings:
+        """Return the settings of the decision at these periods, for a load whose pattern repeats every `day_s`."""
         return decide.Settings(
             cluster_period_s=self.cluster_s,
             pool_period_s=self.pool_s,
             instance_period_s=self.instance_s,
             lookback_s=self.cluster_s,
             rate_window_s=rate_window_s,
+            calendar=calendar.near(self.pool_s, day_s=day_s),
         )
 
 
@@ -52,6 +54,7 @@ class Operator(pydantic.BaseModel, frozen=True):
     prometheus_ca_file: Path | None = None
     periods: Periods
     rate_window_s: float = RATE_WINDOW_S
+    day_s: float = calendar.DAY_S
     listen: Address
     record: Path | None = None
 

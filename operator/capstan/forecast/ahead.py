@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from capstan.forecast import peak
-from capstan.forecast.band import Ahead
 from capstan.forecast.peak import Rates
-from capstan.forecast.template import Source, Template
-from capstan.forecast.track import Tracker
+from capstan.forecast.template import Template
+from capstan.model.outlook import Ahead, Source, Tracker
 
 RECENT_WINDOWS = 2
 """The burst guard looks at the last two windows: a trend over more would smooth a rise away."""

@@ -15,22 +15,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from capstan.forecast import score, views
 from capstan.forecast.calendar import Calendar
-from capstan.forecast.template import Source, Template
+from capstan.forecast.template import Template
+from capstan.model.outlook import Ahead, Drift, Issued, Lead, Views
 
 COVERAGE_RATIO = 0.9
 """Share of slots that the band is to hold: the issue asks for 85 to 95 %."""
 
 TAIL_RATIO = (1 - COVERAGE_RATIO) / 2
-
-START_SIGMAS = 1.645
-"""Reach of a band that has learnt nothing yet: 90 % of a normal distribution."""
-
-PEAK_START_SIGMAS = 2.5
-"""The same for the highest window of an epoch: the 95 % quantile of the largest of ten normals is 2.57."""
 
 STEP_RATIO = 0.06
 """A miss makes the reach larger by 0.95 of this (x 1.06), a slot inside smaller by 0.05 of it (x 0.997). Half an hour
@@ -52,54 +47,8 @@ LOSS_DAY_RATIO = 1 / 2
 """Views are weighed by their errors over 12 h of a day: in a quiet night the last value is right, and what the morning
 before taught must not be forgotten by it. On the conversation week the loss is the same to 1 % from 3 h to 12 h."""
 
-DRIFT_WIDENING_RATIO = 1.25
-"""When the load leaves its pattern the band is a quarter wider at once: what was learnt was another load. Learning goes
-on from there."""
-
 LEAST_LOSS_RATIO = 0.01
 """A view that was right to a hundredth of a sigma is no surer than that: weights stay finite."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What is said of one coming slot: median and 90 % band of its mean rate, and what they rest on.
-
-    `base_rps` is what its peak is measured from: the median or, where that is more, what the template says. All night
-    the last value is right; whoever believes it at six in the morning has no replicas at eight (DynamoLLM plans for the
-    larger of template and recent peak, too).
-    """
-
-    slot: int
-    median_rps: float
-    low_rps: float
-    high_rps: float
-    base_rps: float
-    sigma_rps: float
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """What was said of a slot, kept until it closes; `last_rps` was the last value then."""
-
-    ahead: Ahead
-    views_rps: views.Views
-    last_rps: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """One distance ahead: errors of the views and reach of the band, both in sigmas, and what waits to be judged."""
-
-    losses_ratio: tuple[float, ...] = (1.0,) * views.COUNT
-    low_reach_ratio: float = START_SIGMAS
-    high_reach_ratio: float = START_SIGMAS
-    waiting: tuple[Issued, ...] = ()
-    score: score.Score = field(default_factory=score.Score)
-
-    def told(self, slot: int) -> Issued | None:
-        """Return what was said of a slot, None where nothing was."""
-        return next((issued for issued in self.waiting if issued.ahead.slot == slot), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +77,7 @@ def belief(lead: Lead, *, widening_ratio: float) -> Belief:
     return Belief(shares, widening_ratio * lead.low_reach_ratio, widening_ratio * lead.high_reach_ratio)
 
 
-def said(template: Template, seen: views.Views, slot: int, told: Belief) -> Ahead:
+def said(template: Template, seen: Views, slot: int, told: Belief) -> Ahead:
     """Return median and band of a slot; the first of its views is known."""
     total = weight = 0.0
     for share, view in zip(told.weights, seen, strict=True):
@@ -174,18 +123,19 @@ def judged(lead: Lead, slot: int, actual_rps: float, calendar: Calendar, *, last
         low_reach_ratio=moved(lead.low_reach_ratio, -off, beyond=actual_rps < ahead.low_rps, judged_slots=count),
         high_reach_ratio=moved(lead.high_reach_ratio, off, beyond=actual_rps > ahead.high_rps, judged_slots=count),
         waiting=waiting,
-        score=lead.score.noted(actual_rps, words, last_week_rps),
+        score=score.noted(lead.score, actual_rps, words, last_week_rps),
     )
 
 
-def drifting(drift: score.Drift, lead: Lead, slot: int, actual_rps: float, calendar: Calendar) -> score.Drift:
+def drifting(drift: Drift, lead: Lead, slot: int, actual_rps: float, calendar: Calendar) -> Drift:
     """Return the drift after a slot closed of which `lead` said something."""
     told = lead.told(slot)
     if told is None:
         return drift
     _, steady, *shaped = _errors(told, actual_rps)
     known = [error for error in shaped if error is not None]
-    return drift.noted(
+    return score.drifting(
+        drift,
         inside=told.ahead.low_rps <= actual_rps <= told.ahead.high_rps,
         template_ratio=min(known) if known else None,
         steady_ratio=steady or 0.0,

@@ -75,6 +75,19 @@ class Calendar:
         return dataclasses.replace(self, slot_s=self.slot_s / ratio, origin_s=self.origin_s / ratio)
 
 
+def near(slot_s: float, *, day_s: float = DAY_S, begins_s: float | None = None) -> Calendar:
+    """Return the calendar whose slots are as near to `slot_s` as a whole number of them in a day can be.
+
+    Args:
+        slot_s: Seconds of a slot, above 0.
+        day_s: Length of a day's pattern; a replay or a demo may pass a day in minutes.
+        begins_s: How long after a Monday 00:00, in days of that length, moment 0 lies; None: moments are Unix time.
+    """
+    slots = max(round(day_s / slot_s), 1)
+    origin_s = UNIX_MONDAY_S * day_s / DAY_S if begins_s is None else -begins_s
+    return Calendar(day_s / slots, slots, origin_s=origin_s)
+
+
 def of(slot_s: float, *, day_s: float = DAY_S, week_s: float = WEEK_S, origin_s: float = UNIX_MONDAY_S) -> Calendar:
     """Return the calendar whose periods have these lengths.
 

@@ -13,6 +13,9 @@ from operator import itemgetter
 GUARD_SIGMAS = 2.0
 """A mean rate over a window of w seconds has a Poisson error of sqrt(rate / w); two of them cover 97.5 % of windows."""
 
+ENOUGH_ARRIVALS = 100
+"""A rate of so many arrivals is known to 10 %. Where one window holds fewer, it is read over more of them."""
+
 Rates = tuple[tuple[float, float], ...]
 
 _time_s = itemgetter(0)
@@ -24,6 +27,32 @@ def remembered(rates: Rates, now_s: float, arrival_rps: float, *, lookback_s: fl
     first = bisect.bisect_left(rates, now_s - lookback_s, key=_time_s)
     last = bisect.bisect_left(rates, now_s, key=_time_s)
     return (*rates[first:last], (now_s, arrival_rps))
+
+
+def span_s(rates: Rates, *, window_s: float) -> float:
+    """Return over how long a rate must be read to be known to 10 %: one window at least, the memory at most."""
+    mean_rps = sum(rate for _, rate in rates) / len(rates)
+    longest_s = rates[-1][0] - rates[0][0] + window_s
+    return max(min(ENOUGH_ARRIVALS / mean_rps if mean_rps > 0 else longest_s, longest_s), window_s)
+
+
+def level_rps(rates: Rates, *, window_s: float) -> tuple[float, float]:
+    """Return the rate of now and over how long it was read; a rise beyond counting noise is believed at once.
+
+    Args:
+        rates: `((t_s, arrival_rps), ...)`, oldest first, at least one, each over the last `window_s` seconds.
+        window_s: See there.
+
+    Returns:
+        Example: 0.5 rps for half an hour, read over 200 s. A last window of 0.8 rps over 30 s is within two sigmas
+        (0.26) of noise only up to 0.76, so it is the level, read over 30 s.
+    """
+    newest_rps = rates[-1][1]
+    whole_s = span_s(rates, window_s=window_s)
+    recent = rates[bisect.bisect_left(rates, rates[-1][0] - (whole_s - window_s) - 1e-9, key=_time_s) :]
+    mean_rps = sum(rate for _, rate in recent) / len(recent)
+    noise_rps = GUARD_SIGMAS * math.sqrt(mean_rps / window_s)
+    return (newest_rps, window_s) if newest_rps > mean_rps + noise_rps else (mean_rps, whole_s)
 
 
 def slope_rps_per_s(rates: Rates) -> float:
@@ -41,7 +70,9 @@ def guarded_rps(arrival_rps: float, *, window_s: float) -> float:
     return arrival_rps + GUARD_SIGMAS * math.sqrt(arrival_rps / window_s)
 
 
-def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, recent_s: float) -> float:
+def peak_rps(
+    rates: Rates, *, now_s: float, lead_s: float, window_s: float, recent_s: float, epoch_s: float = math.inf
+) -> float:
     """Return the rate to provision for over the next `lead_s` seconds.
 
     Args:
@@ -50,9 +81,10 @@ def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, rece
         lead_s: How far ahead the plan must hold: the period plus a start-up.
         window_s: The window that each rate was measured over.
         recent_s: The trend is taken over this long; a longer one would smooth the rise away.
+        epoch_s: The highest rate is that of the last so many seconds; older ones only tell how much is noise.
 
     Returns:
-        The larger of the highest rate in `rates` and the trend carried `lead_s` ahead, but no further than it has
+        The larger of the highest rate of the epoch and the trend carried `lead_s` ahead, but no further than it has
         lasted, and only where it is more than counting noise (a falling trend never lowers the peak); plus the guard.
         Example: a steady 4 rps over 60 s: 4 + 2 sqrt(4/60) = 4.52.
     """
@@ -62,6 +94,25 @@ def peak_rps(rates: Rates, *, now_s: float, lead_s: float, window_s: float, rece
     noise_rps = GUARD_SIGMAS * math.sqrt(2 * rates[-1][1] / window_s)  # of the difference of two counts
     rising = slope * lasted_s > noise_rps
     ahead_rps = rates[-1][1] + (slope * min(lead_s, lasted_s) if rising else 0.0)
-    highest_rps = max(rates, key=_rate_rps)[1]
+    highest_rps, read_s = _highest_rps(rates, window_s, now_s - epoch_s)
     carried_rps = min(ahead_rps, 2 * highest_rps)  # a trend over minutes does not more than double what was seen
-    return guarded_rps(max(highest_rps, carried_rps), window_s=window_s)
+    return guarded_rps(max(highest_rps, carried_rps), window_s=read_s)
+
+
+def _highest_rps(rates: Rates, window_s: float, since_s: float) -> tuple[float, float]:
+    """Return the highest rate since a moment, and over how long it was read.
+
+    Of few arrivals a window, the highest of many windows is mostly noise: then it is the highest of longer stretches.
+    """
+    whole_s = span_s(rates, window_s=window_s)
+    if whole_s <= window_s:
+        own = rates[bisect.bisect_left(rates, since_s, key=_time_s) :] or rates[-1:]
+        return max(own, key=_rate_rps)[1], window_s
+    level, read_s = level_rps(rates, window_s=window_s)
+    stretches = [level]
+    end_s = rates[-1][0]
+    while end_s - (whole_s - window_s) >= rates[0][0] - 1e-9 and end_s >= since_s:
+        inside = [rate for t_s, rate in rates if end_s - (whole_s - window_s) - 1e-9 <= t_s <= end_s]
+        stretches.append(sum(inside) / len(inside) if inside else 0.0)
+        end_s -= whole_s / 2
+    return max(stretches), read_s if max(stretches) == level else whole_s

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from enum import StrEnum
 
 from capstan.forecast.calendar import KINDS, Calendar
 from capstan.forecast.history import History
+from capstan.model.outlook import Source
 
 KEEP_WEEKS = 4
 """Older weeks say less of the next one than they smooth it: a service's load changes over months."""
@@ -36,14 +36,6 @@ MOST_LOG_RATIO = math.log(4.0)
 
 KNOWN_RATIO = 0.5
 """A day of which less is known is not counted among the days that a template rests on."""
-
-
-class Source(StrEnum):
-    """What a forecast rests on."""
-
-    TEMPLATE = "Template"  # a week of history or more
-    DAY = "Day"  # less than a week: the slots of the days that are known
-    REACTIVE = "Reactive"  # less than a day, or nothing fresh: the last rates alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 
 from capstan.forecast import band, views
-from capstan.forecast.band import Ahead, Issued, Lead
 from capstan.forecast.peak import Rates
-from capstan.forecast.score import Drift
 from capstan.forecast.template import Template
+from capstan.model.outlook import Issued, Peak, Tracker
 
 LEVEL_DAY_RATIO = 1 / 4
 """The level of the day is a running mean over 6 h: a Monday a fifth above the last is known by noon."""
@@ -36,69 +35,6 @@ class Closed:
     def __post_init__(self) -> None:
         if not 0 <= self.mean_rps <= (self.mean_rps if self.highest_rps is None else self.highest_rps):
             raise ValueError("a slot's highest window is no lower than its mean, which is not negative")
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """The highest window of an epoch: how many sigmas above the base of its busiest slot it is planned for.
-
-    Attributes:
-        reach_ratio: Sigmas; one epoch in twenty has a window beyond.
-        waiting: `(last slot, planned peak)` of the epochs under way.
-        seen: `(slot, highest window)` of the last slots.
-        judged_epochs: Learnt from so far.
-    """
-
-    reach_ratio: float = band.PEAK_START_SIGMAS
-    waiting: tuple[tuple[int, float], ...] = ()
-    seen: tuple[tuple[int, float], ...] = ()
-    judged_epochs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Tracker:
-    """The running state of one stream of requests (a class, or a whole service).
-
-    Attributes:
-        horizon_slots: The epoch: the far distance that is judged. Forecasts reach one slot further, since an epoch may
-            begin within a slot.
-        last_slot: The newest slot that closed with a sample; None before the first.
-        recent_rps: Rates of the last slots up to it, the newest last; None where nothing was seen.
-        day_level_ratio: How many times the template the last hours were.
-        near: Errors and band one slot ahead.
-        far: The same `horizon_slots` ahead.
-        peak: The highest window of the epoch.
-        drift: Whether the load has left its pattern.
-        ahead: What is said of the slots after `last_slot`.
-    """
-
-    horizon_slots: int = 6
-    last_slot: int | None = None
-    recent_rps: tuple[float | None, ...] = ()
-    day_level_ratio: float = 1.0
-    near: Lead = field(default_factory=Lead)
-    far: Lead = field(default_factory=Lead)
-    peak: Peak = Peak()
-    drift: Drift = field(default_factory=Drift)
-    ahead: tuple[Ahead, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.horizon_slots < 1:
-            raise ValueError("horizon_slots is at least 1")
-
-    @property
-    def drifted(self) -> bool:
-        """Whether the load has left its pattern."""
-        return self.drift.drifted
-
-    @property
-    def widening_ratio(self) -> float:
-        """How much wider than learnt the band is."""
-        return band.DRIFT_WIDENING_RATIO if self.drifted else 1.0
-
-    def peak_rps(self, ahead: Ahead) -> float:
-        """Return the highest window to expect in an epoch whose busiest slot is `ahead`."""
-        return ahead.base_rps + self.widening_ratio * self.peak.reach_ratio * ahead.sigma_rps
 
 
 def after(tracker: Tracker, template: Template, rates: Rates, *, now_s: float) -> Tracker:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from capstan.forecast.template import Template
+from capstan.model.outlook import Views
 
-COUNT = 4
 SHAPED = 2
 
 RECENT_WEIGHTS = (1.0, 2.0, 3.0)
@@ -26,8 +26,6 @@ load over template correlates by about 0.85 over 30 minutes (exp(-0.5 / 2.7) = 0
 
 MOST_RATIO = 4.0
 """A level further than this from the template's says that the template knows nothing of this load; `steady` does."""
-
-Views = tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

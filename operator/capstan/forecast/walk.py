@@ -15,7 +15,8 @@ from capstan.forecast import ahead, history, score, template, track
 from capstan.forecast.history import History
 from capstan.forecast.peak import Rates
 from capstan.forecast.template import Template
-from capstan.forecast.track import Closed, Tracker
+from capstan.forecast.track import Closed
+from capstan.model.outlook import Score, Tracker
 
 WARM_DAYS = 3
 """The longest memory of a tracker is that of its reach, some 330 slots (1 / (0.06 x 0.05)), a day and a bit of 5-minute
@@ -42,7 +43,7 @@ class Found:
     """
 
     lead_slots: int
-    score: score.Score
+    score: Score
     epochs: int
     exceeded: int
     outlasted: int
@@ -109,14 +110,14 @@ def judged(steps: Iterable[Step], whole: History, *, lead_slots: int) -> Found:
         lead_slots: Up to the horizon of the walk, which is the length of the epochs whose peaks are judged.
     """
     week = whole.calendar.slots_per_week
-    total, epochs, exceeded, outlasted = score.Score(), 0, 0, 0
+    total, epochs, exceeded, outlasted = Score(), 0, 0, 0
     for step in steps:
         slot = step.slot + lead_slots
         actual_rps, last_rps = whole.at(slot), whole.at(step.slot)
         coming = next((said for said in step.tracker.ahead if said.slot == slot), None)
         if actual_rps is not None and last_rps is not None and coming is not None:
             words = score.Told(coming.median_rps, coming.low_rps, coming.high_rps, last_rps)
-            total = total.noted(actual_rps, words, whole.at(slot - week))
+            total = score.noted(total, actual_rps, words, whole.at(slot - week))
         epoch = range(step.slot + 1, step.slot + step.tracker.horizon_slots + 1)
         peak_rps, slot_rps = _most(whole.highest(slot) for slot in epoch), _most(whole.at(slot) for slot in epoch)
         if peak_rps is not None and slot_rps is not None:

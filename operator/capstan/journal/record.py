@@ -27,10 +27,12 @@ T = TypeVar("T")
 FORMAT = "capstan-decisions/2"
 DIGEST_ITEMS = 8  # a list longer than this is its hash in a digest: the look-back of rates, up to 360 pairs
 
+TRACKER = "Tracker"  # 3 kB of it per policy: what it comes to stands in the decision, and all of it in a checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What one cycle saw, remembered and decided."""
+    """What one cycle saw, remembered and decided; `pasts` are those that its histories were made of."""
 
     observed: fleet.Observed
     policies: tuple[Policy, ...]
@@ -126,11 +128,13 @@ def cycle_line(cycle: Cycle, hashes: Hashes, *, writer: str, checkpoint: bool) -
 
 
 def digest(memory: plan.Memory) -> Json:
-    """Return a memory with each long list replaced by its hash."""
+    """Return a memory with each long list, and what is believed of coming load, replaced by its hash."""
     return _abridged(codec.encode(memory.policies))
 
 
 def _abridged(value: Json, depth: int = 0) -> Json:
+    if isinstance(value, dict) and value.get(codec.TAG) == TRACKER:
+        return f"{TRACKER}, hash {codec.content_hash(value)}"
     if isinstance(value, dict):
         return {name: _abridged(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list) and depth and len(value) > DIGEST_ITEMS:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from capstan.model.classes import Split
 from capstan.model.fleet import ClassDemand
+from capstan.model.outlook import Tracker
 from capstan.model.reasons import Reason
 
 
@@ -17,6 +19,27 @@ class Effect:
     j_per_output_token: float | None = None
     ttft_s: float | None = None
     tpot_s: float | None = None
+
+
+def together(effects: Sequence[Effect], tokens_per_s: float) -> Effect:
+    """Return the effect of several pools: watts add up, the slowest pool's latencies are those of all.
+
+    Args:
+        effects: One per pool; where the watts of one are not known, nothing is known of all.
+        tokens_per_s: Output tokens of all pools, for their joules.
+    """
+    if len(effects) == 1:
+        return effects[0]
+    known = [effect.power_w for effect in effects if effect.power_w is not None]
+    if not known or len(known) < len(effects):
+        return Effect()
+    power_w = sum(known)
+    return Effect(
+        power_w,
+        power_w / tokens_per_s if tokens_per_s > 0 else None,
+        max((effect.ttft_s for effect in effects if effect.ttft_s is not None), default=None),
+        max((effect.tpot_s for effect in effects if effect.tpot_s is not None), default=None),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +112,20 @@ class PoolMemory:
         pool: Its name, which says what classes it serves (`model.classes`).
         rates: `((t_s, arrival_rps), ...)`, oldest first, bounded by the forecast's look-back.
         lengths: Mean prompt and output tokens of what it serves, and `prompt_cv2_ratio` of `Workload`.
+        lengths_at_s, lengths_cycles: When lengths were last blended in, and how often so far.
         fleet: What was planned last, since `fleet_since_s`; None: nothing yet.
         reshaped_at_s: When the tp mix was last looked at.
         clock_cap_mhz, clock_since_s: The cap planned last (None: full clock), and since when.
         lower_clock_votes, voted_at_s: Ticks in a row that asked for a lower clock, and when the last did.
         margin_ratio: Share of each limit that closed forms are held to, as latencies that were seen have corrected it.
+        bias_spent_since_s: Since when that correction stands at its tight end, and limits are broken all the same.
     """
 
     pool: str
     rates: tuple[tuple[float, float], ...] = ()
     lengths: tuple[float, float, float] | None = None
+    lengths_at_s: float | None = None
+    lengths_cycles: int = 0
     fleet: Fleet | None = None
     fleet_since_s: float | None = None
     reshaped_at_s: float | None = None
@@ -107,6 +134,16 @@ class PoolMemory:
     lower_clock_votes: int = 0
     voted_at_s: float | None = None
     margin_ratio: float | None = None
+    bias_spent_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What the knobs that only advise would make of a policy, and why."""
+
+    pools: tuple[PoolPlan, ...]
+    reason: Reason
+    expected: Effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +155,10 @@ class PolicyMemory:
         split: The classes of each pool, in the same order; empty: one pool, nothing was ever split.
         split_since_s: Since when it stands.
         classes: Demand per class, smoothed.
-        seen_at_s: When `classes` was brought up to date.
+        seen_at_s, seen_cycles: When `classes` was brought up to date, and how often so far.
         wanted_gpus: GPUs that the last plan wanted before the fleet's limits.
+        tracker: What is believed of the whole load to come; None: no history was ever known.
+        advice: As of `advised_at_s`, when it was last due; None: nothing that is worth it.
     """
 
     policy: str
@@ -128,7 +167,11 @@ class PolicyMemory:
     split_since_s: float | None = None
     classes: tuple[ClassDemand, ...] = ()
     seen_at_s: float | None = None
+    seen_cycles: int = 0
     wanted_gpus: int = 0
+    tracker: Tracker | None = None
+    advice: Advice | None = None
+    advised_at_s: float | None = None
 
     def of(self, pool: str) -> PoolMemory:
         """Return the memory of a pool, empty when it is new."""

@@ -13,7 +13,8 @@ class Reason(StrEnum):
 
     # --- a plan was made -------------------------------------------------------------------------
     FORECAST_PEAK = "ForecastPeak"  # replicas follow the forecast peak
-    LEAST_ENERGY = "LeastEnergy"  # the clock with the least joules per token that meets the SLO
+    LEAST_ENERGY = "LeastEnergy"  # the clock, or the degrees, with the least joules that meet the SLO
+    CLASSES_APART = "ClassesApart"  # advice: request classes in pools of their own cost less than together
     NO_CHANGE_NEEDED = "NoChangeNeeded"  # the plan in force is still the best one
     REQUESTS_WAITING = "RequestsWaiting"  # an alarm: requests wait, so full clock and more replicas
     AT_MINIMUM = "AtMinimum"  # bounds.minReplicas holds the plan up

@@ -7,14 +7,16 @@ import math
 from dataclasses import dataclass
 
 from capstan.forecast import peak
+from capstan.forecast.calendar import Calendar
 from capstan.model import fleet, objective, plan, sample
 from capstan.model.policy import Knob, Objective, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
 from capstan.model.workload import PROMPT_CV2, Workload
-from capstan.optimize import fleets
+from capstan.optimize import fleets, smoothing
 
+DEFAULT_CALENDAR = Calendar()
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
 CHANCE_SIGMAS = 3.0  # beside it: one replica alone has five waiting every few minutes, ten together never have fifty
 LATE_RATIO = 1.5
@@ -25,12 +27,10 @@ MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothin
 MOST_BIAS_RATIO = 0.25
 """DESIGN 5: the online estimate of a profile's bias is clipped to +-25 %."""
 
-LENGTHS_S = 300.0  # time constant of mean lengths, as of the demand per class: what is asked changes by the hour
-
 MARGIN_STEP = 0.01  # a percent of a limit is less than anybody measures
 ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room
-TIGHTER_RATIO, LOOSER_RATIO = 0.995, 1.001
-"""Per cycle: from one bound to the other in 8.5 minutes down, in 43 up: a miss costs more than a few watts. What was
+TIGHTER_RATIO, LOOSER_RATIO = 0.97, 1.001
+"""Per cycle: from one bound to the other in 1.5 minutes down, in 43 up: a miss costs more than a few watts. What was
 seen is of five minutes, sixty cycles: an integrator that crosses the room of 0.9 to 1 within them swings for ever."""
 
 
@@ -44,9 +44,11 @@ class Settings:
         instance_period_s: How often `decide` is called and the clock may move (DynamoLLM: 5 s).
         lookback_s: How long rates are remembered.
         rate_window_s: Window that each arrival rate was measured over.
-        slo_margin_ratio: Share of each SLO limit to plan for.
+        slo_margin_ratio: Share of each SLO limit to plan for before anything was learnt: with what may be learnt
+            (`MOST_BIAS_RATIO`) it ends at the limits themselves.
         agreeing_ticks: Ticks that must agree before a clock falls (GreenLLM's three windows).
         tariffs: What joules and GPUs cost, on the clock of `now_s`, for policies whose objective is money or carbon.
+        calendar: Slots, days and weeks that a history is read by; a slot is the pool period, or near it.
     """
 
     cluster_period_s: float = 1800.0
@@ -54,9 +56,10 @@ class Settings:
     instance_period_s: float = 5.0
     lookback_s: float = 1800.0
     rate_window_s: float = 60.0
-    slo_margin_ratio: float = 0.9
+    slo_margin_ratio: float = 0.8
     agreeing_ticks: int = 3
     tariffs: objective.Tariffs = objective.NO_TARIFFS
+    calendar: Calendar = DEFAULT_CALENDAR
 
     def __post_init__(self) -> None:
         periods = (self.instance_period_s, self.cluster_period_s, self.pool_period_s, self.lookback_s)
@@ -81,6 +84,7 @@ class Case:
         pools: Its replicas as the API server shows them, one record per tp.
         profiles: The physics of every tp that a plan may use, ascending; never empty.
         most_gpus: GPUs that it may have; None: only the bounds bind.
+        foreseen_rps: The peak of the next epoch as history tells it; None: there is none, the last rates must do.
     """
 
     now_s: float
@@ -94,6 +98,7 @@ class Case:
     memory: plan.PoolMemory
     settings: Settings
     most_gpus: int | None = None
+    foreseen_rps: float | None = None
 
     @property
     def ready(self) -> int:
@@ -198,24 +203,31 @@ def remembered(
     """Return the memory with this cycle's fresh rate and lengths; stale and missing ones leave no trace."""
     if not isinstance(seen.arrival_rps, sample.Fresh):
         return memory
-    lengths = memory.lengths
-    if isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh):
-        spread = PROMPT_CV2 if seen.prompt_cv2_ratio is None else seen.prompt_cv2_ratio
-        newest = (max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0), spread)
-        lengths = (
-            newest if lengths is None or not memory.rates else _blended(lengths, newest, now_s - memory.rates[-1][0])
-        )
     rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=settings.lookback_s)
-    return dataclasses.replace(memory, rates=rates, lengths=lengths, margin_ratio=_margin_ratio(seen, memory, settings))
+    measured = _lengths(seen)
+    if measured is None:
+        return dataclasses.replace(memory, rates=rates, margin_ratio=_margin_ratio(seen, memory, settings))
+    age_s = 0.0 if memory.lengths_at_s is None else now_s - memory.lengths_at_s
+    requests = seen.arrival_rps.value * age_s
+    keep = smoothing.kept_ratio(requests, memory.lengths_cycles, enough=smoothing.ENOUGH_REQUESTS)
+    old = memory.lengths or measured
+    prompt, output, spread = (new + keep * (before - new) for before, new in zip(old, measured, strict=True))
+    return dataclasses.replace(
+        memory,
+        rates=rates,
+        lengths=(prompt, output, spread),
+        lengths_at_s=now_s,
+        lengths_cycles=memory.lengths_cycles + 1,
+        margin_ratio=_margin_ratio(seen, memory, settings),
+    )
 
 
-def _blended(
-    before: tuple[float, float, float], newest: tuple[float, float, float], age_s: float
-) -> tuple[float, float, float]:
-    """Return lengths with the newest blended in: the mean of a minute's few hundred prompts is known to 4 %."""
-    keep = math.exp(-max(age_s, 0.0) / LENGTHS_S)
-    prompt, output, spread = (old * keep + new * (1 - keep) for old, new in zip(before, newest, strict=True))
-    return prompt, output, spread
+def _lengths(seen: fleet.ServiceObserved) -> tuple[float, float, float] | None:
+    """Return this cycle's mean lengths and how much prompts vary; None where nothing fresh was seen."""
+    if not (isinstance(seen.prompt_tokens, sample.Fresh) and isinstance(seen.output_tokens, sample.Fresh)):
+        return None
+    spread = PROMPT_CV2 if seen.prompt_cv2_ratio is None else seen.prompt_cv2_ratio
+    return max(seen.prompt_tokens.value, 1.0), max(seen.output_tokens.value, 1.0), spread
 
 
 def _margin_ratio(seen: fleet.ServiceObserved, memory: plan.PoolMemory, settings: Settings) -> float:

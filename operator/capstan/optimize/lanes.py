@@ -19,9 +19,7 @@ from capstan.model.policy import Policy
 from capstan.model.sample import Fresh, Sample
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
-
-SMOOTHING_S = 300.0
-"""Time constant of the demand per class: a class with a hundredth of a service's requests has a few in five minutes."""
+from capstan.optimize import smoothing
 
 LONGEST_TOKENS = math.inf
 
@@ -50,7 +48,7 @@ def limits(policy: Policy, codes: tuple[int, ...]) -> Slo:
 
 
 def smoothed(
-    before: Sequence[fleet.ClassDemand], seen: Iterable[fleet.ClassDemand], *, age_s: float | None
+    before: Sequence[fleet.ClassDemand], seen: Iterable[fleet.ClassDemand], *, age_s: float | None, cycles: int
 ) -> tuple[fleet.ClassDemand, ...]:
     """Return the demand per class with what was just seen blended in; a class that was not seen fades.
 
@@ -58,11 +56,13 @@ def smoothed(
         before: As of the last time.
         seen: This cycle's, of one window.
         age_s: How long ago the last time was; None: there was none.
+        cycles: How often something was blended in so far.
     """
     now = {demand.code: demand for demand in seen}
     if age_s is None or not before:
         return tuple(now[code] for code in sorted(now))
-    keep = math.exp(-max(age_s, 0.0) / SMOOTHING_S)  # a clock that was set back: nothing is newer
+    rate_rps = sum(demand.arrival_rps for demand in now.values())
+    keep = smoothing.kept_ratio(rate_rps * max(age_s, 0.0), cycles, enough=smoothing.ENOUGH_PER_CLASSES)
     known = {demand.code: demand for demand in before}
     found = []
     for code in sorted({*known, *now}):

@@ -98,7 +98,7 @@ def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
     load = case.load(0.0)
     if not case.reshapes or load is None or case.starting or not _due(case):
         return Choice(standing, Reason.KNOB_OFF, _since_s(case, standing))
-    forecast_rps = _forecast_rps(case)
+    forecast_rps = ready_for_rps(case)
     question, each_rps = question_of(case, load, forecast_rps), _each_rps(case)
     gpus = fleets.gpus(standing)
     options = [fleets.of({profile.tp: gpus // profile.tp}) for profile in case.profiles]
@@ -156,7 +156,7 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
     load = case.load(0.0)
     if load is None:
         raise ValueError("a blind case has no wanted fleet")
-    forecast_rps = _forecast_rps(case)
+    forecast_rps = ready_for_rps(case)
     standing = case.standing
     looked_s = case.memory.reshaped_at_s
     why = Reason.FORECAST_PEAK
@@ -174,18 +174,24 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
     return fleet, bound or why, forecast_rps, looked_s
 
 
-def _forecast_rps(case: Case) -> float:
-    """Return the rate to be ready for: the forecast peak, and what waits, to be worked off within a start-up."""
+def ready_for_rps(case: Case) -> float:
+    """Return the rate to be ready for: the peak of the next epoch, and what waits, to be worked off within a start-up.
+
+    Without a history the peak is that of the last rates and their trend.
+    """
     settings = case.settings
     waiting = case.seen.waiting
     startup_s = max(profile.startup_s for profile in case.profiles)
-    ahead_rps = peak.peak_rps(
-        case.memory.rates,
-        now_s=case.now_s,
-        lead_s=min(settings.cluster_period_s, 2 * startup_s),
-        window_s=settings.rate_window_s,
-        recent_s=2 * settings.rate_window_s,
-    )
+    ahead_rps = case.foreseen_rps
+    if ahead_rps is None:
+        ahead_rps = peak.peak_rps(
+            case.memory.rates,
+            now_s=case.now_s,
+            lead_s=min(settings.cluster_period_s, 2 * startup_s),
+            window_s=settings.rate_window_s,
+            recent_s=2 * settings.rate_window_s,
+            epoch_s=settings.cluster_period_s,
+        )
     queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
     return ahead_rps + queued / max(startup_s, settings.rate_window_s)
 
@@ -230,8 +236,30 @@ def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | N
         return found.fleet
     kept_w = mix.cost_w(question, kept, each_rps)
     saved_w = kept_w - found.cost_w
+    if not _bridged(case, found.fleet, forecast_rps, each_rps):
+        return kept
     pays = saved_w * case.settings.cluster_period_s > PAYS_RATIO * _moving_j(case, found.fleet)
     return found.fleet if pays and saved_w >= WORTH_RATIO * kept_w else kept
+
+
+def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: dict[int, float]) -> bool:
+    """Return whether the load is carried while degrees change hands: new replicas fit beside the old ones.
+
+    Where they do not, some old ones have to go first: those that stay must carry the load (promise P4: a
+    reconfiguration makes before it breaks).
+    """
+    standing = case.standing
+    counts = dict(standing)
+    new = fleets.of({tp: max(count - counts.get(tp, 0), 0) for tp, count in fleet})
+    if case.most_gpus is None or fleets.gpus(standing) + fleets.gpus(new) <= case.most_gpus:
+        return True
+    lacking = fleets.gpus(standing) + fleets.gpus(new) - case.most_gpus
+    left = dict(standing)
+    for tp in sorted(left):
+        while left[tp] > dict(fleet).get(tp, 0) and lacking > 0:
+            left[tp] -= 1
+            lacking -= tp
+    return lacking <= 0 and fleets.capacity_rps(fleets.of(left), each_rps) >= forecast_rps
 
 
 def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:

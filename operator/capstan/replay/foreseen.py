@@ -17,8 +17,8 @@ from capstan.forecast import history, walk
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.history import History
 from capstan.forecast.peak import Rates
-from capstan.forecast.template import Source
 from capstan.model.classes import Edges
+from capstan.model.outlook import Source
 from capstan.replay import published, synth, weeks
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.traces import tables
@@ -105,13 +105,24 @@ def of_requests(
             continue
         past = History(known)
         if before is not None and then is not None:
-            since_s = float(before.arrival_s[-1])
-            windows = math.floor(since_s / window_s)
-            counted = _counted(before.arrival_s[then] - (since_s - windows * window_s), window_s, windows)
-            past = history.of_rates(known, _samples(counted, window_s, -windows * window_s))
+            past = earlier(before.arrival_s[then], known, window_s=window_s, end_s=float(before.arrival_s[-1]))
         counted = _counted(requests.arrival_s[inside], window_s, whole)
         streams.append(Stream(name, _samples(counted, window_s, 0.0), past))
     return tuple(streams)
+
+
+def earlier(arrival_s: Floats, known: Calendar, *, window_s: float, end_s: float) -> History:
+    """Return the history of requests that came before moment 0.
+
+    Args:
+        arrival_s: When they came, ascending, shape `[request]`.
+        known: The calendar in which moment 0 is the end of them.
+        window_s: Windows that rates are told over.
+        end_s: When moment 0 was, on their clock.
+    """
+    windows = math.floor(end_s / window_s)
+    counted = _counted(arrival_s - (end_s - windows * window_s), window_s, windows)
+    return history.of_rates(known, _samples(counted, window_s, -windows * window_s))
 
 
 def of_statistics(

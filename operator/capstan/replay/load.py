@@ -18,6 +18,8 @@ from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.api import scenario as files
 from capstan.api.powerdomain import Mode
 from capstan.api.system import Split, System
+from capstan.forecast import calendar as calendars
+from capstan.forecast.calendar import Calendar
 from capstan.model.classes import Edges
 from capstan.model.objective import Tariffs
 from capstan.model.policy import Policy, Priority
@@ -36,6 +38,7 @@ from capstan.replay.seen import Service
 
 D = TypeVar("D", files.Fleet, files.Run)
 
+SHORTEST_LOOKBACK_S = 900.0  # the rate of a request every two seconds is known to 5 % after 800
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
 SHIPPED = Path(__file__).resolve().parents[3] / "policies"
 POOLED = (Split.PER_CLASS, Split.COUNT)
@@ -85,7 +88,9 @@ class Loaded:
         domains = tuple(
             _domain(d, nodes, services[0].profiles[0]) for d in self.documents if isinstance(d, v1alpha1.PowerDomain)
         )
-        settings = dataclasses.replace(_settings(run, self.options), tariffs=self.tariffs)
+        settings = _settings(run, self.options)
+        calendar = _calendar(self.demands[0], run, settings.pool_period_s)
+        settings = dataclasses.replace(settings, tariffs=self.tariffs, calendar=calendar)
         kinds = tuple(service.policy.objective for service in services)
         lasting_s = max(float(service.requests.arrival_s[-1]) for service in services)
         return Scenario(
@@ -241,9 +246,19 @@ def _settings(run: files.Run, options: Options) -> decide.Settings:
         cluster_period_s=float(cluster_s),
         pool_period_s=float(pool_s),
         instance_period_s=float(instance_s),
-        lookback_s=float(cluster_s),
+        lookback_s=max(float(cluster_s), SHORTEST_LOOKBACK_S),
         rate_window_s=max(RATE_WINDOW_PERIODS * instance_s, 4.0 * run.telemetry_seconds),
     )
+
+
+def _calendar(demand: sources.Demand, run: files.Run, slot_s: float) -> Calendar:
+    """Return the calendar of a run: days pass as fast as its requests do, from the weekday on which the trace begins.
+
+    Policies share it; the first one's trace says when moment 0 is.
+    """
+    day_s = calendars.DAY_S * demand.scale_time / run.compression
+    begins = sources.BEGINS.get(demand.spec.source, sources.MONDAY)
+    return calendars.near(slot_s, day_s=day_s, begins_s=begins * day_s)
 
 
 def _startup_s(run: files.Run, options: Options) -> int:

@@ -92,7 +92,7 @@ def everything(loaded: Loaded, told: Told) -> tuple[Outcome, ...]:
 def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: Told) -> Outcome:
     options = loaded.options
     slo_set = options.slo or limits.SloSet.SCENARIO
-    rate, provisioning = _rate(loaded, servers, slo_set, told)
+    rate, provisioning = rate_of(loaded, servers, slo_set, told)
     first: tuple[Column, ...] = ()
     seeds: list[tuple[score.Score, ...]] = []
     for seed in options.seeds:
@@ -126,7 +126,7 @@ def _columns(stage: Stage, names: tuple[str, ...], configured: Mapping[str, Syst
             continue
         tell = functools.partial(told, name)
         own = configured.get(name)
-        run = stage.play(Configured(stage.scenario, own), tell) if own else _run(stage, name, columns, tell)
+        run = stage.play(Configured(stage.scenario, own), tell) if own else play_one(stage, name, columns, tell)
         columns.append(Column(run, score.of(run, stage.slo_set, stage.scenario.settings.tariffs)))
     return tuple(columns)
 
@@ -140,7 +140,7 @@ def _labelled(told: Told, label: str) -> Told:
     return tell
 
 
-def _run(stage: Stage, name: str, before: Sequence[Column], told: Callable[[float], None]) -> Run:
+def play_one(stage: Stage, name: str, before: Sequence[Column], told: Callable[[float], None]) -> Run:
     """Play one system."""
     if name == SINGLE_POOL:
         return stage.single_pool()
@@ -175,16 +175,22 @@ def _bound(stage: Stage, columns: Sequence[Column]) -> Column:
     return compare.bound(like, energy)
 
 
-def _rate(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Told) -> tuple[float, str]:
-    """Return the rate multiple, and how the size of the fleet came about."""
+def rate_of(
+    loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Told, *, seeds: tuple[int, ...] = ()
+) -> tuple[float, str]:
+    """Return the rate multiple, and how the size of the fleet came about.
+
+    A fleet does where it meets the SLO at every one of `seeds`; at the first of the options where none are given.
+    """
     asked = loaded.options.rate
     if asked.replicas is None:
         return asked.multiple, "as given"
     told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
-    seed = loaded.options.seeds[0]
+    drawn = seeds or loaded.options.seeds[:1]
 
     def meets(multiple: float, replicas: int) -> bool:
-        return Stage(loaded.scenario(seed=seed, servers=servers, rate=multiple), slo_set).meets(replicas)
+        scenarios = (loaded.scenario(seed=seed, servers=servers, rate=multiple) for seed in drawn)
+        return all(Stage(scenario, slo_set).meets(replicas) for scenario in scenarios)
 
     return hindsight.auto_rate(meets, asked.replicas), f"auto:{asked.replicas}"
 

@@ -33,6 +33,14 @@ DIGITISED = {
 """Traces of which only plots were published: rates and lengths, from which requests are drawn."""
 
 
+MONDAY, THURSDAY, SUNDAY = 0, 3, 6
+BEGINS = {
+    "azure-2024-conversation": SUNDAY,
+    "azure-2023-conversation": THURSDAY,
+    "azure-2023-code": THURSDAY,
+}
+"""Days of the week on which the traces that we know by name begin, 2024-05-12 and 2023-11-16; others: a Monday."""
+
 STATISTICS = published.BY_NAME | imagined.BY_NAME
 
 SYNTHETIC = "synthetic"

@@ -32,6 +32,10 @@ REACH_RATIO = 1.15
 """Splits whose best fixed fleets use up to this much of the best split's joules are searched: time moves a fleet's
 joules by a third at most, and nearly alike in every split."""
 
+LATE_RATIO = 0.9
+"""A pool of several may have this share of its late requests in the oracle's search: beside other pools its replicas
+have other slots, so that ties fall otherwise, and a plan that just met the SLO alone may just miss it."""
+
 
 class Stage:
     """A scenario, scored by one set of limits. Searches are done once and remembered."""
@@ -135,15 +139,20 @@ class Stage:
         service = alone.services[0]
         return fluid.Model(alone.truths[0], service.policy.slo, service.policy.bounds, service.most_gpus)
 
-    def evaluate(self, alone: Scenario, *, instant: bool) -> Evaluate:
-        """Return what plays a plan of one service, as one pool, and scores it."""
+    def evaluate(self, alone: Scenario, *, instant: bool, late_ratio: float = 1.0) -> Evaluate:
+        """Return what plays a plan of one service, as one pool, and scores it.
+
+        `late_ratio` is the share of the late requests that the SLO allows, overall and in every class.
+        """
         service = alone.services[0]
+        least_ratio = 1 - late_ratio * (1 - self._held(service).percentile_ratio)
 
         def trial(plan: Plan) -> Trial:
             run = engine.run(alone, Scheduled("plan", {service.policy.key: whole(plan)}), instant=instant)
             scored = score.of(run, self.slo_set)
+            ratios = (scored.overall.attainment_ratio or 0.0, *(ratio for _, ratio in scored.overall.by_class))
             return Trial(
-                slo_met=scored.slo_met,
+                slo_met=scored.slo_met and min(ratios) >= least_ratio,
                 energy_j=scored.energy_j,
                 attainment_ratio=scored.overall.attainment_ratio or 0.0,
                 good=measure.good(run.services[0].outcomes, self._held(service)),
@@ -223,7 +232,7 @@ class _Search:
             return None
         planner = Planner(stage.model(alone), requests)
         evaluate = _counted(
-            stage.evaluate(alone, instant=True),
+            stage.evaluate(alone, instant=True, late_ratio=LATE_RATIO if pools > 1 else 1.0),
             oracle.runs_for(len(requests)),
             lambda done: self._told(before + done / pools),
         )

@@ -22,7 +22,7 @@ from capstan.replay.runs import Requests
 from capstan.replay.seen import Service, Want
 
 FIRST_S = 10 * units.SECONDS_PER_MINUTE  # several times the longest start-up, so that no system begins with a debt
-FIXED_MARGIN = 0.9  # of each limit, as `optimize.case.Settings` plans with
+FIXED_MARGIN = 0.9  # of each limit (facts/dynamollm.md section 6: m ~ 0.9); the same for every system
 SPARE = 1  # a replica more than the closed form asks for: bursts inside a minute, and whoever does not know the trace
 
 
@@ -39,18 +39,20 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
     """
     load = first_load(requests)
     rate_rps = peak.guarded_rps(load.arrival_rps, window_s=units.SECONDS_PER_MINUTE)
-    best: tuple[float, Want] | None = None
+    best: tuple[tuple[bool, float], Want] | None = None
     for profile in profiles:
         most = most_replicas(policy, profile, nodes)
         carrying = sizing.smallest(profile, load, policy.slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN)
         count = most + 1 if carrying is None else carrying
         if count > most:
             continue
+        spared = count + SPARE <= most  # a degree whose spare finds no room is only taken where none has
         count = min(max(count + SPARE, policy.bounds.min_replicas), most)
         point = sizing.point(profile, load.scaled(1 / count), policy.slo, replicas=count)
         watts = math.inf if point is None else point.gpu_w * profile.tp * count
-        if best is None or watts < best[0]:
-            best = (watts, Want(policy.key, profile.tp, count))
+        rank = (not spared, watts)
+        if best is None or rank < best[0]:
+            best = (rank, Want(policy.key, profile.tp, count))
     if best is not None:
         return best[1]
     largest = profiles[-1]

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from capstan import decide
+from capstan.forecast import known
+from capstan.forecast.known import Known
 from capstan.model.fleet import Observed, PoolObserved, ServiceObserved
 from capstan.model.plan import Decision, Memory, PolicyDecision, PolicyMemory, PoolMemory
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
+from capstan.replay import foreseen
 from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
 from capstan.replay.seen import PoolSeen, Seen, Service, ServiceSeen, Want
@@ -44,6 +47,7 @@ class Capstan:
         self._delay_s = delay_s
         self._services: dict[str, Service] = {}
         self._memory = Memory()
+        self._histories: dict[str, Known] = {}
 
     @classmethod
     def of(cls, scenario: Scenario) -> Capstan:
@@ -56,6 +60,7 @@ class Capstan:
         if service.history is not None and len(service.history):
             learnt = _learnt(service.policy.key, service.history, self._settings)
             self._memory = Memory((*self._memory.policies, learnt))
+            self._histories[service.policy.key] = self._known(service, service.history)
         return service.start
 
     def plan(self, seen: Seen) -> tuple[Want, ...]:
@@ -66,10 +71,29 @@ class Capstan:
     def decide(self, seen: Seen) -> Decision:
         """Return the whole decision of one cycle."""
         services = tuple(self._observed(service, seen) for service in seen.services)
-        observed = Observed(seen.now_s, services)
-        decision = decide.decide(observed, self._policies, self._profiles, self._memory, self._settings)
+        observed = Observed(seen.now_s, services, self._gpus())
+        histories = tuple(self._histories.values())
+        decision = decide.decide(observed, self._policies, self._profiles, self._memory, self._settings, histories)
         self._memory = decision.memory
         return decision
+
+    def _gpus(self) -> tuple[tuple[str, int], ...]:
+        """Return the GPUs of the fleet per product."""
+        found: dict[str, int] = {}
+        for service in self._services.values():
+            product = service.profiles[0].gpu_products[0]
+            found[product] = max(found.get(product, 0), service.most_gpus)
+        return tuple(sorted(found.items()))
+
+    def _known(self, service: Service, history: Requests) -> Known:
+        """Return what an operator that read this history knows of the load."""
+        settings = self._settings
+        product = service.profiles[0].gpu_products[0]
+        slots = decide.horizon_slots(service.policy, self._profiles, settings, gpu_product=product)
+        past = foreseen.earlier(
+            history.arrival_s, settings.calendar, window_s=settings.rate_window_s, end_s=float(history.arrival_s[-1])
+        )
+        return known.of(service.policy.key, past, horizon_slots=slots)
 
     def _observed(self, seen: ServiceSeen, moment: Seen) -> ServiceObserved:
         """Return a service as the live loop's observation shows it."""

@@ -15,9 +15,14 @@ from pathlib import Path
 
 import capstan
 from capstan import decide
+from capstan.forecast import known
+from capstan.forecast.calendar import Calendar
+from capstan.forecast.known import Known
 from capstan.journal import codec, record
 from capstan.journal.codec import Json, Unreadable
 from capstan.model import plan
+from capstan.model.past import Past
+from capstan.model.policy import Policy
 
 GZIP = b"\x1f\x8b"
 Progress = Callable[[float], None]
@@ -93,6 +98,7 @@ def of_lines(lines: Iterable[str]) -> Verdict:
         Unreadable: A line is not one of a record, or there is no decision in it.
     """
     memories: dict[str, plan.Memory] = {}  # by writer: what its last cycle left
+    histories = _Histories()
     decisions, equal, torn = 0, 0, []
     first: Difference | None = None
     for found in record.read(lines):
@@ -102,7 +108,7 @@ def of_lines(lines: Iterable[str]) -> Verdict:
         memory = found.memory if found.memory is not None else memories.get(found.writer)
         if memory is None:
             raise Unreadable(f"line {found.line}: what was remembered before it is missing; give the whole file")
-        again = _again(found, memory)
+        again = _again(found, memory, histories)
         memories[found.writer] = again.memory
         decisions += 1
         difference = _difference(found, again)
@@ -113,10 +119,35 @@ def of_lines(lines: Iterable[str]) -> Verdict:
     return Verdict(decisions, equal, tuple(memories), first, tuple(torn))
 
 
-def _again(found: record.Recorded, memory: plan.Memory) -> plan.Decision:
+class _Histories:
+    """What recorded pasts say, made once for each: the past of a day is in thousands of cycles."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Past, Calendar, Known]] = {}
+
+    def of(self, found: record.Recorded) -> tuple[Known, ...]:
+        """Return the histories that a recorded cycle rested on."""
+        policies = {policy.key: policy for policy in found.policies}
+        return tuple(self._of(found, past, policies[past.policy]) for past in found.pasts if past.policy in policies)
+
+    def _of(self, found: record.Recorded, past: Past, policy: Policy) -> Known:
+        seen = found.observed.of(policy.key)
+        product = None if seen is None else seen.gpu_product
+        slots = decide.horizon_slots(policy, found.profiles, found.settings, gpu_product=product)
+        calendar = found.settings.calendar
+        made = self._made.get(policy.key)
+        if made is not None and made[0] is past and made[1] == calendar and made[2].tracker.horizon_slots == slots:
+            return made[2]
+        again = known.of_past(past, calendar, horizon_slots=slots)
+        self._made[policy.key] = (past, calendar, again)
+        return again
+
+
+def _again(found: record.Recorded, memory: plan.Memory, histories: _Histories) -> plan.Decision:
     """Decide a recorded cycle again; what no operator can have seen (the line was changed) is told as such."""
     try:
-        return decide.decide(found.observed, found.policies, found.profiles, memory, found.settings)
+        told = histories.of(found)
+        return decide.decide(found.observed, found.policies, found.profiles, memory, found.settings, told)
     except (ValueError, ArithmeticError) as problem:
         raise Unreadable(f"line {found.line}: cannot be decided: {problem}; the line was changed") from problem
 

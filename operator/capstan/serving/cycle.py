@@ -26,6 +26,7 @@ from capstan.serving import (
     conditions,
     domains,
     findings,
+    histories,
     history,
     manifest,
     observe,
@@ -110,6 +111,7 @@ class Cycle:
         self._memory = memory or plan.Memory()
         self._cycled = cycled
         self._reader = read.Reader()
+        self._histories = histories.Histories(settings)
         self._actuator = actuate.Actuator(world.writer, world.clock.monotonic_s)
         self._said: dict[str, tuple[Manifest, float]] = {}
         self._readings: reading.Readings | None = None
@@ -140,8 +142,9 @@ class Cycle:
             before = status.remembered(self._memory, tuple(c.view for c in cases))
             observed = fleet.Observed(scene.now_s, tuple(c.seen for c in cases))
             policies = tuple(c.view.policy for c in cases)
-            pasts = tuple(c.past for c in cases if c.past is not None)
-            decision = decide.decide(observed, policies, scene.profiles, before, self._settings)
+            told = self._told(cases, scene.profiles)
+            known = tuple(t.known for t in told)
+            decision = decide.decide(observed, policies, scene.profiles, before, self._settings, known)
             self._memory = decision.memory
         with self._timed("actuate"):
             news = await self._act(cases, decision, scene)
@@ -149,6 +152,7 @@ class Cycle:
             await self._release(deleted, scene)
         with self._timed("say"):
             statuses = await self._say(news, unread, scene)
+        pasts = tuple(t.past for t in told)  # those that the decision rests on, which need not be the newest
         entry = record.Cycle(observed, policies, scene.profiles, self._settings, decision, before, pasts)
         self._world.recorder.write(entry)
         done = self._report(news, unread, scene, statuses=statuses, node_plans=written)
@@ -182,6 +186,11 @@ class Cycle:
         asks = tuple(history.ask(c.view) for c in cases)
         self._world.history.follow(asks)
         return tuple(replace(c, past=self._world.history.past(ask)) for c, ask in zip(cases, asks, strict=True))
+
+    def _told(self, cases: tuple[_Case, ...], profiles: tuple[Profile, ...]) -> tuple[histories.Told, ...]:
+        """Return what the pasts say."""
+        asked = (histories.Asked(c.view.policy, c.seen.gpu_product, c.past) for c in cases)
+        return self._histories.of(asked, profiles)
 
     # --- actuate -----------------------------------------------------------------------------------
 

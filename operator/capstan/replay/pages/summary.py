@@ -201,12 +201,12 @@ def print_table(comparison: Comparison, console: Console) -> None:
     needed = console.measure(few, options=console.options.update(max_width=UNBOUNDED)).maximum
     fits = len(comparison.columns) <= SIDE_BY_SIDE and needed <= console.width
     ranked = ranking.of(comparison)
-    console.print(few if fits else _below(ranked, console))
+    console.print(few if fits else below(ranked, console))
     under = () if fits else (*ranking.notes(ranked), *shocks.lines(comparison))
     for line in (*under, *filter(None, [comparison.conditions.label])):
         console.print(line, markup=False, highlight=False)
     for spent in bills.of(comparison) if bills.asked_for(comparison) else ():
-        console.print(_below(spent.table, console))
+        console.print(below(spent.table, console))
         for line in spent.notes:
             console.print(line, markup=False, highlight=False)
 
@@ -230,7 +230,7 @@ def _head(column: Column, *, several: bool) -> Text:
     return Text(f"{column.run.system}\n{column.run.source}" if several else column.run.system)
 
 
-def _below(ranked: Headed, console: Console) -> Table:
+def below(ranked: Headed, console: Console) -> Table:
     """Return a row per system, with the heads on two lines."""
     table = _table(console, "modelled")
     table.padding = (0, 0, 0, 1 if console.width >= ROOMY else 0)

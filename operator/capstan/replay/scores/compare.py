@@ -215,15 +215,15 @@ def _relative(name: str, seeds: Sequence[Mapping[str, Score]]) -> Relative:
     missed = sum(not scores[name].slo_met for scores in seeds)
     over_seeds = f"{MISSED} in {missed} of {len(seeds)} seeds" if len(seeds) > 1 else MISSED
     return Relative(
-        saving=_estimate([_saving(scores, SINGLE_POOL, name, fleet=False) for scores in seeds]),
-        saving_fleet=_estimate([_saving(scores, SINGLE_POOL, name, fleet=True) for scores in seeds]),
-        saving_over_best_static=_estimate([_saving(scores, BEST_STATIC, name, fleet=False) for scores in seeds]),
-        saving_over_best_static_fleet=_estimate([_saving(scores, BEST_STATIC, name, fleet=True) for scores in seeds]),
-        captured=_estimate([_captured(scores, ORACLE, name) for scores in seeds]),
-        captured_of_bound=_estimate([_captured(scores, BOUND, name) for scores in seeds]),
+        saving=estimate([_saving(scores, SINGLE_POOL, name, fleet=False) for scores in seeds]),
+        saving_fleet=estimate([_saving(scores, SINGLE_POOL, name, fleet=True) for scores in seeds]),
+        saving_over_best_static=estimate([_saving(scores, BEST_STATIC, name, fleet=False) for scores in seeds]),
+        saving_over_best_static_fleet=estimate([_saving(scores, BEST_STATIC, name, fleet=True) for scores in seeds]),
+        captured=estimate([_captured(scores, ORACLE, name) for scores in seeds]),
+        captured_of_bound=estimate([_captured(scores, BOUND, name) for scores in seeds]),
         note=over_seeds if missed else "",
-        saving_cost=_estimate([_saved(scores, name, lambda score: score.bill.cost) for scores in seeds]),
-        saving_carbon=_estimate([_saved(scores, name, lambda score: score.bill.carbon_g) for scores in seeds]),
+        saving_cost=estimate([_saved(scores, name, lambda score: score.bill.cost) for scores in seeds]),
+        saving_carbon=estimate([_saved(scores, name, lambda score: score.bill.carbon_g) for scores in seeds]),
     )
 
 
@@ -255,7 +255,7 @@ def _comparable(scores: Mapping[str, Score], *names: str) -> bool:
     return all(name in scores and scores[name].slo_met for name in names)
 
 
-def _estimate(values: Sequence[float | None]) -> Estimate | None:
+def estimate(values: Sequence[float | None]) -> Estimate | None:
     """Return mean and half-width of the 95 % interval (Student's t) of paired figures."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if len(known) < len(values):

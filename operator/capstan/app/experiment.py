@@ -1,0 +1,162 @@
+"""`capstan experiment NAME`: one question of the docs, played again: a table, a page and a JSON, with intervals."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from rich.console import Console
+
+from capstan.api import errors
+from capstan.api import scenario as files
+from capstan.app import progress
+from capstan.replay import load, play, traces
+from capstan.replay.experiments import catalog, findings, forecasts, lab, pages
+from capstan.replay.experiments.kinds import Experiment
+from capstan.replay.experiments.pages import Told
+from capstan.replay.options import Options
+from capstan.replay.pages import report, summary
+from capstan.replay.scores import tariff
+
+BAD_INPUT, MISSED = 2, 3
+HTML_NAME, JSON_NAME, MARKDOWN_NAME = "experiment.html", "experiment.json", "experiment.md"
+LIST = "list"
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _seeds(_: click.Context, __: click.Parameter, told: str | None) -> tuple[int, ...]:
+    """Parse `1,2,3`; nothing told is an empty tuple."""
+    if told is None:
+        return ()
+    parts = [part.strip() for part in told.split(",")]
+    if not all(part.isdigit() for part in parts):
+        _refuse(f"--seeds {told}: write whole numbers with commas, such as 1,2,3")
+    return tuple(map(int, parts))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--scenario", type=_FILE, help="Instead of the experiment's own.")
+@click.option("--out", type=_FOLDER, help="Folder of experiment.html, .json and .md.")
+@click.option("--seeds", callback=_seeds, help="Such as 1,2,3, which they are unless told: means with 95 % intervals.")
+@click.option("--slo", type=click.Choice([s.value for s in files.SloSet]), help="Limits to aim at and to score by.")
+@click.option("--scale-rate", help="Rates as a multiple of the trace's, or auto:N.")
+@click.option("--periods", help="Seconds between decisions: cluster,pool,instance.")
+@click.option("--startup", type=click.IntRange(0, 86_400), help="Seconds from pod start to Ready.")
+@click.option("--price", type=_FILE, help="CSV: start_s,price_per_kwh.")
+@click.option("--carbon-intensity", type=_FILE, help="CSV: start_s,g_per_kwh.")
+@click.option("--profiles", type=_FOLDER, help="Folder of ServingProfiles.")
+@click.option("--quick", is_flag=True, help="One seed and the trace's first minutes: a rehearsal, no result.")
+@click.option("--assert", "strict", is_flag=True, help="Exit with 3 where a goal was missed.")
+def command(  # noqa: PLR0913 - click hands over one argument per flag
+    name: str, scenario: Path | None, out: Path | None, seeds: tuple[int, ...], slo: str | None,
+    scale_rate: str | None, periods: str | None, startup: int | None, price: Path | None,
+    carbon_intensity: Path | None, profiles: Path | None, *, quick: bool, strict: bool,
+) -> None:  # fmt: skip
+    """Play an experiment; `list` says which there are. Rows differ in one thing, and see the same requests.
+
+    Exit codes: 0 done, 2 bad input, 3 a goal was missed (--assert).
+    """
+    if name == LIST:
+        _list()
+        return
+    asked = Options(
+        seeds=seeds, slo=None if slo is None else files.SloSet(slo), scale_rate=scale_rate, periods=periods,
+        startup_s=startup, price=price, carbon_intensity=carbon_intensity, profiles=profiles,
+    )  # fmt: skip
+    try:
+        told = _told(name, scenario, _writable(out), asked, quick=quick)
+    except (errors.Invalid, traces.TraceError, tariff.TariffError) as problem:
+        _refuse(str(problem))
+    if strict and not told.passed:
+        sys.exit(MISSED)
+
+
+def _told(name: str, scenario: Path | None, out: Path, asked: Options, *, quick: bool) -> Told:
+    """Play an experiment, and say what came out.
+
+    Raises:
+        Invalid: There is no such experiment, or the scenario has not what it needs.
+    """
+    if name != forecasts.NAME and name not in catalog.BY_NAME:
+        raise errors.Invalid("NAME", f"there is no experiment {name}; use one of {', '.join(_names())}")
+    began_s = time.monotonic()
+    with progress.stages() as tell:
+        if name == forecasts.NAME:
+            told, runs = _forecast(scenario, asked, tell)
+        else:
+            told, runs = _played(catalog.BY_NAME[name], scenario, asked, tell, quick=quick)
+    _print(told, out)
+    click.echo(f"{runs} runs in {time.monotonic() - began_s:.0f} s; page: {out / HTML_NAME}")
+    return told
+
+
+def _played(
+    experiment: Experiment, scenario: Path | None, asked: Options, tell: play.Told, *, quick: bool
+) -> tuple[Told, int]:
+    path = scenario or _shipped(experiment.scenario)
+    room = lab.Lab(experiment, path, asked, quick=quick, told=tell)
+    rows, cells = room.play()
+    return pages.of(findings.of(experiment, rows, cells), tuple(lab.conditions(room))), room.runs
+
+
+def _forecast(scenario: Path | None, asked: Options, tell: play.Told) -> tuple[Told, int]:
+    paths = (scenario,) if scenario is not None else tuple(map(_shipped, forecasts.SCENARIOS))
+    told = forecasts.judged(paths, asked, tell)
+    return told, len(paths) * len(asked.seeds or lab.SEEDS)
+
+
+def _shipped(name: str) -> Path:
+    return load.SHIPPED / "scenarios" / f"{name}.yaml"
+
+
+def _names() -> tuple[str, ...]:
+    return (*catalog.BY_NAME, forecasts.NAME)
+
+
+def _list() -> None:
+    width = max(map(len, _names()))
+    for experiment in catalog.EXPERIMENTS:
+        click.echo(f"{experiment.name:{width}}  {experiment.words}")
+    click.echo(f"{forecasts.NAME:{width}}  {forecasts.WORDS}")
+
+
+def _print(told: Told, out: Path) -> None:
+    """Print tables and sentences; write page, JSON and Markdown."""
+    report.replace(out / JSON_NAME, told.json)
+    report.replace(out / HTML_NAME, told.html)
+    report.replace(out / MARKDOWN_NAME, told.markdown)
+    console = Console()
+    for table in told.tables:
+        console.print(f"[bold]{table.title}[/bold]", highlight=False)
+        console.print(summary.below(table.table, console))
+        _lines(console, table.notes)
+    _lines(console, told.sentences)
+    _lines(console, (f"{label}: {value}" for label, value in told.settings))
+
+
+def _lines(console: Console, lines: Iterator[str] | tuple[str, ...]) -> None:
+    for line in lines:  # a terminal breaks between words, a file keeps a line whole
+        console.print(line, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def _writable(out: Path | None) -> Path:
+    """Return the folder; refuse one that cannot be written before anything is played."""
+    if out is None:
+        raise errors.Invalid("--out", "say where page and JSON go, such as --out out/experiment")
+    try:
+        report.prepare(out)
+    except OSError as problem:
+        raise errors.Invalid(f"--out {out}", f"{problem.strerror}; give a folder that can be written") from problem
+    return out
+
+
+def _refuse(message: str) -> NoReturn:
+    click.echo(f"capstan experiment: {message}", err=True)
+    sys.exit(BAD_INPUT)
