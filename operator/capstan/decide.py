@@ -98,8 +98,7 @@ def _one(scene: _Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.P
         return plan.PolicyDecision(policy.key, (), plan.Effect(), Reason.PAUSED, Reason.PAUSED), scene.memory
     known = _usable(policy, seen, scene.profiles)
     if not known:
-        main = _main_pool(policy, seen, scene.profiles)
-        return _without_profile(policy, seen, main, scene.memory), scene.memory
+        return _without_profile(policy, seen, _main_pool(policy, seen, scene.profiles), scene.memory), scene.memory
     memory = _classified(scene.now_s, policy, seen, known, scene.memory, scene.settings)
     acting = dataclasses.replace(scene, profiles=known, memory=memory)
     foreseen = acting.foreseen(most_gpus)
@@ -108,7 +107,7 @@ def _one(scene: _Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.P
     wanted = sum(fleets.gpus(one.fleet) for one in found)
     rooms = _rooms(policy, found, acting.limit(most_gpus), smallest_tp=known[0].tp)
     if rooms:
-        each = acting.foreseen(most_gpus, rooms).cases
+        each = tuple(_held(case, room) for case, room in zip(each, rooms, strict=True))
         found = tuple(_pool(case) for case in each)
     memory = dataclasses.replace(
         memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted, tracker=foreseen.tracker
@@ -174,7 +173,7 @@ def _classified(
     """Return the memory with this cycle's demand per class, and at a cluster period with the split that is best."""
     if memory.split and sorted(itertools.chain(*memory.split)) != list(range(policy.pools.edges.count)):
         # Somebody edited the class edges: old codes mean nothing. Replicas and rates are handed on by `inherited`.
-        memory = dataclasses.replace(memory, split=(), split_since_s=None, classes=())
+        memory = dataclasses.replace(memory, split=(), split_since_s=None, classes=(), seen_at_s=None, seen_cycles=0)
     classes = memory.classes
     if isinstance(seen.arrival_rps, Fresh) and seen.classes:
         age_s = None if memory.seen_at_s is None else now_s - memory.seen_at_s
@@ -245,31 +244,29 @@ class _Scene:
         limits = [gpus for gpus in (self.policy.bounds.max_gpus, most_gpus) if gpus is not None]
         return min(limits, default=None)
 
-    def foreseen(self, most_gpus: int | None, rooms: Sequence[_Room] = ()) -> foresight.Foresight:
+    def foreseen(self, most_gpus: int | None) -> foresight.Foresight:
         """Return a case per pool, with what history says of it."""
-        return foresight.of(self._cases(most_gpus, rooms), self.memory.classes, self.history, self.memory.tracker)
+        return foresight.of(self._cases(most_gpus), self.memory.classes, self.history, self.memory.tracker)
 
-    def _cases(self, most_gpus: int | None, rooms: Sequence[_Room]) -> tuple[cases.Case, ...]:
-        """Return a case per pool; `rooms` are what each may have where all together want too much."""
+    def _cases(self, most_gpus: int | None) -> tuple[cases.Case, ...]:
         acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
         own = lanes.of(self.policy, self.memory.split if acts else ())
         known = lanes.inherited(self.memory, own)
-        count, bounds = len(own), self.policy.bounds
-        alone = _Room(self.limit(most_gpus), max(bounds.max_replicas - (count - 1), 1), self.policy.power_budget_w)
-        least = [bounds.min_replicas // count + (index < bounds.min_replicas % count) for index in range(count)]
-        return tuple(
-            self._case(each, count, memory, room, _narrowed(self.policy, room, few) if count > 1 else self.policy)
-            for each, memory, room, few in zip(own, known, rooms or [alone] * count, least, strict=True)
-        )
+        limit = self.limit(most_gpus)
+        both = enumerate(zip(own, known, strict=True))
+        return tuple(self._case(each, (index, len(own)), memory, limit) for index, (each, memory) in both)
 
-    def _case(self, lane: lanes.Lane, count: int, memory: plan.PoolMemory, room: _Room, policy: Policy) -> cases.Case:
-        settings = self.settings
+    def _case(
+        self, lane: lanes.Lane, at: tuple[int, int], memory: plan.PoolMemory, most_gpus: int | None
+    ) -> cases.Case:
+        index, count = at
+        policy, settings = self.policy, self.settings
         seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
         kept = cases.remembered(self.now_s, seen, memory, settings)
         pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,
-            policy=policy,
+            policy=policy if count == 1 else _narrowed(policy, count, index),
             slo=lane.slo,
             pool=pools[0].pool if count == 1 and pools else lane.name,
             classes=lane.codes if count > 1 else (),
@@ -278,7 +275,7 @@ class _Scene:
             profiles=self.profiles,
             memory=kept,
             settings=settings,
-            most_gpus=room.gpus,
+            most_gpus=most_gpus,
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:
@@ -290,11 +287,13 @@ class _Scene:
         return own if count > 1 else (_main_pool(self.policy, self.seen, self.profiles),)
 
 
-def _narrowed(policy: Policy, room: _Room, least: int) -> Policy:
+def _narrowed(policy: Policy, pools: int, index: int) -> Policy:
     """Return the policy as one of several pools is bound by it: one replica each at least, room for the others."""
-    least = max(least, 1 if policy.bounds.min_replicas else 0)
-    bounds = dataclasses.replace(policy.bounds, min_replicas=least, max_replicas=max(room.replicas, least))
-    return dataclasses.replace(policy, bounds=bounds, power_budget_w=room.power_w)
+    bounds = policy.bounds
+    share = bounds.min_replicas // pools + (index < bounds.min_replicas % pools)
+    least = max(share, 1 if bounds.min_replicas else 0)
+    most = max(bounds.max_replicas - (pools - 1), least, 1)
+    return dataclasses.replace(policy, bounds=dataclasses.replace(bounds, min_replicas=least, max_replicas=most))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -333,6 +332,13 @@ def _pool(case: cases.Case) -> _Pool:
     tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens
     expected = tune.expected(case, sized.fleet, cap_mhz)
     return _Pool(sized.fleet, plans, sized, tuned, expected, tokens_rps, memory, reshaped=moved)
+
+
+def _held(case: cases.Case, room: _Room) -> cases.Case:
+    """Return a case of one of several pools with what it may have of all."""
+    bounds = dataclasses.replace(case.policy.bounds, max_replicas=max(room.replicas, case.policy.bounds.min_replicas))
+    policy = dataclasses.replace(case.policy, bounds=bounds, power_budget_w=room.power_w)
+    return dataclasses.replace(case, policy=policy, most_gpus=room.gpus)
 
 
 def _rooms(policy: Policy, found: Sequence[_Pool], limit: int | None, *, smallest_tp: int) -> tuple[_Room, ...]:

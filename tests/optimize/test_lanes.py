@@ -70,21 +70,18 @@ def test_a_split_neither_loses_nor_invents_requests_or_tokens(mix: tuple[fleet.C
 # --- smoothing ---------------------------------------------------------------------------------------
 
 
-LONG_AGO = 1000  # cycles: the running mean of the beginning is over
-
-
-def test_2000_requests_later_a_step_is_two_thirds_taken() -> None:
-    """exp(-1) = 0.368 of the old 4 rps and 0.632 of the new 10: 7.79; lengths follow by requests.
+def test_as_many_requests_later_as_are_enough_a_step_is_two_thirds_taken() -> None:
+    """200 s of 10 rps are 2,000 requests: exp(-1) = 0.368 of the old 4 rps and 0.632 of the new 10 are 7.79.
 
     Old requests 1.47, new 6.32: the prompt is (1.47 x 100 + 6.32 x 200) / 7.79 = 181.1 tokens.
     """
-    found = lanes.smoothed((one(0, 4.0, 100, 10),), (one(0, 10.0, 200, 10),), age_s=200.0, cycles=LONG_AGO)
+    found = lanes.smoothed((one(0, 4.0, 100, 10),), (one(0, 10.0, 200, 10),), age_s=200.0, cycles=10**6)
     assert found[0].arrival_rps == pytest.approx(7.793, abs=0.001)
     assert found[0].prompt_tokens == pytest.approx(181.1, abs=0.1)
 
 
 def test_who_is_not_seen_fades_and_who_is_new_grows() -> None:
-    found = lanes.smoothed((one(0, 4.0, 100, 10),), (one(8, 10.0, 2000, 10),), age_s=200.0, cycles=LONG_AGO)
+    found = lanes.smoothed((one(0, 4.0, 100, 10),), (one(8, 10.0, 2000, 10),), age_s=200.0, cycles=10**6)
     keep = math.exp(-1)
     assert [(each.code, round(each.arrival_rps, 6)) for each in found] == [
         (0, round(4 * keep, 6)),
@@ -95,7 +92,7 @@ def test_who_is_not_seen_fades_and_who_is_new_grows() -> None:
 @pytest.mark.parametrize("age_s", [None, 5.0, 1e9, 0.0, -500.0], ids=["first", "next", "much later", "now", "set back"])
 def test_a_constant_demand_stays_as_it_is(age_s: float | None) -> None:
     before = (one(0, 4.0, 100, 10, 0.3), one(7, 0.5, 3000, 200, 0.1))
-    for old, new in zip(before, lanes.smoothed(before, before[::-1], age_s=age_s, cycles=3), strict=True):
+    for old, new in zip(before, lanes.smoothed(before, before[::-1], age_s=age_s, cycles=5), strict=True):
         assert new.arrival_rps == pytest.approx(old.arrival_rps)
         assert new.prompt_tokens == pytest.approx(old.prompt_tokens)
 
@@ -105,7 +102,7 @@ def test_smoothing_stays_between_what_was_and_what_is(
     old: tuple[fleet.ClassDemand, ...], new: tuple[fleet.ClassDemand, ...], age_s: float
 ) -> None:
     before, now = ({each.code: each.arrival_rps for each in side} for side in (old, new))
-    for each in lanes.smoothed(old, new, age_s=age_s, cycles=3):
+    for each in lanes.smoothed(old, new, age_s=age_s, cycles=5):
         ends = before.get(each.code, 0.0), now.get(each.code, 0.0)
         assert min(ends) - 1e-9 <= each.arrival_rps <= max(ends) + 1e-9
 

@@ -29,8 +29,8 @@ MOST_BIAS_RATIO = 0.25
 
 MARGIN_STEP = 0.01  # a percent of a limit is less than anybody measures
 ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room
-TIGHTER_RATIO, LOOSER_RATIO = 0.995, 1.001
-"""Per cycle: from one bound to the other in 8.5 minutes down, in 43 up: a miss costs more than a few watts. What was
+TIGHTER_RATIO, LOOSER_RATIO = 0.97, 1.001
+"""Per cycle: from one bound to the other in 1.5 minutes down, in 43 up: a miss costs more than a few watts. What was
 seen is of five minutes, sixty cycles: an integrator that crosses the room of 0.9 to 1 within them swings for ever."""
 
 

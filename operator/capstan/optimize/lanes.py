@@ -62,7 +62,7 @@ def smoothed(
     if age_s is None or not before:
         return tuple(now[code] for code in sorted(now))
     rate_rps = sum(demand.arrival_rps for demand in now.values())
-    keep = smoothing.kept_ratio(rate_rps * age_s, cycles, enough=smoothing.ENOUGH_PER_CLASSES)
+    keep = smoothing.kept_ratio(rate_rps * max(age_s, 0.0), cycles, enough=smoothing.ENOUGH_PER_CLASSES)
     known = {demand.code: demand for demand in before}
     found = []
     for code in sorted({*known, *now}):
