@@ -25,6 +25,8 @@ from capstan.replay.scores import tariff
 BAD_INPUT, MISSED = 2, 3
 HTML_NAME, JSON_NAME, MARKDOWN_NAME = "experiment.html", "experiment.json", "experiment.md"
 LIST = "list"
+WIDE = 200
+"""Characters of a line in a file: there a figure with its interval is not broken."""
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -133,9 +135,10 @@ def _print(told: Told, out: Path) -> None:
     report.replace(out / HTML_NAME, told.html)
     report.replace(out / MARKDOWN_NAME, told.markdown)
     console = Console()
+    width = None if console.is_terminal else WIDE
     for table in told.tables:
-        console.print(f"[bold]{table.title}[/bold]", highlight=False)
-        console.print(summary.below(table.table, console))
+        console.print(f"[bold]{table.title}[/bold]", highlight=False, soft_wrap=not console.is_terminal)
+        console.print(summary.below(table.table, console), width=width)
         _lines(console, table.notes)
     _lines(console, told.sentences)
     _lines(console, (f"{label}: {value}" for label, value in told.settings))
