@@ -22,6 +22,11 @@ KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the p
 
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 
+CALM_S = (600.0, 300.0, 120.0)
+"""Spans over which a rate may have stood still, longest first: a minute of 12 rps counts to 4 %, ten of them to 1 %."""
+
+ALIKE_SIGMAS = 3.0  # of counting noise: two rates that lie closer are one; of a constant load 1 in 400 does not
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -62,9 +67,36 @@ def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[c
     """
     if case.blind is not None:
         return ()
-    level_rps, read_s = peak.level_rps(case.memory.rates, window_s=case.settings.rate_window_s)
-    load = case.load(peak.guarded_rps(level_rps, window_s=read_s) * (1 + room_ratio))
+    rate_rps, read_s = _calm_rps(case)
+    window_s = min(read_s, 2 * case.settings.rate_window_s)
+    load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load)
+
+
+def _calm_rps(case: Case) -> tuple[float, float]:
+    """Return the rate of now and over how long it was read: the longest span in which nothing but chance moved it.
+
+    A clock that followed every minute's count would change every half minute under a constant load (`rig decide
+    steady`). A burst is far outside of chance, and a slow rise shows between the halves of a span.
+    """
+    rates, window_s = case.memory.rates, case.settings.rate_window_s
+    newest_rps = rates[-1][1]
+    for span_s in CALM_S:
+        recent = [rate for t_s, rate in rates if t_s > case.now_s - span_s]
+        if rates[0][0] > case.now_s - span_s or len(recent) < 2:
+            continue
+        half = len(recent) // 2
+        older_rps, newer_rps = sum(recent[:half]) / half, sum(recent[half:]) / (len(recent) - half)
+        mean_rps = (older_rps + newer_rps) / 2
+        drifted = _apart(older_rps, newer_rps, mean_rps, 4 / span_s)  # of two halves: the variances add
+        if not drifted and not _apart(newest_rps, mean_rps, mean_rps, 1 / window_s):
+            return mean_rps, span_s
+    return peak.level_rps(rates, window_s=window_s)
+
+
+def _apart(one_rps: float, other_rps: float, mean_rps: float, per_s: float) -> bool:
+    """Return whether two rates differ by more than counting `mean_rps` over 1 / `per_s` seconds explains."""
+    return abs(one_rps - other_rps) > ALIKE_SIGMAS * math.sqrt(mean_rps * per_s)
 
 
 def _serving(case: Case, fleet: plan.Fleet) -> plan.Fleet:
@@ -163,10 +195,9 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
 def _roomier(case: Case, fleet: plan.Fleet, lower: clock.Option) -> clock.Option:
     """Return what to fall to: a clock that would still do under a little more load, so that it need not rise at once.
 
-    More load by what lengths are known to, or by the counting error of what the rate was read from.
+    More load by what lengths are known to, or by twice the counting error of the longest span.
     """
-    level_rps, read_s = peak.level_rps(case.memory.rates, window_s=case.settings.rate_window_s)
-    room_ratio = max(FALL_ROOM_RATIO, 1 / math.sqrt(max(level_rps * read_s, 1.0)))
+    room_ratio = max(FALL_ROOM_RATIO, 2 / math.sqrt(max(_calm_rps(case)[0] * CALM_S[0], 1.0)))
     parts = _parts(case, fleet, room_ratio=room_ratio)
     search = clock.Search(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
     heavier = clock.least_power(_affordable(case, search.run(), fleet))
