@@ -22,10 +22,10 @@ KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the p
 
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 
-CALM_S = (600.0, 300.0, 120.0)
+CALM_S = (600.0, 300.0)
 """Spans over which a rate may have stood still, longest first: a minute of 12 rps counts to 4 %, ten of them to 1 %."""
 
-ALIKE_SIGMAS = 3.0  # of counting noise: two rates that lie closer are one; of a constant load 1 in 400 does not
+ALIKE_SIGMAS = 2.0  # of counting noise: two rates that lie closer are one; of a constant load 1 in 20 does not
 
 
 @dataclass(frozen=True, slots=True)
