@@ -88,10 +88,14 @@ def apportioned(energy_j: float, uses: Sequence[Use], cost: TokenCost) -> tuple[
     """
     if not (math.isfinite(energy_j) and energy_j >= 0):
         raise ValueError(f"energy_j must be 0 or more; got {energy_j}")
-    costs = [cost.prompt_j_per_token * use.prompt_tokens + cost.output_j_per_token * use.output_tokens for use in uses]
-    whole = math.fsum(costs)
-    each_j = energy_j / whole if whole > 0 else 0.0
-    return tuple(Share(use.route, use.requests, each_j * part) for use, part in zip(uses, costs, strict=True))
+    dearer_j = max(cost.prompt_j_per_token, cost.output_j_per_token)
+    prompt_ratio, output_ratio = cost.prompt_j_per_token / dearer_j, cost.output_j_per_token / dearer_j
+    parts = [prompt_ratio * use.prompt_tokens + output_ratio * use.output_tokens for use in uses]
+    whole = math.fsum(parts)
+    shares = [
+        part / whole if whole > 0 else 0.0 for part in parts
+    ]  # divided first: joules over next to nothing are inf
+    return tuple(Share(use.route, use.requests, energy_j * ratio) for use, ratio in zip(uses, shares, strict=True))
 
 
 def _step_j(p: Profile, batch: float, context_tokens: float, chunk_tokens: float, x: float) -> float:
