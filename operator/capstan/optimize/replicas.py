@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from capstan.forecast import peak
@@ -15,9 +16,12 @@ from capstan.optimize.case import Case
 
 BOUND_REASONS = (Reason.AT_MINIMUM, Reason.AT_MAXIMUM, Reason.SLO_INFEASIBLE)
 
-DOWN_ROOM_RATIO = 0.15
-"""Capacity falls only to what carries the forecast peak and this much more: a replica too few costs the SLO within
-seconds and is back after a start-up, one too many costs its idle watts for a period."""
+DOWN_ROOM_RATIO = 0.4
+"""Capacity falls only to what carries the forecast peak and this much more, or as much more as the load was seen to
+rise before a replica would be back: one too few costs the SLO within seconds, one too many its idle watts."""
+
+MOST_FALL_RATIO = 0.5
+"""And by half at most: what one period says of a load that nobody has seen for longer is not enough for more."""
 
 PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
@@ -86,11 +90,29 @@ def choose(case: Case) -> Choice:
 def _with_room(case: Case, wanted: plan.Fleet, standing: plan.Fleet, forecast_rps: float) -> plan.Fleet:
     """Return what capacity may fall to: more than would be kept, so that what is given up is not asked for again."""
     load = case.load(0.0)
-    roomier = None if load is None else _resized(case, load, forecast_rps * (1 + DOWN_ROOM_RATIO))
+    roomier = None if load is None else _resized(case, load, forecast_rps * (1 + _room_ratio(case)))
     same_degrees = {tp for tp, _ in wanted} == {tp for tp, _ in standing}
     if not same_degrees or roomier is None:
         return wanted
-    return _bounded(case, standing if fleets.covers(roomier, standing) else roomier)[0]
+    lowered = standing if fleets.covers(roomier, standing) else roomier
+    least = math.ceil(fleets.replicas(standing) * MOST_FALL_RATIO)
+    missing = least - fleets.replicas(lowered)
+    lowered = _bounded(case, fleets.with_more(lowered, case.tp, missing) if missing > 0 else lowered)[0]
+    return lowered if load is None or _worth(case, load, lowered, forecast_rps) else _bounded(case, standing)[0]
+
+
+def _worth(case: Case, load: Workload, lowered: plan.Fleet, forecast_rps: float) -> bool:
+    """Return whether a smaller fleet costs enough less: more GPUs at a lower clock draw little more, and are a reserve."""
+    question, each_rps = question_of(case, load, forecast_rps), _each_rps(case)
+    standing_w = mix.cost_w(question, case.standing, each_rps)
+    return standing_w - mix.cost_w(question, lowered, each_rps) >= WORTH_RATIO * standing_w
+
+
+def _room_ratio(case: Case) -> float:
+    """Return how much more than the peak must be carried after a fall: what the load has risen within a start-up."""
+    settings = case.settings
+    lead_s = max(profile.startup_s for profile in case.profiles) + 2 * settings.rate_window_s  # seen, then started
+    return max(DOWN_ROOM_RATIO, peak.rise_ratio(case.memory.rates, lead_s=lead_s, window_s=settings.rate_window_s))
 
 
 def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
@@ -228,19 +250,27 @@ def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | No
 def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:
     """Return the cheapest mix of degrees where moving to it pays, else None."""
     question = question_of(case, load, forecast_rps)
-    found = mix.cheapest(question)
+    found = mix.cheapest(question_of(case, load, forecast_rps * (1 + _room_ratio(case)))) or mix.cheapest(question)
     if found is None or found.fleet == case.standing:
         return None if found is None else found.fleet
     each_rps = _each_rps(case)
     kept = _resized(case, load, forecast_rps)
     if kept is None or not mix.allowed(question, kept):
         return found.fleet
+    if not fleets.covers(kept, case.standing):
+        kept = _with_room(case, kept, case.standing, forecast_rps)
     kept_w = mix.cost_w(question, kept, each_rps)
     saved_w = kept_w - found.cost_w
     if not _bridged(case, found.fleet, forecast_rps, each_rps):
         return kept
-    pays = saved_w * case.settings.cluster_period_s > PAYS_RATIO * _moving_j(case, found.fleet)
+    pays = saved_w * _stay_s(case) > PAYS_RATIO * _moving_j(case, found.fleet)
     return found.fleet if pays and saved_w >= WORTH_RATIO * kept_w else kept
+
+
+def _stay_s(case: Case) -> float:
+    """Return for how long a fleet is expected to stand: as long as the load has stood still, one period at least."""
+    calm = peak.calm_rps(case.memory.rates, now_s=case.now_s, window_s=case.settings.rate_window_s)
+    return max(case.settings.cluster_period_s, 0.0 if calm is None else calm[1])
 
 
 def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: dict[int, float]) -> bool:
@@ -264,9 +294,11 @@ def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: dict[
 
 
 def question_of(case: Case, load: Workload, peak_rps: float) -> mix.Question:
-    """Return what the tp mix of this pool is chosen by: the mean of the rates remembered, and the peak."""
-    recent = [rate for t_s, rate in case.memory.rates if t_s >= case.now_s - case.settings.pool_period_s]
-    mean_rps = sum(recent) / len(recent) if recent else 0.0
+    """Return what the tp mix of this pool is chosen by: the mean rate of the last period or calm, and the peak."""
+    rates, window_s = case.memory.rates, case.settings.rate_window_s
+    calm = peak.calm_rps(rates, now_s=case.now_s, window_s=window_s)
+    recent = [rate for t_s, rate in rates if t_s >= case.now_s - case.settings.pool_period_s]
+    mean_rps = calm[0] if calm is not None else sum(recent) / len(recent) if recent else 0.0
     bounds = case.policy.bounds
     return mix.Question(
         profiles=case.profiles,

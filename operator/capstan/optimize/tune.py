@@ -22,11 +22,6 @@ KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the p
 
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 
-CALM_S = (600.0, 300.0)
-"""Spans over which a rate may have stood still, longest first: a minute of 12 rps counts to 4 %, ten of them to 1 %."""
-
-ALIKE_SIGMAS = 2.0  # of counting noise: two rates that lie closer are one; of a constant load 1 in 20 does not
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -67,36 +62,16 @@ def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[c
     """
     if case.blind is not None:
         return ()
-    rate_rps, read_s = _calm_rps(case)
+    rate_rps, read_s = _level_rps(case)
     window_s = min(read_s, 2 * case.settings.rate_window_s)
     load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load)
 
 
-def _calm_rps(case: Case) -> tuple[float, float]:
-    """Return the rate of now and over how long it was read: the longest span in which nothing but chance moved it.
-
-    A clock that followed every minute's count would change every half minute under a constant load (`rig decide
-    steady`). A burst is far outside of chance, and a slow rise shows between the halves of a span.
-    """
+def _level_rps(case: Case) -> tuple[float, float]:
+    """Return the rate of now and over how long it was read."""
     rates, window_s = case.memory.rates, case.settings.rate_window_s
-    newest_rps = rates[-1][1]
-    for span_s in CALM_S:
-        recent = [rate for t_s, rate in rates if t_s > case.now_s - span_s]
-        if rates[0][0] > case.now_s - span_s or len(recent) < 2:
-            continue
-        half = len(recent) // 2
-        older_rps, newer_rps = sum(recent[:half]) / half, sum(recent[half:]) / (len(recent) - half)
-        mean_rps = (older_rps + newer_rps) / 2
-        drifted = _apart(older_rps, newer_rps, mean_rps, 4 / span_s)  # of two halves: the variances add
-        if not drifted and not _apart(newest_rps, mean_rps, mean_rps, 1 / window_s):
-            return mean_rps, span_s
-    return peak.level_rps(rates, window_s=window_s)
-
-
-def _apart(one_rps: float, other_rps: float, mean_rps: float, per_s: float) -> bool:
-    """Return whether two rates differ by more than counting `mean_rps` over 1 / `per_s` seconds explains."""
-    return abs(one_rps - other_rps) > ALIKE_SIGMAS * math.sqrt(mean_rps * per_s)
+    return peak.calm_rps(rates, now_s=case.now_s, window_s=window_s) or peak.level_rps(rates, window_s=window_s)
 
 
 def _serving(case: Case, fleet: plan.Fleet) -> plan.Fleet:
@@ -197,7 +172,7 @@ def _roomier(case: Case, fleet: plan.Fleet, lower: clock.Option) -> clock.Option
 
     More load by what lengths are known to, or by twice the counting error of the longest span.
     """
-    room_ratio = max(FALL_ROOM_RATIO, 2 / math.sqrt(max(_calm_rps(case)[0] * CALM_S[0], 1.0)))
+    room_ratio = max(FALL_ROOM_RATIO, 2 / math.sqrt(max(_level_rps(case)[0] * peak.CALM_S[0], 1.0)))
     parts = _parts(case, fleet, room_ratio=room_ratio)
     search = clock.Search(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
     heavier = clock.least_power(_affordable(case, search.run(), fleet))

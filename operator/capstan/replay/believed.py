@@ -40,12 +40,13 @@ def among(documents: Iterable[manifests.Document]) -> tuple[Profile, ...]:
 
 
 def as_asked(profile: Profile, run: files.Run, options: Options) -> Profile:
-    """Return a profile at the scenario's engine settings and clock response."""
+    """Return a profile at the scenario's engine settings, clock response and measured start-up."""
     response = options.clock_response or ClockResponse.NOMINAL
     return dataclasses.replace(
         with_clock_response(profile, response),
         chunk_tokens=run.chunk_tokens or profile.chunk_tokens,
         max_num_seqs=run.max_num_seqs or profile.max_num_seqs,
+        startup_s=float(run.startup_seconds if options.startup_s is None else options.startup_s),
     )
 
 
