@@ -72,6 +72,13 @@ def test_a_count_falls_only_after_the_cluster_period() -> None:
     assert lowered.pools[0].replicas == 1
 
 
+def test_a_count_falls_by_half_at_most_where_the_load_is_hardly_known() -> None:
+    """Five minutes of looks are to be remembered, and one minute was watched: 5 -> 3, rounded up."""
+    service = Service(policy(), settings=dataclasses.replace(QUICK, lookback_s=300))
+    lowered = service.cycle(seen(1.0, ready=5), times=14)
+    assert lowered.pools[0].replicas == 3
+
+
 def test_the_peak_of_the_epoch_is_provisioned_for() -> None:
     service = Service(policy())
     service.cycle(seen(2.0 * CAPACITY_RPS, ready=3))

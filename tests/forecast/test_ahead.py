@@ -74,12 +74,12 @@ def test_a_day_of_history_is_yesterdays_slots() -> None:
     ],
 )
 def test_under_a_day_of_history_the_forecast_is_reactive(known: History) -> None:
-    """Exactly the recent peak and its guard: 5 + 2 sqrt(5 / 60)."""
+    """Exactly the recent peak and its guard: 5 + 3 sqrt(5 / 600), since the load stood still for ten minutes."""
     typical = template.of(known)
     tracker, rates = watched(typical, MORNING - 3)
     told = ask(typical, tracker, rates, now_s=FIVE.start_s(MORNING - 3))
     assert told.source is Source.REACTIVE
-    assert told.peak_rps == pytest.approx(5 + 2 * math.sqrt(5 / 60))
+    assert told.peak_rps == pytest.approx(5 + 3 * math.sqrt(5 / 600))
     assert (told.mean_rps, told.median_rps) == pytest.approx((5.0, 5.0))
 
 
@@ -108,9 +108,10 @@ def test_a_burst_is_met_at_once() -> None:
 
 
 def test_a_night_is_not_planned_as_the_evening_was() -> None:
-    """Half an hour after midnight, where the reactive rule still holds on to what it saw: 20 against 5."""
+    """A quarter of an hour after midnight, and a minute of 7: the reactive rule still holds on to 20."""
     now = 8 * DAY + 3
     tracker, rates = watched(WEEK, now)
+    rates = (*rates[:-1], (rates[-1][0], 7.0))
     told = ask(WEEK, tracker, rates, now_s=FIVE.start_s(now))
     reactive = peak.peak_rps(rates, now_s=FIVE.start_s(now), lead_s=1800.0, window_s=60.0, recent_s=120.0)
     assert reactive > 20 > told.peak_rps

@@ -37,7 +37,7 @@ def observed(
     rate: Sample[float] | None = None,
     classes: tuple[fleet.ClassDemand, ...] = (),
 ) -> fleet.Observed:
-    total_rps = sum(one.arrival_rps for one in classes) or 3.0
+    total_rps = sum(one.arrival_rps for one in classes) or 2.0
     return fleet.Observed(
         now_s,
         tuple(
@@ -74,7 +74,7 @@ def decided(
 
 
 def test_a_cheaper_degree_is_advised_and_not_planned() -> None:
-    """3 rps fit into a replica or two of four GPUs; eight GPUs each burn idle watts for nothing."""
+    """2 rps fit into a replica of four GPUs, with room; eight GPUs each burn idle watts for nothing."""
     (told,) = decided(SUBJECT)[0].policies
     assert {pool.tp for pool in told.pools} == {8}
     assert {pool.tp for pool in told.advice} == {4}

@@ -91,9 +91,9 @@ def test_a_constant_intensity_without_an_embodied_share_plans_as_joules_do() -> 
 
 
 def test_where_gpus_are_dear_the_same_load_gets_fewer_of_them() -> None:
-    """Ten a second: two of tp 8 draw least; three of tp 4 carry them, too, on 12 GPUs at a higher clock."""
-    assert gpus(planned(Objective.JOULES, rps=10.0)) == 16
-    assert gpus(planned(Objective.COST, rps=10.0)) == 12
+    """Eight a second: two of tp 8 draw least; three of tp 4 carry them, too, on 12 GPUs at a higher clock."""
+    assert gpus(planned(Objective.JOULES, rps=8.0)) == 16
+    assert gpus(planned(Objective.COST, rps=8.0)) == 12
 
 
 def test_watts_of_a_gpu_are_those_of_the_plan_s_own_hour() -> None:

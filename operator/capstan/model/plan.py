@@ -119,6 +119,7 @@ class PoolMemory:
         lower_clock_votes, voted_at_s: Ticks in a row that asked for a lower clock, and when the last did.
         margin_ratio: Share of each limit that closed forms are held to, as latencies that were seen have corrected it.
         bias_spent_since_s: Since when that correction stands at its tight end, and limits are broken all the same.
+        inside_ratio: Requests inside over those of the steady state that was worked out, as it usually is.
     """
 
     pool: str
@@ -135,6 +136,7 @@ class PoolMemory:
     voted_at_s: float | None = None
     margin_ratio: float | None = None
     bias_spent_since_s: float | None = None
+    inside_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

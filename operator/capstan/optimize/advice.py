@@ -93,7 +93,7 @@ def _answer(case: Case) -> mix.Answer | None:
     load = case.load(0.0)
     if load is None or case.blind is not None:
         return None
-    return mix.cheapest(replicas.question_of(case, load, replicas.ready_for_rps(case)))
+    return replicas.cheapest(case, load, replicas.ready_for_rps(case))
 
 
 def _cap_mhz(case: Case, fleet: plan.Fleet) -> float | None:

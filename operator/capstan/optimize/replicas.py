@@ -21,7 +21,7 @@ DOWN_ROOM_RATIO = 0.4
 rise before a replica would be back: one too few costs the SLO within seconds, one too many its idle watts."""
 
 MOST_FALL_RATIO = 0.5
-"""And by half at most: what one period says of a load that nobody has seen for longer is not enough for more."""
+"""And by half at most, where nobody has watched the load for a look-back and no history tells of it."""
 
 PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
@@ -95,10 +95,17 @@ def _with_room(case: Case, wanted: plan.Fleet, standing: plan.Fleet, forecast_rp
     if not same_degrees or roomier is None:
         return wanted
     lowered = standing if fleets.covers(roomier, standing) else roomier
-    least = math.ceil(fleets.replicas(standing) * MOST_FALL_RATIO)
-    missing = least - fleets.replicas(lowered)
-    lowered = _bounded(case, fleets.with_more(lowered, case.tp, missing) if missing > 0 else lowered)[0]
+    missing = math.ceil(fleets.replicas(standing) * MOST_FALL_RATIO) - fleets.replicas(lowered)
+    if missing > 0 and _unknown(case):
+        lowered = fleets.with_more(lowered, case.tp, missing)
+    lowered = _bounded(case, lowered)[0]
     return lowered if load is None or _worth(case, load, lowered, forecast_rps) else _bounded(case, standing)[0]
+
+
+def _unknown(case: Case) -> bool:
+    """Return whether the load has not been watched for a look-back, and no history tells of it."""
+    watched_s = case.now_s - case.memory.rates[0][0] + case.settings.instance_period_s
+    return case.foreseen_rps is None and watched_s < case.settings.lookback_s
 
 
 def _worth(case: Case, load: Workload, lowered: plan.Fleet, forecast_rps: float) -> bool:
@@ -250,7 +257,7 @@ def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | No
 def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:
     """Return the cheapest mix of degrees where moving to it pays, else None."""
     question = question_of(case, load, forecast_rps)
-    found = mix.cheapest(question_of(case, load, forecast_rps * (1 + _room_ratio(case)))) or mix.cheapest(question)
+    found = cheapest(case, load, forecast_rps)
     if found is None or found.fleet == case.standing:
         return None if found is None else found.fleet
     each_rps = _each_rps(case)
@@ -265,6 +272,12 @@ def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | N
         return kept
     pays = saved_w * _stay_s(case) > PAYS_RATIO * _moving_j(case, found.fleet)
     return found.fleet if pays and saved_w >= WORTH_RATIO * kept_w else kept
+
+
+def cheapest(case: Case, load: Workload, forecast_rps: float) -> mix.Answer | None:
+    """Return the cheapest fleet of any degrees that carries the peak and, where one does, the room beside it."""
+    roomy_rps = forecast_rps * (1 + _room_ratio(case))
+    return mix.cheapest(question_of(case, load, roomy_rps)) or mix.cheapest(question_of(case, load, forecast_rps))
 
 
 def _stay_s(case: Case) -> float:

@@ -6,11 +6,12 @@ wish, and the clock that bounds the worst case under it needs no data.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 from capstan.forecast import peak
-from capstan.model import plan, power
+from capstan.model import plan, power, sample
 from capstan.model.reasons import Reason
 from capstan.model.workload import Workload
 from capstan.optimize import clock, fleets, mix, sizing
@@ -23,6 +24,12 @@ KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the p
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 
 
+INSIDE_SIGMAS = 3.0  # of the requests inside, which are a Poisson count where many serve side by side
+MOST_AHEAD_RATIO = 2.0  # a count of one moment is believed for no more than a doubling
+USUAL_S = 300.0
+"""Over how long the usual count is learnt: a profile that is off, is so for longer; a burst is over sooner."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A clock cap (None: full clock), why, the votes for a lower one, and what was looked at."""
@@ -32,11 +39,18 @@ class Choice:
     votes: int = 0
     candidates: tuple[plan.Candidate, ...] = ()
     voted_at_s: float | None = None
+    inside_ratio: float | None = None
 
 
 def choose(case: Case, fleet: plan.Fleet) -> Choice:
-    """Return the clock cap for a fleet under the load of now."""
-    parts = _parts(case, fleet)
+    """Return the clock cap for a fleet under the load of now, or the load that is inside and not in any rate yet."""
+    inside_ratio = _inside_ratio(case, fleet)
+    found = _chosen(case, fleet, room_ratio=_ahead_ratio(case, inside_ratio))
+    return dataclasses.replace(found, inside_ratio=_usual_ratio(case, inside_ratio))
+
+
+def _chosen(case: Case, fleet: plan.Fleet, *, room_ratio: float) -> Choice:
+    parts = _parts(case, fleet, room_ratio=room_ratio)
     if not parts:
         waits = case.alarmed and case.blind in (None, Reason.NO_TRAFFIC)
         return _unseen(case, fleet, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
@@ -55,6 +69,46 @@ def choose(case: Case, fleet: plan.Fleet) -> Choice:
     return _overcommitted(case, fleet, options, affordable) if best is None else _moved(case, fleet, affordable, best)
 
 
+def _inside_ratio(case: Case, fleet: plan.Fleet) -> tuple[float, float] | None:
+    """Return the requests inside over those that the rate of now would keep there at the clock in force, and the latter.
+
+    By Little's law more inside at this clock are more that came: running and waiting are of this moment, a rate is of
+    its window (throttLL'eM plans by the batch that is there, too).
+    """
+    running, waiting = case.seen.running, case.seen.waiting
+    if case.blind is not None or not (isinstance(running, sample.Fresh) and isinstance(waiting, sample.Fresh)):
+        return None
+    load = case.load(_level_rps(case)[0])
+    parts = () if load is None else shared(case, _serving(case, fleet), load)
+    if not parts:
+        return None
+    mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
+    points = clock.option(parts, case.slo, clock_mhz=mhz, margin=case.margin).points
+    usual = sum(point.batch * part.count for point, part in zip(points, parts, strict=True) if point is not None)
+    return ((running.value + waiting.value) / usual, usual) if usual > 0 and None not in points else None
+
+
+def _ahead_ratio(case: Case, inside: tuple[float, float] | None) -> float:
+    """Return how much more load to plan for than was counted, as a share of it."""
+    usual_ratio = case.memory.inside_ratio
+    if inside is None or usual_ratio is None:
+        return 0.0
+    ratio, count = inside
+    expected = max(usual_ratio * count, 1.0)
+    more_ratio = ratio / usual_ratio - 1
+    return min(more_ratio, MOST_AHEAD_RATIO - 1) if more_ratio > INSIDE_SIGMAS / math.sqrt(expected) else 0.0
+
+
+def _usual_ratio(case: Case, inside: tuple[float, float] | None) -> float | None:
+    """Return the usual ratio with this cycle's: what a profile is off by must not look like a burst for ever."""
+    before = case.memory.inside_ratio
+    if inside is None or inside[0] <= 0:
+        return before
+    if before is None:
+        return inside[0]
+    return before + (inside[0] - before) * min(case.settings.instance_period_s / USUAL_S, 1.0)
+
+
 def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[clock.Part, ...]:
     """Return what serves now with the load of each, the counting guard included; none while blind.
 
@@ -63,7 +117,7 @@ def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[c
     if case.blind is not None:
         return ()
     rate_rps, read_s = _level_rps(case)
-    window_s = min(read_s, 2 * case.settings.rate_window_s)
+    window_s = read_s if read_s >= peak.CALM_S[-1] else min(read_s, 2 * case.settings.rate_window_s)
     load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load)
 
