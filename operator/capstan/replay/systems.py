@@ -89,9 +89,9 @@ class Capstan:
         settings = self._settings
         product = service.profiles[0].gpu_products[0]
         slots = decide.horizon_slots(service.policy, self._profiles, settings, gpu_product=product)
-        past = foreseen.earlier(
-            history.arrival_s, settings.calendar, window_s=settings.rate_window_s, end_s=float(history.arrival_s[-1])
-        )
+        window_s = min(settings.rate_window_s, settings.calendar.slot_s)  # a longer one would leave slots unknown
+        end_s = float(history.arrival_s[-1])
+        past = foreseen.earlier(history.arrival_s, settings.calendar, window_s=window_s, end_s=end_s)
         return known.of(service.policy.key, past, horizon_slots=slots)
 
     def _observed(self, seen: ServiceSeen, moment: Seen) -> ServiceObserved:
