@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 
 import pytest
@@ -77,6 +78,7 @@ def test_the_slow_pod_decides_the_quantile_not_the_mean_of_quantiles() -> None:
 # --- stress --------------------------------------------------------------------------------------
 
 SLO = Slo(ttft_s=2.0, tpot_s=0.1, percentile_ratio=0.99)
+TENTH = Slo(ttft_s=2.0, tpot_s=0.1, percentile_ratio=0.9)
 
 
 def lately(first_s: float, each_s: float, count: float = 400.0) -> PodReading:
@@ -118,18 +120,19 @@ def test_the_requests_of_all_pods_are_enough_and_two_late_in_a_hundred_decide() 
 
 
 def exact(values: tuple[float, ...]) -> Histogram:
+    ordered = sorted(values)
     edges = (*sorted(set(values)), INF)
-    return Histogram(edges, tuple(float(sum(value <= edge for value in values)) for edge in edges))
+    return Histogram(edges, tuple(float(bisect.bisect_right(ordered, edge)) for edge in edges))
 
 
-@given(st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.001, 0.3)), min_size=100, max_size=300))
+@given(st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.001, 0.3)), min_size=1, max_size=40))
 def test_stress_is_at_most_the_percentile_of_the_larger_latencies(requests: list[tuple[float, float]]) -> None:
     """With an edge at every latency nothing is lost but which TTFT belongs to which TPOT."""
     ttft, tpot = (exact(column) for column in zip(*requests, strict=True))
-    found = stress_ratio([pod("a", ttft_lately=ttft, tpot_lately=tpot)], SLO, least_requests=100)
-    joint = sorted(max(ttft_s / SLO.ttft_s, tpot_s / SLO.tpot_s) for ttft_s, tpot_s in requests)
+    found = stress_ratio([pod("a", ttft_lately=ttft, tpot_lately=tpot)], TENTH, least_requests=1)
+    joint = sorted(max(ttft_s / TENTH.ttft_s, tpot_s / TENTH.tpot_s) for ttft_s, tpot_s in requests)
     assert found is not None
-    assert found <= joint[math.ceil(0.99 * len(joint) - 1e-9) - 1] * (1 + 1e-9)
+    assert found <= joint[math.ceil(0.9 * len(joint) - 1e-9) - 1] * (1 + 1e-9)
 
 
 def test_what_no_pod_has_is_none_and_what_one_has_is_kept() -> None:

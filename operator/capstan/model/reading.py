@@ -205,8 +205,8 @@ def stress_ratio(pods: Iterable[PodReading], slo: Slo, *, least_requests: float)
     A request's larger latency over its own limit cannot be told from histograms: TTFT and TPOT are counted apart. So
     each is taken at the SLO's percentile by itself, and the stress is the larger of the two. It is at most the
     percentile that was meant, as far as buckets tell one: whoever is late by the one latency is late by the larger of
-    the two. Nor can a request's prompt be told, so TTFT is held to `slo.ttft_s`,
-    the loosest of its limits: what short prompts are late by their own tier does not show.
+    the two. Nor can a request's prompt be told, so TTFT is held to `slo.ttft_s`, the loosest of its limits: a short
+    prompt that is late by its own tier does not show.
 
     Args:
         pods: Their readings; requests of pods that are gone are not in them.
