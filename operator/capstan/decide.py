@@ -151,15 +151,22 @@ def _freed(scene: _Scene, memory: plan.PolicyMemory) -> _Scene:
 def _usable(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> tuple[Profile, ...]:
     """Return the physics of every degree that a plan may use: of the one in force alone while tp is not ours to move.
 
+    With the start-up that was measured where one was: the profile's is somebody else's node, image and weights.
     Empty where the degree in force has no profile: nothing is known of what serves.
     """
     main = _main_pool(policy, seen, profiles)
     standing = profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=main.tp)
     if policy.knobs.tensor_parallel is not Knob.ACT or standing is None:
-        return () if standing is None else (standing,)
+        return () if standing is None else (_as_started(standing, seen),)
     degrees = sorted({*policy.bounds.tensor_parallel, main.tp})
     known = (profile_for(policy, profiles, gpu_product=seen.gpu_product, tp=tp) for tp in degrees)
-    return tuple(profile for profile in known if profile is not None)
+    return tuple(_as_started(profile, seen) for profile in known if profile is not None)
+
+
+def _as_started(profile: Profile, seen: fleet.ServiceObserved) -> Profile:
+    """Return a profile with the start-up measured at its degree, of the slowest pool; as it is where none was."""
+    measured = [p.startup_s for p in seen.pools if p.tp == profile.tp and p.startup_s is not None]
+    return dataclasses.replace(profile, startup_s=max(measured)) if measured else profile
 
 
 def _classified(

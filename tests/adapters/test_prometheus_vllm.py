@@ -47,7 +47,8 @@ def telemetry(**answers: dict[str, object] | httpx.Response) -> vllm.Telemetry:
 def test_our_queries_parse_and_every_selector_carries_the_matchers(matchers: dict[str, str]) -> None:
     queries = vllm.Queries(7.5, matchers)
     lengths = (queries.lengths(vllm.PROMPTS), queries.lengths(vllm.OUTPUTS))
-    for query in (queries.engines(), queries.ttft(), queries.tpot(), *lengths, queries.gpus()):
+    latencies = [queries.and_lately(buckets) for buckets in (queries.ttft, queries.tpot)]
+    for query in (queries.engines(), *latencies, *lengths, queries.gpus()):
         selectors = list(selected(promql_parser.parse(query)))
         assert selectors, query
         for selector in selectors:
@@ -102,6 +103,16 @@ async def test_lengths_are_a_histogram_with_its_empty_buckets_and_a_sum() -> Non
     assert pod.prompts == Lengths(Histogram((200.0, 500.0, math.inf), (0.0, 40.0, 40.0)), 14_000.0)
     assert pod.prompts.mean_tokens == 350
     assert pod.outputs is None
+
+
+async def test_both_windows_of_a_latency_come_in_one_answer() -> None:
+    """50 of 60 requests of the last minute within 0.5 s, 290 of 300 of the last five minutes."""
+    late = [({**POD, "le": le, "what": "lately"}, str(n)) for le, n in (("0.5", 290), ("+Inf", 300))]
+    ttft = vector(bucket("0.5", 50), bucket("+Inf", 60), *late)
+    (pod,) = (await telemetry(ttft=ttft, tpot=vector(*late)).read()).pods
+    assert pod.ttft == Histogram((0.5, math.inf), (50.0, 60.0))
+    assert pod.ttft_lately == pod.tpot_lately == Histogram((0.5, math.inf), (290.0, 300.0))
+    assert pod.tpot is None
 
 
 @pytest.mark.parametrize(

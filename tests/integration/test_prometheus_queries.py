@@ -169,6 +169,22 @@ def test_ttft_buckets_are_counts_of_the_window(promtool: Path, tmp_path: Path) -
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_both_windows_are_asked_for_at_once(promtool: Path, tmp_path: Path) -> None:
+    """2 requests a second, all fast but in the first minute: 120 in the last minute, 600 in five, 120 of them slow."""
+    scrapes = Scrapes()
+    for edge, values in (("0.5", "0x12 10+10x47"), ("+Inf", "0+10x60")):
+        scrapes.add("vllm:time_to_first_token_seconds_bucket", {**POD, "le": edge}, values)
+        scrapes.add("vllm:time_per_output_token_seconds_bucket", {**POD, "le": edge}, values)
+    wanted: Wanted = {
+        ("llm", "chat-1", "0.5", ""): 120, ("llm", "chat-1", "+Inf", ""): 120,
+        ("llm", "chat-1", "0.5", vllm.LATELY): 480, ("llm", "chat-1", "+Inf", vllm.LATELY): 600,
+    }  # fmt: skip
+    for buckets in (QUERIES.ttft, QUERIES.tpot):
+        query = QUERIES.and_lately(buckets)
+        result = found(promtool, tmp_path, scrapes, query, ("namespace", "pod", "le", "what"), wanted)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_lengths_are_those_of_five_minutes_with_their_empty_buckets_and_the_sum(promtool: Path, tmp_path: Path) -> None:
     """2 requests a second of 350 tokens: 600 of them, 210,000 tokens, none of at most 200."""
     scrapes = Scrapes()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.model.reading import Histogram, Lengths, PodReading, merged, pooled, quantile_s
+from capstan.model.reading import Histogram, Lengths, PodReading, merged, pooled, quantile_s, stress_ratio
+from capstan.model.slo import Slo
 
 INF = math.inf
 
@@ -71,6 +73,66 @@ def test_the_slow_pod_decides_the_quantile_not_the_mean_of_quantiles() -> None:
     slow = pod("b", ttft=Histogram((0.5, 1.0, 2.0, INF), (0, 0, 10, 10)))
     together = pooled([fast, slow], percentile_ratio=0.99)
     assert together.ttft_s == pytest.approx(1.9)  # rank 99 is 9/10 of the way from 1 to 2
+
+
+# --- stress --------------------------------------------------------------------------------------
+
+SLO = Slo(ttft_s=2.0, tpot_s=0.1, percentile_ratio=0.99)
+TENTH = Slo(ttft_s=2.0, tpot_s=0.1, percentile_ratio=0.9)
+
+
+def lately(first_s: float, each_s: float, count: float = 400.0) -> PodReading:
+    """All TTFTs in the bucket that ends at `first_s`, all TPOTs in the one that ends at `each_s`."""
+    ttft, tpot = (Histogram((0.9 * edge, edge, INF), (0.0, count, count)) for edge in (first_s, each_s))
+    return pod("a", ttft_lately=ttft, tpot_lately=tpot)
+
+
+@pytest.mark.parametrize(
+    ("reading", "slo", "expected"),
+    [
+        # The 99th of 100 parts of a bucket from 0.9 to 1 of its edge: 0.999 of the edge.
+        pytest.param(lately(1.0, 0.08), SLO, 0.999 * 0.8, id="below: 0.08 of 0.1 s is nearer its limit than 1 of 2 s"),
+        pytest.param(lately(1.8, 0.05), SLO, 0.999 * 0.9, id="below: TTFT is the nearer"),
+        pytest.param(lately(3.0, 0.05), SLO, 0.999 * 1.5, id="above: TTFT"),
+        pytest.param(lately(1.0, 0.2), SLO, 0.999 * 2.0, id="above: TPOT"),
+        pytest.param(
+            lately(1.8, 0.05), Slo(2.0, 0.1, 0.99, ((256, 0.25),)), 0.999 * 0.9, id="a tier is not told apart"
+        ),
+        pytest.param(lately(3.0, 0.2, count=200.0), SLO, 0.999 * 2.0, id="just enough requests"),
+        pytest.param(lately(3.0, 0.2, count=199.0), SLO, None, id="too few requests"),
+        pytest.param(pod("a", ttft_lately=lately(3.0, 0.2).ttft_lately), SLO, None, id="no TPOT"),
+        pytest.param(pod("a"), SLO, None, id="no histogram"),
+    ],
+)
+def test_stress_is_the_larger_latency_over_its_limit(reading: PodReading, slo: Slo, expected: float | None) -> None:
+    found = stress_ratio([reading], slo, least_requests=200.0)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_requests_of_all_pods_are_enough_and_two_late_in_a_hundred_decide() -> None:
+    """150 + 150 requests; 6 of the 300 have a TTFT of 2.7 to 3 s: rank 297 is half way through them, 2.85 s of 2."""
+    slow = Histogram((0.9, 1.0, 2.7, 3.0, INF), (0.0, 144.0, 144.0, 150.0, 150.0))
+    fast = Histogram((0.9, 1.0, 2.7, 3.0, INF), (0.0, 150.0, 150.0, 150.0, 150.0))
+    tpot = Histogram((0.05, INF), (150.0, 150.0))
+    pods = [pod(name, ttft_lately=ttft, tpot_lately=tpot) for name, ttft in (("a", slow), ("b", fast))]
+    assert stress_ratio(pods, SLO, least_requests=200.0) == pytest.approx(2.85 / 2.0)
+    assert stress_ratio(pods[:1], SLO, least_requests=200.0) is None
+
+
+def exact(values: tuple[float, ...]) -> Histogram:
+    ordered = sorted(values)
+    edges = (*sorted(set(values)), INF)
+    return Histogram(edges, tuple(float(bisect.bisect_right(ordered, edge)) for edge in edges))
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.001, 0.3)), min_size=1, max_size=40))
+def test_stress_is_at_most_the_percentile_of_the_larger_latencies(requests: list[tuple[float, float]]) -> None:
+    """With an edge at every latency nothing is lost but which TTFT belongs to which TPOT."""
+    ttft, tpot = (exact(column) for column in zip(*requests, strict=True))
+    found = stress_ratio([pod("a", ttft_lately=ttft, tpot_lately=tpot)], TENTH, least_requests=1)
+    joint = sorted(max(ttft_s / TENTH.ttft_s, tpot_s / TENTH.tpot_s) for ttft_s, tpot_s in requests)
+    assert found is not None
+    assert found <= joint[math.ceil(0.9 * len(joint) - 1e-9) - 1] * (1 + 1e-9)
 
 
 def test_what_no_pod_has_is_none_and_what_one_has_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -112,11 +113,12 @@ def test_smoothing_stays_between_what_was_and_what_is(
 
 def test_a_lane_sees_its_own_rate_now_and_its_usual_lengths() -> None:
     usual = (one(0, 2.0, 120, 60), one(1, 2.0, 160, 200))
-    seen = service((one(0, 5.0, 999, 999), one(7, 1.0, 3000, 10)))
+    seen = dataclasses.replace(service((one(0, 5.0, 999, 999), one(7, 1.0, 3000, 10))), stress_ratio=Fresh(1.2, 1.0))
     found = lanes.seen_of(lanes.of(TIERED, THREE)[0], seen, usual, Edges())
     assert found.arrival_rps == Fresh(5.0, 1.0)
     assert found.prompt_tokens == Fresh(140.0, 1.0)
     assert isinstance(found.waiting, Missing), "the queue of all pools is not its own"
+    assert isinstance(found.stress_ratio, Missing), "nor is it known whose requests were late"
 
 
 def test_a_lane_that_nobody_asks_is_asked_nothing() -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from capstan import decide
 from capstan.journal import record
 from capstan.model import fleet, plan
+from capstan.model.policy import Bounds
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing
-from capstan.replay import load
+from capstan.replay import engine, load
+from capstan.replay.runs import Requests, Run
 from capstan.replay.scenario import Scenario
+from capstan.replay.systems import Capstan
 from capstan.serving import manifest
 from rig import binaries
 from rig.demo import earlier, manifests, stage
 from rig.demo.command import SCENARIO
+from support import builders, small
 
 START_S = 1_790_000_000.0
 
@@ -29,10 +35,10 @@ def scenario() -> Scenario:
 def test_each_service_has_an_engine_that_served_every_cycle(scenario: Scenario) -> None:
     found = earlier.engines(scenario, start_s=START_S, times=2)
     assert [engine.workload for engine in found] == ["chat-tp4", "batch-tp4"]
-    for engine, service in zip(found, scenario.services, strict=True):
-        assert len(engine.arrivals_s) == 2 * len(service.requests)
-        assert list(engine.arrivals_s) == sorted(engine.arrivals_s)
-        first_s, last_s = engine.arrivals_s[0], engine.arrivals_s[-1]
+    for one, service in zip(found, scenario.services, strict=True):
+        assert len(one.arrivals_s) == 2 * len(service.requests)
+        assert list(one.arrivals_s) == sorted(one.arrivals_s)
+        first_s, last_s = one.arrivals_s[0], one.arrivals_s[-1]
         assert first_s == START_S - 2 * scenario.duration_s + service.requests.arrival_s[0]
         assert last_s < START_S
 
@@ -94,3 +100,84 @@ def test_prometheus_takes_them_before_it_starts(scenario: Scenario, tmp_path: Pa
     earlier.load(scenario, promtool, tmp_path / "data", now_s=START_S, times=1)
     assert list((tmp_path / "data").glob("*/meta.json"))
     assert [path.name for path in tmp_path.iterdir()] == ["data"], "the exposition is not left behind"
+
+
+# --- what the earlier cycles are good for, in virtual time -------------------------------------------
+
+CYCLE_S, RISE_S, FALL_S = 450.0, 225.0, 360.0
+STARTUP_S = 30.0
+QUIET_RPS, BUSY_RPS = 1.5, 7.0  # one replica's load, and that of four
+
+
+def cycle_of(busy_rps: float) -> Requests:
+    """Return a cycle that is quiet but from 225 s to 360 s; evenly spaced arrivals, so that nothing is by chance."""
+    spans = ((0.0, RISE_S, QUIET_RPS), (RISE_S, FALL_S, busy_rps), (FALL_S, CYCLE_S, QUIET_RPS))
+    arrival_s = np.concatenate([np.arange(begin_s, end_s, 1 / rps) for begin_s, end_s, rps in spans])
+    return Requests(arrival_s, np.full(len(arrival_s), 1155), np.full(len(arrival_s), 211))
+
+
+def played(*, times: int, earlier_rps: float = BUSY_RPS) -> Run:
+    """Run a cycle that gets busy for an operator that has seen `times` earlier ones, which rose to `earlier_rps`."""
+    profiles = (builders.profile(startup_s=STARTUP_S),)
+    made = small.scenario(cycle_of(earlier_rps))
+    policy = builders.policy(bounds=Bounds(1, 4, tensor_parallel=(4,)))
+    service = dataclasses.replace(made.services[0], policy=policy, profiles=profiles)
+    periods = dataclasses.replace(made.settings, rate_window_s=15.0, lookback_s=120.0)
+    made = dataclasses.replace(
+        made, services=(service,), truths=(profiles,), settings=periods, duration_s=CYCLE_S, startup_s=STARTUP_S
+    )
+    known = earlier.remembered(made, times)
+    today = dataclasses.replace(known.services[0], requests=cycle_of(BUSY_RPS))
+    known = dataclasses.replace(known, services=(today,))
+    return engine.run(known, Capstan.of(known))
+
+
+def asked_s(run: Run) -> float:
+    """Return when a second replica was asked for."""
+    series = run.services[0].series
+    return float(series.t_s[np.argmax(series.replicas_desired > 1)])
+
+
+@pytest.mark.parametrize("times", [3, 8])
+def test_with_earlier_cycles_a_replica_is_ready_when_the_load_rises(times: int) -> None:
+    """An epoch of 60 s ahead of the rise; the template's smoothing and the slots show it up to three slots earlier."""
+    run = played(times=times)
+    series = run.services[0].series
+    assert STARTUP_S <= RISE_S - asked_s(run) <= earlier.EPOCH_S + 3 * earlier.SLOT_S
+    assert series.replicas_ready[np.searchsorted(series.t_s, RISE_S)] >= 2
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param({"times": 0}, id="no earlier cycle"),
+        pytest.param({"times": 8, "earlier_rps": QUIET_RPS}, id="eight that never rose"),
+    ],
+)
+def test_without_one_that_rose_it_is_asked_for_when_the_load_is_there(run: dict[str, float]) -> None:
+    found = played(times=int(run["times"]), earlier_rps=run.get("earlier_rps", BUSY_RPS))
+    assert RISE_S < asked_s(found) <= RISE_S + 60.0
+
+
+def test_the_demos_own_cycle_is_told_before_and_after(scenario: Scenario) -> None:
+    """What `rig demo --virtual --earlier N` says of its chat service."""
+    words = []
+    for times in (0, 3):
+        known = earlier.remembered(scenario, times)
+        words.append(
+            next(line for line in earlier.told_of(engine.run(known, Capstan.of(known)), known) if "chat" in line)
+        )
+    assert words[0].endswith(" s after its peak load")
+    assert words[1].endswith(" s before its peak load")
+
+
+def test_a_remembered_cycle_is_the_demos_own(scenario: Scenario) -> None:
+    known = earlier.remembered(scenario, 2)
+    for before, after in zip(scenario.services, known.services, strict=True):
+        assert after.history is not None
+        assert after.requests is before.requests
+        count = len(before.requests)
+        np.testing.assert_allclose(after.history.arrival_s[count:], before.requests.arrival_s + scenario.duration_s)
+        assert after.history.prompt_tokens[:count].tolist() == before.requests.prompt_tokens.tolist()
+    assert known.settings == earlier.settings(scenario)
+    assert all(service.history is None for service in earlier.remembered(scenario, 0).services)

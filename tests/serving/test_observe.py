@@ -132,6 +132,76 @@ def test_a_draining_pod_counts_for_power_and_not_for_service(leaving: Pod) -> No
     assert found.power_w.value == 3600.0
 
 
+# --- stress --------------------------------------------------------------------------------------
+
+
+def strained(name: str = "a", *, count: float = 400.0, **changes: object) -> reading.PodReading:
+    """Five minutes in which every TTFT lay in 2.7 to 3 s, of a limit of 2."""
+    ttft = reading.Histogram((2.7, 3.0, math.inf), (0.0, count, count))
+    tpot = reading.Histogram((0.05, math.inf), (count, count))
+    return read(name, ttft_lately=ttft, tpot_lately=tpot, **changes)
+
+
+@pytest.mark.parametrize(
+    ("pods", "readings", "stress"),
+    [
+        pytest.param((pod("a"),), (strained(),), sample.Fresh(2.997 / 2, 4.0), id="known"),
+        pytest.param((pod("a"),), (strained(age_s=60.0),), sample.Stale(2.997 / 2, 61.0), id="an old scrape"),
+        pytest.param((pod("a"),), (strained(count=199.0),), sample.Missing(Reason.NO_DATA), id="too few requests"),
+        pytest.param((pod("a"),), (read("a"),), sample.Missing(Reason.NO_DATA), id="no histogram of so long"),
+        pytest.param(
+            (pod("a", ready_for_s=299.0),), (strained(),), sample.Missing(Reason.NO_DATA), id="nobody served all of it"
+        ),
+        pytest.param(
+            (pod("a", ready_for_s=299.0), pod("b", ready_for_s=300.0)),
+            (strained("a"), strained("b")),
+            sample.Fresh(2.997 / 2, 4.0),
+            id="one pod did",
+        ),
+        pytest.param(
+            (pod("a", ready_for_s=299.0), pod("b", leaving=True)),
+            (strained("a"), strained("b")),
+            sample.Missing(Reason.NO_DATA),
+            id="one did and leaves",
+        ),
+        pytest.param(
+            (pod("a"),),
+            (strained(arrival_rps=0.0, count=0.0),),
+            sample.Missing(Reason.NO_TRAFFIC),
+            id="nobody asked for anything",
+        ),
+        pytest.param((pod("a"),), (), sample.Missing(Reason.LABEL_MISMATCH), id="the pod is not in the metrics"),
+    ],
+)
+def test_stress_is_told_where_five_minutes_tell_it(
+    pods: tuple[Pod, ...], readings: tuple[reading.PodReading, ...], stress: sample.Sample[float]
+) -> None:
+    found = seen(view(*pods), *readings).stress_ratio
+    if isinstance(found, sample.Missing) or isinstance(stress, sample.Missing):
+        assert found == stress
+    else:
+        assert type(found) is type(stress)
+        assert found.value == pytest.approx(stress.value)
+        assert found.age_s == stress.age_s
+
+
+# --- start-up ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("startups_s", "expected_s"),
+    [
+        pytest.param((60.0, 600.0, 90.0), 90.0, id="the median: one slow node is no rule"),
+        pytest.param((60.0, None), 60.0, id="a pod that cannot tell is left out"),
+        pytest.param((None,), None, id="nobody can tell"),
+        pytest.param((), None, id="no pod"),
+    ],
+)
+def test_a_pools_start_up_is_its_pods(startups_s: tuple[float | None, ...], expected_s: float | None) -> None:
+    pods = (dataclasses.replace(pod(f"p{i}"), startup_s=took_s) for i, took_s in enumerate(startups_s))
+    assert seen(view(*pods)).pools[0].startup_s == expected_s
+
+
 def test_watts_that_lack_a_serving_gpu_are_none() -> None:
     assert seen(view(pod("a")), read("a", gpus=3)).power_w == sample.Missing(Reason.NO_DATA)
 

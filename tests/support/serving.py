@@ -205,6 +205,7 @@ class FakeTelemetry:
         self.age_s = 2.0
         self.waiting = 0.0
         self.ttft_s = 0.4
+        self.lately_s: float | None = None  # TTFT of the last five minutes, where Prometheus tells it
         self.error = ""
         self.silent: set[str] = set()  # pod names that no scrape finds
         self.namespace = ""  # only its pods report, where one is named
@@ -224,6 +225,8 @@ class FakeTelemetry:
 
     def _pod(self, pod: cluster.Pod, share: float) -> reading.PodReading:
         requests = self.rps * 60 * share
+        edges_s = () if self.lately_s is None else (self.lately_s, 0.05)
+        lately = [reading.Histogram((edge_s, math.inf), (5 * requests, 5 * requests)) for edge_s in edges_s]
         return reading.PodReading(
             namespace=pod.namespace,
             pod=pod.name,
@@ -237,6 +240,8 @@ class FakeTelemetry:
             output_tokens_per_s=200 * self.rps * share,
             ttft=reading.Histogram((self.ttft_s, math.inf), (requests, requests)),
             tpot=reading.Histogram((0.05, math.inf), (requests, requests)),
+            ttft_lately=lately[0] if lately else None,
+            tpot_lately=lately[1] if lately else None,
             power_w=1800.0,
             gpus=4,
             power_age_s=1.0,

@@ -21,6 +21,7 @@ from capstan.replay.scenario import Scenario
 from capstan.replay.scores import compare
 from capstan.replay.traces import TraceError
 from rig import binaries, process
+from rig.demo import earlier as past_cycles
 from rig.demo import parity, rigged, stage, virtual
 from rig.demo.view import Screen
 
@@ -139,7 +140,17 @@ def _play(asked: Asked, scenario: Scenario, screen: Screen) -> Run:
 def _in_virtual_time(asked: Asked, scenario: Scenario, screen: Screen, why: str) -> Run:
     screen.say(f"VIRTUAL TIME, no cluster ({why}): the same scenario, decisions and scorer, in the replay's world.")
     _tell_scenario(scenario, screen)
-    return virtual.fixed(scenario) if asked.off else virtual.capstan(scenario)
+    if asked.off:
+        return virtual.fixed(scenario)
+    if not asked.earlier:
+        return virtual.capstan(scenario)
+    known = past_cycles.remembered(scenario, asked.earlier)
+    every_s = known.settings.cluster_period_s
+    screen.say(f"  {asked.earlier} earlier, like cycles are known; replicas are looked at every {every_s:g} s")
+    found = virtual.capstan(known)
+    for line in past_cycles.told_of(found, known):
+        screen.say(f"  {line}")
+    return found
 
 
 def _introduce(asked: Asked, scenario: Scenario, screen: Screen) -> None:

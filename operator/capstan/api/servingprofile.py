@@ -247,7 +247,7 @@ class ServingProfileSpec(Spec):
     chunk_tokens: Annotated[int, Strict(), Field(ge=1, le=1_048_576)]
     """vLLM's --max-num-batched-tokens that this is valid for."""
     startup_seconds: fields.Seconds
-    """From pod start to Ready."""
+    """From pod start to Ready, until it is measured: the median of a policy's own pods takes its place."""
     fit_error_ratio: fields.Parameter | None = None
     """Mean absolute relative error of the fit; left out: nothing was fitted."""
     valid_range: ValidRange = ValidRange()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from capstan.model.reasons import Reason
@@ -22,6 +23,7 @@ class PoolObserved:
         starting: Pods created, not Ready yet (they draw power in full and serve nothing).
         terminating: Pods draining (likewise).
         gpu_product: `nvidia.com/gpu.product` of the nodes they sit on; None when unknown.
+        startup_s: How long its pods took from a node to Ready, their median; None: of no pod is it known.
     """
 
     pool: str
@@ -31,6 +33,11 @@ class PoolObserved:
     starting: int = 0
     terminating: int = 0
     gpu_product: str | None = None
+    startup_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.startup_s is not None and not 0 <= self.startup_s < math.inf:
+            raise ValueError("startup_s is a time of 0 or more, or None where it is not known")
 
 
 @dataclass(frozen=True, slots=True)

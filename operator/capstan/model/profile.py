@@ -143,7 +143,7 @@ class Profile:
         kv_tokens: Tokens of context that fit in the replica's KV cache.
         max_num_seqs, chunk_tokens: The engine's limits the profile is valid for (vLLM `--max-num-seqs`,
             `--max-num-batched-tokens`).
-        startup_s: Measured time from pod start to Ready.
+        startup_s: Time from pod start to Ready; `decide` takes the measured one where there is one.
         fit_error_ratio: Mean absolute relative error of the fit; None where nothing was fitted.
         provenance: Where the figures come from, for people.
     """

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from capstan.model.slo import Slo
+
 
 class Source(StrEnum):
     """Where a reading comes from; a label of `capstan_input_age_seconds`."""
@@ -91,6 +93,7 @@ class PodReading:
         output_tokens_per_s: Tokens generated, per second.
         ttft: Time to first token, of the requests that got theirs in the window.
         tpot: Mean time per output token of a request, of the requests that finished in the window.
+        ttft_lately, tpot_lately: The same over `slo.WINDOW_S`, which an SLO is judged by.
         prompts: Lengths of the prompts of requests that finished lately; over a longer window than the rest.
         outputs: Lengths of their answers.
         power_w: All GPUs of the pod, now.
@@ -110,6 +113,8 @@ class PodReading:
     output_tokens_per_s: float | None = None
     ttft: Histogram | None = None
     tpot: Histogram | None = None
+    ttft_lately: Histogram | None = None
+    tpot_lately: Histogram | None = None
     prompts: Lengths | None = None
     outputs: Lengths | None = None
     power_w: float | None = None
@@ -192,6 +197,34 @@ def pooled(pods: Iterable[PodReading], *, percentile_ratio: float) -> Pooled:
         prompts=together(pod.prompts for pod in of),
         outputs=together(pod.outputs for pod in of),
     )
+
+
+def stress_ratio(pods: Iterable[PodReading], slo: Slo, *, least_requests: float) -> float | None:
+    """Return how near its limits a policy was over `slo.WINDOW_S`: the larger of two latencies over their limits.
+
+    A request's larger latency over its own limit cannot be told from histograms: TTFT and TPOT are counted apart. So
+    each is taken at the SLO's percentile by itself, and the stress is the larger of the two. It is at most the
+    percentile that was meant, as far as buckets tell one: whoever is late by the one latency is late by the larger of
+    the two. Nor can a request's prompt be told, so TTFT is held to `slo.ttft_s`, the loosest of its limits: a short
+    prompt that is late by its own tier does not show.
+
+    Args:
+        pods: Their readings; requests of pods that are gone are not in them.
+        slo: The policy's limits.
+        least_requests: How many first tokens and how many ends are wanted at least, each.
+
+    Returns:
+        1 is at the limit. None: too few requests to tell, or no histogram.
+    """
+    of = tuple(pods)
+    both = merged(pod.ttft_lately for pod in of), merged(pod.tpot_lately for pod in of)
+    ratios = []
+    for histogram, limit_s in zip(both, (slo.ttft_s, slo.tpot_s), strict=True):
+        found_s = None if histogram is None else quantile_s(histogram, slo.percentile_ratio)
+        if histogram is None or found_s is None or histogram.total < least_requests:
+            return None
+        ratios.append(found_s / limit_s)
+    return max(ratios)
 
 
 def together(lengths: Iterable[Lengths | None]) -> Lengths | None:

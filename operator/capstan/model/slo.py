@@ -6,6 +6,9 @@ import itertools
 import math
 from dataclasses import dataclass
 
+WINDOW_S = 300.0
+"""The window that an SLO is judged by (DESIGN 7.1); alarms are quicker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slo:

@@ -121,7 +121,8 @@ def seen_of(
     whole = len(lane.codes) == edges.count
     own = seen if whole else seen.of_lane(lane.name)
     if own is None:
-        own = dataclasses.replace(seen, waiting=fleet.NO_DATA, ttft_s=fleet.NO_DATA, tpot_s=fleet.NO_DATA)
+        no = fleet.NO_DATA
+        own = dataclasses.replace(seen, waiting=no, ttft_s=no, tpot_s=no, stress_ratio=no)
     if usual is None or not isinstance(seen.arrival_rps, Fresh):
         return own if whole else dataclasses.replace(own, arrival_rps=_none(seen), prompt_tokens=fleet.NO_DATA)
     age_s = seen.arrival_rps.age_s

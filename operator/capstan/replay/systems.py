@@ -18,12 +18,11 @@ from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
+from capstan.model.slo import WINDOW_S
 from capstan.replay import foreseen
 from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
 from capstan.replay.seen import PoolSeen, Seen, Service, ServiceSeen, Want
-
-STRESS_WINDOW_S = 300.0  # the window that an SLO is judged by (DESIGN 7.1); alarms are quicker
 
 
 class Capstan:
@@ -90,9 +89,9 @@ class Capstan:
         settings = self._settings
         product = service.profiles[0].gpu_products[0]
         slots = decide.horizon_slots(service.policy, self._profiles, settings, gpu_product=product)
-        past = foreseen.earlier(
-            history.arrival_s, settings.calendar, window_s=settings.rate_window_s, end_s=float(history.arrival_s[-1])
-        )
+        window_s = min(settings.rate_window_s, settings.calendar.slot_s)  # a longer one would leave slots unknown
+        end_s = float(history.arrival_s[-1])
+        past = foreseen.earlier(history.arrival_s, settings.calendar, window_s=window_s, end_s=end_s)
         return known.of(service.policy.key, past, horizon_slots=slots)
 
     def _observed(self, seen: ServiceSeen, moment: Seen) -> ServiceObserved:
@@ -146,8 +145,8 @@ class Capstan:
 
     def _stress(self, seen: ServiceSeen | PoolSeen, policy: Policy) -> Sample[float]:
         """Return how near the limits the last minutes were; too few requests, or too short a time, say nothing."""
-        window = seen.window(STRESS_WINDOW_S)
-        enough = window.finished >= decide.MIN_SAMPLE_REQUESTS and window.span_s >= STRESS_WINDOW_S
+        window = seen.window(WINDOW_S)
+        enough = window.finished >= decide.MIN_SAMPLE_REQUESTS and window.span_s >= WINDOW_S
         return self._of(window.stress_ratio(policy.slo) if enough else None)
 
     def _of(self, value: float | None) -> Sample[float]:

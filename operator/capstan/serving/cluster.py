@@ -12,10 +12,20 @@ from dataclasses import dataclass, field
 from capstan.serving import manifest, names
 from capstan.serving.manifest import Manifest
 
+STATUSES = ("initContainerStatuses", "containerStatuses")
+MAX_STARTUP_S = 3600.0
+"""No engine loads for an hour: 400 GB of weights at 1 Gbit/s take 53 minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """An engine pod. `ready_since_s`: epoch seconds, None while not Ready; `blocked`: the scheduler's message."""
+    """An engine pod.
+
+    Attributes:
+        ready_since_s: Epoch seconds; None while not Ready.
+        blocked: The scheduler's message.
+        startup_s: How long it took from its node to Ready; None: it is not Ready, or it is not known (`_startup_s`).
+    """
 
     namespace: str
     name: str
@@ -25,6 +35,7 @@ class Pod:
     terminating: bool
     blocked: str
     deletion_cost: str
+    startup_s: float | None = None
 
     @property
     def key(self) -> str:
@@ -131,15 +142,17 @@ def pod(raw: Manifest) -> Pod:
     """Read a Pod."""
     ready = _condition(raw, "Ready")
     scheduled = _condition(raw, "PodScheduled")
+    ready_since_s = manifest.time_s(ready, "lastTransitionTime") if ready.get("status") == "True" else None
     return Pod(
         namespace=manifest.text(raw, "metadata", "namespace"),
         name=manifest.text(raw, "metadata", "name"),
         labels=manifest.strings(raw, "metadata", "labels"),
         node=manifest.text(raw, "spec", "nodeName"),
-        ready_since_s=manifest.time_s(ready, "lastTransitionTime") if ready.get("status") == "True" else None,
+        ready_since_s=ready_since_s,
         terminating=bool(manifest.text(raw, "metadata", "deletionTimestamp")),
         blocked=manifest.text(scheduled, "message") if scheduled.get("status") == "False" else "",
         deletion_cost=manifest.strings(raw, "metadata", "annotations").get(names.DELETION_COST_ANNOTATION, ""),
+        startup_s=_startup_s(raw, scheduled, ready_since_s),
     )
 
 
@@ -203,6 +216,20 @@ def fields_hash(raw: Manifest) -> str:
         if entry.get("manager") == names.MANAGER and entry.get("operation") == "Apply" and not entry.get("subresource")
     )
     return next((manifest.content_hash(manifest.mapping(entry, "fieldsV1")) for entry in ours), "")
+
+
+def _startup_s(raw: Manifest, scheduled: Manifest, ready_since_s: float | None) -> float | None:
+    """Return how long a pod took from its node to Ready: the image, the weights, the engine's warm-up.
+
+    Ready since then is not Ready for the first time: where a container was restarted it tells of the restart, and
+    beyond `MAX_STARTUP_S` of a readiness that was lost and came back.
+    """
+    containers = [each for kind in STATUSES for each in manifest.items(raw, "status", kind)]
+    since_s = manifest.time_s(scheduled, "lastTransitionTime") or manifest.time_s(raw, "metadata", "creationTimestamp")
+    if ready_since_s is None or since_s is None or any(manifest.number(each, "restartCount") for each in containers):
+        return None
+    took_s = ready_since_s - since_s
+    return took_s if 0 <= took_s <= MAX_STARTUP_S else None
 
 
 def _condition(raw: Manifest, kind: str) -> Manifest:

@@ -6,10 +6,11 @@ the series say that nobody asked for anything. Safe direction when blind: Missin
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from capstan.model import fleet, mix, reading, sample
+from capstan.model import fleet, mix, reading, sample, slo
 from capstan.model.reasons import Reason
 from capstan.optimize import case
 from capstan.serving.cluster import Node, Pod
@@ -78,7 +79,7 @@ def service(view: View, seen: Sources, *, now_s: float, capped: bool) -> fleet.S
         return fleet.ServiceObserved(
             view.key, pools, *(sample.Missing(absent),) * 9, power_w, sample.Missing(absent), gpu_product, capped
         )
-    found = (seen.readings[p.key] for p in view.pods if p.key in seen.readings)
+    found = tuple(seen.readings[p.key] for p in view.pods if p.key in seen.readings)
     pooled = reading.pooled(found, percentile_ratio=view.policy.slo.percentile_ratio)
     grade = _grader(None if pooled.age_s is None else pooled.age_s + seen.age_s)
     idle = pooled.arrival_rps == 0
@@ -94,6 +95,7 @@ def service(view: View, seen: Sources, *, now_s: float, capped: bool) -> fleet.S
         ttft_s=grade(pooled.ttft_s, none),
         tpot_s=grade(pooled.tpot_s, none),
         sample_requests=grade(pooled.sample_requests, none),
+        stress_ratio=grade(_stress(view, found, now_s), none),
         power_w=power_w,
         output_tokens_per_s=grade(pooled.output_tokens_per_s, none),
         gpu_product=gpu_product,
@@ -160,6 +162,7 @@ def _pool(pool: Pool, seen: Sources, now_s: float) -> fleet.PoolObserved:
     """
     known = [p for p in pool.pods if p.serving and (_read(p, seen) or _settled(p, now_s) or seen.engine_error)]
     leaving = sum(p.draining for p in pool.pods)
+    startups = [p.startup_s for p in pool.pods if p.startup_s is not None]
     products = (seen.nodes[p.node].gpu_product for p in pool.pods if p.node in seen.nodes)
     return fleet.PoolObserved(
         pool=pool.name,
@@ -169,6 +172,7 @@ def _pool(pool: Pool, seen: Sources, now_s: float) -> fleet.PoolObserved:
         starting=len(pool.pods) - leaving - len(known),
         terminating=leaving,
         gpu_product=next((p for p in products if p is not None), None),
+        startup_s=statistics.median(startups) if startups else None,
     )
 
 
@@ -182,6 +186,17 @@ def _power(view: View, seen: Sources) -> sample.Sample[float]:
     if pooled.power_w is None or pooled.power_age_s is None or pooled.gpus < serving_gpus:
         return sample.Missing(Reason.NO_DATA)
     return sample.graded(pooled.power_w, pooled.power_age_s + seen.age_s, limit_s=FRESH_S)
+
+
+def _stress(view: View, found: tuple[reading.PodReading, ...], now_s: float) -> float | None:
+    """Return how near its limits the policy was over the last minutes; None where nobody served all of them.
+
+    A pod that has just begun tells of its own start, and Prometheus does not say that its window is shorter.
+    """
+    since = [pod.ready_since_s for pod in view.pods if pod.serving and pod.ready_since_s is not None]
+    if not since or now_s - min(since) < slo.WINDOW_S:
+        return None
+    return reading.stress_ratio(found, view.policy.slo, least_requests=case.MIN_SAMPLE_REQUESTS)
 
 
 def _classes(view: View, pooled: reading.Pooled) -> tuple[fleet.ClassDemand, ...]:

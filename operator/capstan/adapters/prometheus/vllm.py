@@ -24,12 +24,14 @@ from dataclasses import dataclass, field
 from capstan.adapters import errors
 from capstan.adapters.prometheus.client import Answer, Point, Prometheus, matcher
 from capstan.model.reading import Histogram, Lengths, PodReading, Readings, Source, SourceError
+from capstan.model.slo import WINDOW_S
 
 LENGTHS_S = 300.0  # lengths drift over hours, and a minute of a small service has too few requests to tell a mix by
 PROMPTS, OUTPUTS = "vllm:request_prompt_tokens", "vllm:request_generation_tokens"
 MAX_GPU_W = 5000.0  # dcgm's "not supported" is 9.2e18; no board draws this
 ENGINE = "namespace, pod, engine, model_name"
 GPU = "namespace, pod, exported_namespace, exported_pod"
+LATELY = "lately"
 TPOT = (  # newest name first: per request; then per token, which is all that vLLM <= 0.11 and llm-d's simulator have
     "vllm:request_time_per_output_token_seconds_bucket",
     "vllm:inter_token_latency_seconds_bucket",
@@ -61,13 +63,21 @@ class Queries:
             }
         )
 
-    def ttft(self) -> str:
+    def ttft(self, window: str = "") -> str:
         """Return the query for TTFT buckets; those that counted nothing are left out."""
-        return f"{self._buckets('vllm:time_to_first_token_seconds_bucket')} > 0"
+        return f"{self._buckets('vllm:time_to_first_token_seconds_bucket', window)} > 0"
 
-    def tpot(self) -> str:
+    def tpot(self, window: str = "") -> str:
         """Return the query for TPOT buckets, of each pod under the newest name that it has."""
-        return f"({' or on (namespace, pod) '.join(self._buckets(name) for name in TPOT)}) > 0"
+        return f"({' or on (namespace, pod) '.join(self._buckets(name, window) for name in TPOT)}) > 0"
+
+    def and_lately(self, buckets: Callable[[str], str]) -> str:
+        """Join a query for buckets with the same over the window that an SLO is judged by, `lately` in label `what`.
+
+        One query for both: a moment of one window beside another moment of the other is no record.
+        """
+        lately = buckets(_window(max(self.window_s, WINDOW_S)))
+        return f'{buckets("")} or label_replace({lately}, "what", "{LATELY}", "", "")'
 
     def lengths(self, name: str) -> str:
         """Return the query for a histogram of lengths: buckets by `le`, and in the label `what` the sum of all.
@@ -123,6 +133,8 @@ class _Rows:
     gpu: dict[str, float] = field(default_factory=dict)
     ttft: dict[float, float] = field(default_factory=dict)
     tpot: dict[float, float] = field(default_factory=dict)
+    ttft_lately: dict[float, float] = field(default_factory=dict)
+    tpot_lately: dict[float, float] = field(default_factory=dict)
     prompts: dict[float, float] = field(default_factory=dict)
     outputs: dict[float, float] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
@@ -169,7 +181,8 @@ _Asked = tuple[tuple[str, Callable[[_Rows, Point], None]], ...]
 
 def _asks(queries: Queries) -> tuple[tuple[Source, _Asked], ...]:
     """Return what is asked together: engines, lengths and GPUs, each query with what takes its answer."""
-    engines = ((queries.engines(), _engine), (queries.ttft(), _ttft), (queries.tpot(), _tpot))
+    ttft, tpot = (queries.and_lately(buckets) for buckets in (queries.ttft, queries.tpot))
+    engines = ((queries.engines(), _engine), (ttft, _ttft), (tpot, _tpot))
     lengths = ((queries.lengths(PROMPTS), _prompts), (queries.lengths(OUTPUTS), _outputs))
     return (Source.ENGINE, engines), (Source.ENGINE, lengths), (Source.GPU, ((queries.gpus(), _gpu),))
 
@@ -199,11 +212,16 @@ def _gpu(rows: _Rows, point: Point) -> None:
 
 
 def _ttft(rows: _Rows, point: Point) -> None:
-    rows.ttft[_edge(point)] = point.value
+    _buckets_of(rows.ttft, rows.ttft_lately, point)
 
 
 def _tpot(rows: _Rows, point: Point) -> None:
-    rows.tpot[_edge(point)] = point.value
+    _buckets_of(rows.tpot, rows.tpot_lately, point)
+
+
+def _buckets_of(now: dict[float, float], lately: dict[float, float], point: Point) -> None:
+    """Take a bucket of the window that its label says."""
+    (lately if point.labels.get("what") == LATELY else now)[_edge(point)] = point.value
 
 
 def _prompts(rows: _Rows, point: Point) -> None:
@@ -263,6 +281,8 @@ def _reading(key: tuple[str, str], rows: _Rows, window_s: float) -> PodReading:
         output_tokens_per_s=_known(engine.get("tokens_per_s")),
         ttft=_histogram(rows.ttft),
         tpot=_histogram(rows.tpot),
+        ttft_lately=_histogram(rows.ttft_lately),
+        tpot_lately=_histogram(rows.tpot_lately),
         prompts=_lengths(rows.prompts, rows.sums.get(PROMPTS)),
         outputs=_lengths(rows.outputs, rows.sums.get(OUTPUTS)),
         power_w=_known(gpu.get("watts")),
