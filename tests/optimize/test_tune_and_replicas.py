@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from capstan.model import fleet, plan
 from capstan.model.policy import Bounds, Knob, Knobs
 from capstan.model.reasons import Reason
-from capstan.model.sample import Fresh
+from capstan.model.sample import Fresh, Missing
 from capstan.optimize import fleets, replicas, tune
 from capstan.optimize.case import Case, Settings
 from support.builders import policy
@@ -181,3 +181,76 @@ def test_a_look_that_led_nowhere_is_a_look_all_the_same() -> None:
     found = replicas.choose(dataclasses.replace(base, memory=young))
     assert found.reason is Reason.COOLING_DOWN
     assert found.reshaped_at_s == NOW_S
+
+
+# --- what is inside, before any rate tells of it -------------------------------------------------------
+
+
+def crowded(running: float, *, usual_ratio: float | None = 1.0, waiting: float = 0.0) -> Case:
+    """2 rps for minutes on two replicas at 900 MHz, and so many requests inside at this moment."""
+    known = rates((700, 2.0))
+    calm = case(known)
+    memory = dataclasses.replace(calm.memory, clock_cap_mhz=900.0, inside_ratio=usual_ratio)
+    seen = dataclasses.replace(calm.seen, running=Fresh(running, 1.0), waiting=Fresh(waiting, 1.0))
+    return dataclasses.replace(calm, memory=memory, seen=seen)
+
+
+def usual_inside(one: Case) -> float:
+    """The requests that the closed form has inside."""
+    found = tune._inside_ratio(one, one.standing)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("times", "rises"), [(1.0, False), (1.2, False), (0.2, False), (3.0, True)], ids=["as usual", "chance", "few", "three times"]
+)  # fmt: skip
+def test_more_requests_inside_than_chance_explains_raise_the_clock_at_once(times: float, rises: bool) -> None:
+    count = usual_inside(crowded(1.0))
+    found = tune.choose(crowded(times * count), ((4, 2),))
+    assert ((found.cap_mhz or TP4.clocks.max_mhz) > 900.0) is rises
+
+
+def test_requests_that_wait_are_inside_too() -> None:
+    count = usual_inside(crowded(1.0))
+    found = tune.choose(crowded(count, waiting=2 * count), ((4, 2),))
+    assert (found.cap_mhz or TP4.clocks.max_mhz) > 900.0
+
+
+def test_what_a_profile_is_off_by_is_no_burst() -> None:
+    """Three times as many as worked out, as ever."""
+    count = usual_inside(crowded(1.0))
+    assert tune.choose(crowded(3 * count, usual_ratio=3.0), ((4, 2),)).cap_mhz == tune.choose(
+        crowded(count), ((4, 2),)
+    ).cap_mhz  # fmt: skip
+
+
+def test_the_usual_count_is_learnt_and_without_one_nothing_is_concluded() -> None:
+    count = usual_inside(crowded(1.0))
+    first = tune.choose(crowded(3 * count, usual_ratio=None), ((4, 2),))
+    assert first.inside_ratio == pytest.approx(3.0)
+    assert first.cap_mhz == tune.choose(crowded(count), ((4, 2),)).cap_mhz
+    later = tune.choose(crowded(2 * count, usual_ratio=1.0), ((4, 2),))
+    assert later.inside_ratio == pytest.approx(1 + 5 / 300)
+
+
+NOT_SEEN = Missing(Reason.NO_DATA)
+
+
+def test_without_the_counts_the_rate_alone_speaks() -> None:
+    one = crowded(1000.0)
+    as_usual = tune.choose(crowded(usual_inside(one)), ((4, 2),)).cap_mhz
+    for seen in (dataclasses.replace(one.seen, running=NOT_SEEN), dataclasses.replace(one.seen, waiting=NOT_SEEN)):
+        found = tune.choose(dataclasses.replace(one, seen=seen), ((4, 2),))
+        assert found.cap_mhz == as_usual
+        assert found.inside_ratio == 1.0, "kept"
+
+
+# --- what a fall leaves --------------------------------------------------------------------------------
+
+
+def test_a_load_that_was_seen_to_rise_keeps_more() -> None:
+    """4 rps now; one came from 4 to 16 within a minute some time ago, the other only fell."""
+    quiet = replicas.choose(case(rates((1200, 16.0), (600, 4.0)), ((4, 4),)))
+    restless = replicas.choose(case(rates((600, 4.0), (600, 16.0), (600, 4.0)), ((4, 4),)))
+    assert quiet.count < restless.count == 4

@@ -156,8 +156,9 @@ def peak_rps(
         epoch_s: The highest rate is that of the last so many seconds; older ones only tell how much is noise.
 
     Returns:
-        Of a load that stood still for minutes its mean, else the larger of the highest rate of the epoch and the trend carried `lead_s` ahead, but no further than it has
-        lasted, and only where it is more than counting noise (a falling trend never lowers the peak); plus the guard.
+        Of a load that stood still for minutes its mean. Else the larger of the highest rate of the epoch and the trend
+        carried `lead_s` ahead, but no further than it has lasted, and only where it is more than counting noise (a
+        falling trend never lowers the peak). Plus the guard.
         Example: a steady 4 rps over 60 s: 4 + 3 sqrt(4/60) = 4.77.
     """
     calm = calm_rps(rates, now_s=now_s, window_s=window_s)

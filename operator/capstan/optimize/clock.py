@@ -1,7 +1,8 @@
 """Which clock: the least mean watts at the steady state that the offered load reaches under it.
 
 With the load given and all of it served, watts and joules per token rank alike (DESIGN 4). Lower clocks hold larger
-batches, so neither the lowest feasible clock nor the highest is the answer: the curve is U-shaped.
+batches; with the profiles as shipped the lowest clock that keeps the SLO draws least (`capstan study`), but nothing
+here rests on that.
 """
 
 from __future__ import annotations

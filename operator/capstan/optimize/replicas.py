@@ -98,21 +98,13 @@ def _with_room(case: Case, wanted: plan.Fleet, standing: plan.Fleet, forecast_rp
     missing = math.ceil(fleets.replicas(standing) * MOST_FALL_RATIO) - fleets.replicas(lowered)
     if missing > 0 and _unknown(case):
         lowered = fleets.with_more(lowered, case.tp, missing)
-    lowered = _bounded(case, lowered)[0]
-    return lowered if load is None or _worth(case, load, lowered, forecast_rps) else _bounded(case, standing)[0]
+    return _bounded(case, lowered)[0]
 
 
 def _unknown(case: Case) -> bool:
     """Return whether the load has not been watched for a look-back, and no history tells of it."""
     watched_s = case.now_s - case.memory.rates[0][0] + case.settings.instance_period_s
     return case.foreseen_rps is None and watched_s < case.settings.lookback_s
-
-
-def _worth(case: Case, load: Workload, lowered: plan.Fleet, forecast_rps: float) -> bool:
-    """Return whether a smaller fleet costs enough less: more GPUs at a lower clock draw little more, and are a reserve."""
-    question, each_rps = question_of(case, load, forecast_rps), _each_rps(case)
-    standing_w = mix.cost_w(question, case.standing, each_rps)
-    return standing_w - mix.cost_w(question, lowered, each_rps) >= WORTH_RATIO * standing_w
 
 
 def _room_ratio(case: Case) -> float:

@@ -70,7 +70,7 @@ def _chosen(case: Case, fleet: plan.Fleet, *, room_ratio: float) -> Choice:
 
 
 def _inside_ratio(case: Case, fleet: plan.Fleet) -> tuple[float, float] | None:
-    """Return the requests inside over those that the rate of now would keep there at the clock in force, and the latter.
+    """Return the requests inside over those that the rate of now keeps there at the clock in force, and the latter.
 
     By Little's law more inside at this clock are more that came: running and waiting are of this moment, a rate is of
     its window (throttLL'eM plans by the batch that is there, too).
