@@ -203,8 +203,10 @@ def usual_inside(one: Case) -> float:
 
 
 @pytest.mark.parametrize(
-    ("times", "rises"), [(1.0, False), (1.2, False), (0.2, False), (3.0, True)], ids=["as usual", "chance", "few", "three times"]
-)  # fmt: skip
+    ("times", "rises"),
+    [(1.0, False), (1.2, False), (0.2, False), (3.0, True)],
+    ids=["as usual", "chance", "few", "three times"],
+)
 def test_more_requests_inside_than_chance_explains_raise_the_clock_at_once(times: float, rises: bool) -> None:
     count = usual_inside(crowded(1.0))
     found = tune.choose(crowded(times * count), ((4, 2),))

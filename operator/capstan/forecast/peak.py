@@ -167,7 +167,7 @@ def peak_rps(
     recent = rates[bisect.bisect_left(rates, now_s - recent_s, key=_time_s) :]
     slope = slope_rps_per_s(recent)
     lasted_s = now_s - recent[0][0] if recent else 0.0
-    noise_rps = BURST_SIGMAS * math.sqrt(2 * rates[-1][1] / window_s)  # of the difference of two counts
+    noise_rps = GUARD_SIGMAS * math.sqrt(2 * rates[-1][1] / window_s)  # of the difference of two counts
     rising = slope * lasted_s > noise_rps
     ahead_rps = rates[-1][1] + (slope * min(lead_s, lasted_s) if rising else 0.0)
     highest_rps, read_s = _highest_rps(rates, window_s, now_s - epoch_s)

@@ -110,8 +110,13 @@ def _unknown(case: Case) -> bool:
 def _room_ratio(case: Case) -> float:
     """Return how much more than the peak must be carried after a fall: what the load has risen within a start-up."""
     settings = case.settings
-    lead_s = max(profile.startup_s for profile in case.profiles) + 2 * settings.rate_window_s  # seen, then started
-    return max(DOWN_ROOM_RATIO, peak.rise_ratio(case.memory.rates, lead_s=lead_s, window_s=settings.rate_window_s))
+    rise_ratio = peak.rise_ratio(case.memory.rates, lead_s=_back_s(case), window_s=settings.rate_window_s)
+    return max(DOWN_ROOM_RATIO, rise_ratio)
+
+
+def _back_s(case: Case) -> float:
+    """Return how long it takes until a replica is back: the rise fills a window, is seen in the next, and it starts."""
+    return max(profile.startup_s for profile in case.profiles) + 2 * case.settings.rate_window_s
 
 
 def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
@@ -208,7 +213,7 @@ def ready_for_rps(case: Case) -> float:
     recent_rps = peak.peak_rps(
         case.memory.rates,
         now_s=case.now_s,
-        lead_s=min(settings.cluster_period_s, 2 * startup_s),
+        lead_s=min(settings.cluster_period_s, max(2 * startup_s, _back_s(case))),
         window_s=settings.rate_window_s,
         recent_s=2 * settings.rate_window_s,
         epoch_s=settings.cluster_period_s if foreseen_rps is None else settings.pool_period_s,
