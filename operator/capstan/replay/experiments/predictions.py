@@ -6,10 +6,9 @@ Who calls it: `app.experiment`. Must not know: how a promise is made or written 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from capstan.replay.experiments.promises import Promise, Watched
 from capstan.replay.pages import cells
 from capstan.replay.pages.cells import Cell, Headed, Titled
 from capstan.replay.runs import Floats, Run
-from capstan.replay.scores import bands, measure
+from capstan.replay.scores import bands, compare, measure
 from capstan.replay.scores.bands import Band, Spread
 from capstan.replay.scores.compare import Estimate
 from capstan.replay.seen import Service
@@ -42,6 +41,7 @@ LEAST_COVERED, MOST_COVERED = 0.85, 0.95
 GOOD_RATIO = 0.1
 """A median within a tenth of what was expected is called right: the profiles' own fit errors are of that size."""
 
+COVERED = Figure("covered_ratio", "in band %", lambda _: None, 100.0, 1)
 FEW = "too few plans for a band"
 
 EXPERIMENT = Experiment(
@@ -55,7 +55,7 @@ EXPERIMENT = Experiment(
         "the requests that arrived while the pool stood as planned, nothing starting or draining, and mean watts of "
         f"its GPUs. Plans under which fewer than {LEAST_REQUESTS} requests arrived are left out.",
         "band: 90 %, by order statistics of the ratios of the first half of each pool's plans; in band: the share of "
-        "the second half that lies in it. Seeds are read together. No band is made of fewer than 19 plans.",
+        "the second half that lies in it. One band for all seeds, judged seed by seed; none of fewer than 19 plans.",
     ),
 )
 
@@ -79,12 +79,13 @@ QUANTITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A promise, what came of it, and over how many requests; `late` says whether it is of its pool's second half."""
+    """A promise, what came of it, over how many requests; `late`: it is of the second half of its pool's at a seed."""
 
     promise: Promise
     realised: Effect
     requests: int
     late: bool = False
+    seed: int = 1
 
     def ratio(self, quantity: Quantity) -> float | None:
         """Return realised over expected; None where either is not known."""
@@ -99,17 +100,21 @@ class Found:
     label: str
     spread: Spread | None
     band: Band | None
-    covered_ratio: float | None
+    covered: Estimate | None
     late: int
 
     @classmethod
     def of(cls, label: str, kept: Iterable[Kept], quantity: Quantity) -> Found:
-        """Return what the plans of a pool show."""
-        known = [(one.late, ratio) for one in kept if (ratio := one.ratio(quantity)) is not None]
-        early, late = ([ratio for is_late, ratio in known if is_late is half] for half in (False, True))
-        band = bands.band(early)
-        covered = None if band is None else band.covered_ratio(late)
-        return cls(label, bands.spread([ratio for _, ratio in known]), band, covered, len(late))
+        """Return what the plans of a pool show: one band for all seeds, and what it holds in the mean over them."""
+        known = [(one, ratio) for one in kept if (ratio := one.ratio(quantity)) is not None]
+        band = bands.band([ratio for one, ratio in known if not one.late])
+        late: dict[int, list[float]] = {}
+        for one, ratio in known:
+            if one.late:
+                late.setdefault(one.seed, []).append(ratio)
+        held = [] if band is None else [band.covered_ratio(ratios) for ratios in late.values()]
+        spread = bands.spread([ratio for _, ratio in known])
+        return cls(label, spread, band, compare.estimate(held) if held else None, sum(map(len, late.values())))
 
 
 # --- play --------------------------------------------------------------------------------------------
@@ -135,7 +140,7 @@ def judged(room: lab.Lab, told: play.Told) -> Told:
         made += len(watched.promises)
         for index, service in enumerate(stage.scenario.services):
             own = [one for one in watched.promises if one.policy == service.policy.key]
-            kept += halved(realised(own, run, index, service))
+            kept += halved(replace(one, seed=seed) for one in realised(own, run, index, service))
     counted = ("plans", f"{len(kept)} of {made} stood for {LEAST_REQUESTS} requests or more")
     return of(kept, (*lab.conditions(room), counted))
 
@@ -181,7 +186,7 @@ def halved(kept: Iterable[Kept]) -> list[Kept]:
     for one in kept:
         by_pool.setdefault((one.promise.policy, one.promise.pool), []).append(one)
     return [
-        dataclasses.replace(one, late=2 * place >= len(own) + len(own) % 2)
+        replace(one, late=2 * place >= len(own) + len(own) % 2)
         for own in by_pool.values()
         for place, one in enumerate(own)
     ]
@@ -234,14 +239,14 @@ def _table(found: tuple[Found, ...]) -> Headed:
 
 
 def _texts(one: Found) -> tuple[str, ...]:
-    spread, covered = one.spread, one.covered_ratio
+    spread, covered = one.spread, one.covered
     return (
         "0" if spread is None else str(spread.count),
         pages.NOTHING if spread is None else f"{spread.median_ratio:.2f}",
         pages.NOTHING if spread is None else _range(spread.range),
         pages.NOTHING if one.band is None else _range(one.band),
         pages.NOTHING if one.band is None else str(one.late),
-        pages.NOTHING if covered is None else f"{100 * covered:.1f}",
+        pages.NOTHING if covered is None else pages.estimate(COVERED, covered),
     )
 
 
@@ -275,11 +280,10 @@ def _goals(found: dict[Quantity, tuple[Found, ...]]) -> Iterator[Reached]:
     for quantity, (*_, whole) in found.items():
         if not quantity.judged:
             continue
-        covered = Figure(f"{quantity.name}_covered_ratio", "in band %", lambda _: None, 100.0, 1)
-        value = None if whole.covered_ratio is None else Estimate(whole.covered_ratio, None, 1)
+        covered = replace(COVERED, name=f"{quantity.name}_{COVERED.name}")
         for words, least, most in (("narrow", LEAST_COVERED, None), ("wide", None, MOST_COVERED)):
             goal = Goal(f"{quantity.words} band not too {words}", covered, least=least, most=most, row=ALL)
-            yield Reached(goal, ALL, value)
+            yield Reached(goal, ALL, whole.covered)
 
 
 # --- for programs ------------------------------------------------------------------------------------
@@ -295,7 +299,8 @@ def _json(quantity: Quantity, one: Found) -> Json:
         "range_ratio": None if spread is None else _ends(spread.range),
         "band_ratio": None if band is None else _ends(band),
         "judged_plans": one.late,
-        "covered_ratio": one.covered_ratio,
+        "covered_ratio": None if one.covered is None else one.covered.mean,
+        "half_width_95": None if one.covered is None else one.covered.half_width,
     }
 
 
@@ -309,6 +314,7 @@ def _plan(one: Kept) -> Json:
         "from_s": promise.from_s,
         "until_s": promise.until_s,
         "requests": one.requests,
+        "seed": one.seed,
         "second_half": one.late,
         "expected": _effect(promise.expected),
         "realised": _effect(one.realised),
