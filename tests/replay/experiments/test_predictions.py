@@ -88,7 +88,8 @@ def test_a_pool_is_held_to_the_requests_of_its_classes() -> None:
         replay.fate(float(at), prompt=500 if at % 2 else 2000, ttft_s=0.2 if at % 2 else 3.0) for at in range(1000)
     ]
     (one,) = judged([promise(classes=(3,))], *fates)
-    assert (one.requests, one.realised.ttft_s) == (500, pytest.approx(0.2))
+    assert one.requests == 500
+    assert one.realised.ttft_s == pytest.approx(0.2)
 
 
 def test_a_request_that_never_got_its_token_took_for_ever() -> None:
@@ -111,7 +112,8 @@ def test_answers_of_one_token_have_no_time_per_token() -> None:
 
 def test_what_was_not_expected_has_no_ratio() -> None:
     (one,) = judged([promise(expected=Effect(power_w=1000.0))], *THOUSAND)
-    assert (one.ratio(TTFT), one.ratio(WATTS)) == (None, pytest.approx(0.9))
+    assert one.ratio(TTFT) is None
+    assert one.ratio(WATTS) == pytest.approx(0.9)
 
 
 # --- halves and bands --------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def test_goals_are_those_of_the_issue_for_latencies_and_none_for_watts() -> None
         ("tpot_covered_ratio", None, 0.95),
     ]
     assert told.passed
-    assert "TTFT band not too narrow: 90.0 (all pools); goal at least 85: reached." in told.sentences
+    assert "TTFT band not too narrow, % of plans in it: 90.0 (all pools); goal at least 85: reached." in told.sentences
 
 
 @pytest.mark.parametrize(("late", "missed"), [([1.0] * 20, "wide"), ([2.0] * 20, "narrow")])
@@ -186,14 +188,16 @@ def test_a_band_that_is_too_wide_or_too_narrow_misses_its_goal(late: list[float]
     told = predictions.of(halves(EARLY, late), ())
     assert not told.passed
     assert [line.split(":")[0] for line in told.sentences if line.endswith("missed.")] == [
-        f"TTFT band not too {missed}",
-        f"TPOT band not too {missed}",
+        f"TTFT band not too {missed}, % of plans in it",
+        f"TPOT band not too {missed}, % of plans in it",
     ]
 
 
 def test_too_few_plans_leave_goals_open_and_say_why() -> None:
     told = predictions.of([kept(1.0)], ())
-    assert "TTFT band not too wide: no figure (too few plans for a band); goal at most 95: open." in told.sentences
+    assert (
+        "TTFT band not too wide, % of plans in it: no figure (too few plans for a band); goal at most 95: open."
+    ) in told.sentences
     assert not told.passed
 
 
@@ -216,7 +220,12 @@ def test_a_finding_says_on_which_side_expectations_err(ratio: float, words: str)
 def test_the_pool_that_is_furthest_off_is_named() -> None:
     """Half is further from right than 1.6 times."""
     (first, *_) = predictions.of([kept(0.5, pool="s"), kept(1.6, pool="l"), kept(1.0, pool="m")], ()).sentences
-    assert first.endswith("furthest off: s, 0.50 times.")
+    assert first.endswith("furthest off: pool s, 0.50 times.")
+
+
+def test_where_all_pools_are_about_right_none_is_named() -> None:
+    (first, *_) = predictions.of([kept(0.95, pool="s"), kept(1.05, pool="l")], ()).sentences
+    assert first.endswith("in nine plans of ten.")
 
 
 def test_no_plan_at_all_is_said() -> None:
@@ -227,7 +236,7 @@ def test_no_plan_at_all_is_said() -> None:
 
 def test_pools_of_several_policies_are_told_apart() -> None:
     table = predictions.of([kept(1.0), kept(1.0, policy="llm/batch")], ()).tables[0].table
-    assert [row.label for row in table.rows] == ["llm/batch all", "llm/chat all", "all pools"]
+    assert [row.label for row in table.rows] == ["llm/batch, pool all", "llm/chat, pool all", "all pools"]
 
 
 def test_what_never_came_is_written_as_nothing_in_the_json() -> None:

@@ -196,7 +196,7 @@ def test_a_plan_is_another_where_replicas_clock_or_classes_are() -> None:
     one = Promise(builders.CHAT, "all", (), PLAN, 1500.0, Effect(1000.0))
     assert one.same_plan(dataclasses.replace(one, expected=Effect(2000.0)))
     for changed in ({"fleet": ((4, 3),)}, {"clock_cap_mhz": None}, {"classes": (1, 2)}):
-        assert not one.same_plan(dataclasses.replace(one, **changed))  # type: ignore[arg-type]  # fields by name
+        assert not one.same_plan(dataclasses.replace(one, **changed))
 
 
 def test_what_never_stood_has_no_span() -> None:

@@ -41,6 +41,7 @@ LEAST_COVERED, MOST_COVERED = 0.85, 0.95
 GOOD_RATIO = 0.1
 """A median within a tenth of what was expected is called right: the profiles' own fit errors are of that size."""
 
+RIGHT = "about right"
 COVERED = Figure("covered_ratio", "in band %", lambda _: None, 100.0, 1)
 FEW = "too few plans for a band"
 
@@ -56,6 +57,7 @@ EXPERIMENT = Experiment(
         f"its GPUs. Plans under which fewer than {LEAST_REQUESTS} requests arrived are left out.",
         "band: 90 %, by order statistics of the ratios of the first half of each pool's plans; in band: the share of "
         "the second half that lies in it. One band for all seeds, judged seed by seed; none of fewer than 19 plans.",
+        "Pools are named after the prompts that they serve: short, medium, long.",
     ),
 )
 
@@ -73,7 +75,7 @@ class Quantity:
 QUANTITIES = (
     Quantity("TTFT", "ttft", lambda effect: effect.ttft_s, judged=True),
     Quantity("TPOT", "tpot", lambda effect: effect.tpot_s, judged=True),
-    Quantity("watts", "power", lambda effect: effect.power_w, judged=False),
+    Quantity("Watts", "power", lambda effect: effect.power_w, judged=False),
 )
 
 
@@ -223,7 +225,7 @@ def of(kept: list[Kept], settings: tuple[tuple[str, str], ...]) -> Told:
 def _pools(kept: list[Kept], quantity: Quantity) -> Iterator[Found]:
     """Yield every pool by name, those of several policies apart, then all together."""
     several = len({one.promise.policy for one in kept}) > 1
-    labels = [f"{one.promise.policy} {one.promise.pool}" if several else one.promise.pool for one in kept]
+    labels = [f"{f'{one.promise.policy}, ' if several else ''}pool {one.promise.pool}" for one in kept]
     for label in sorted(set(labels)):
         yield Found.of(label, (one for own, one in zip(labels, kept, strict=True) if own == label), quantity)
     yield Found.of(ALL, kept, quantity)
@@ -261,7 +263,8 @@ def _sentence(quantity: Quantity, found: tuple[Found, ...]) -> str:
         return f"{quantity.words}: no plan stood long enough to be judged."
     known = [(one.label, one.spread.median_ratio) for one in each if one.spread is not None]
     label, ratio = max(known, key=lambda one: abs(math.log(max(one[1], 1e-9))))
-    furthest = f"; furthest off: {label}, {ratio:.2f} times" if len(known) > 1 else ""
+    off = len(known) > 1 and _verdict(ratio) != RIGHT
+    furthest = f"; furthest off: {label}, {ratio:.2f} times" if off else ""
     median = whole.spread.median_ratio
     return (
         f"{quantity.words}: in the median {median:.2f} times what was expected came ({_verdict(median)}), from "
@@ -271,7 +274,7 @@ def _sentence(quantity: Quantity, found: tuple[Found, ...]) -> str:
 
 def _verdict(median_ratio: float) -> str:
     if abs(median_ratio - 1) <= GOOD_RATIO:
-        return "about right"
+        return RIGHT
     return "expected too high" if median_ratio < 1 else "expected too low"
 
 
@@ -282,7 +285,9 @@ def _goals(found: dict[Quantity, tuple[Found, ...]]) -> Iterator[Reached]:
             continue
         covered = replace(COVERED, name=f"{quantity.name}_{COVERED.name}")
         for words, least, most in (("narrow", LEAST_COVERED, None), ("wide", None, MOST_COVERED)):
-            goal = Goal(f"{quantity.words} band not too {words}", covered, least=least, most=most, row=ALL)
+            goal = Goal(
+                f"{quantity.words} band not too {words}, % of plans in it", covered, least=least, most=most, row=ALL
+            )
             yield Reached(goal, ALL, whole.covered)
 
 
