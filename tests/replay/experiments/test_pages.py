@@ -206,3 +206,17 @@ def test_the_page_stands_alone_and_says_what_the_terminal_says() -> None:
     for words in ("What is it?", "a & b", "1.50±6.35", "met in 1 of 2", "A note.", "scenario"):
         assert words in seen.text
     assert "a &amp; b" in result.html, "labels are escaped"
+
+
+def test_the_page_asks_its_question_once() -> None:
+    """It is the page's heading; a table that only answers it needs none of its own."""
+    result = told(TWO)
+    body = result.html.split("<body>")[1]
+    assert body.count("What is it?") == 1
+    assert result.markdown.count("*What is it?*") == 1, "the docs have no other heading"
+
+
+def test_a_sign_and_its_unit_stay_together() -> None:
+    """A browser may break a line between ± and %: a word joiner stands between them."""
+    result = told({"a & b": (cell(1.0),), "b": (cell(2.0),)})
+    assert "energy ±\u2060%</th>" in result.html
