@@ -10,6 +10,10 @@ from click.testing import CliRunner, Result
 
 from capstan.__main__ import cli
 from capstan.replay.experiments import catalog
+from capstan.replay.runs import Run
+from capstan.replay.seen import Want
+from capstan.replay.stage import Stage
+from capstan.replay.systems import Fixed
 from support import experiments
 from support.small import Folder
 
@@ -41,6 +45,7 @@ def test_the_list_has_every_experiment_with_its_question() -> None:
         assert f"{experiment.name} " in found.output
         assert experiment.words in found.output
     assert "forecast " in found.output
+    assert "predictions " in found.output
 
 
 def test_an_experiment_prints_a_table_and_leaves_a_page_and_a_json(folder: Folder) -> None:
@@ -84,12 +89,41 @@ def test_a_missed_goal_is_an_exit_code_only_with_assert(
     assert found.output.count("missed.") == 1
 
 
+def test_a_system_below_the_oracle_is_an_exit_code_of_its_own(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search gone wrong: it finds four replicas, where the fleet beside it does with one."""
+    from capstan.replay.experiments.figures import ENERGY
+    from capstan.replay.experiments.kinds import Row
+
+    def four(stage: Stage, *_: object) -> Run:
+        return stage.play(Fixed("oracle", [Want("llm/chat", 4, 4)]))
+
+    asked = experiments.experiment(Row("fixed", "fixed"), figures=(ENERGY,))
+    monkeypatch.setitem(catalog.BY_NAME, "made-up", asked)
+    monkeypatch.setattr(Stage, "oracle", four)
+    found = played(folder, "made-up", "--oracle")
+    assert found.exit_code == 4, found.output
+    assert "honesty check failed: fixed meets the SLO with" in found.output
+    document = json.loads((folder.out / "experiment.json").read_text())
+    assert len(document["faults"]) == 1
+    assert [row["label"] for row in document["rows"]] == ["fixed", "oracle"]
+
+
+def test_predictions_leave_every_plan_that_counted_in_the_json(folder: Folder) -> None:
+    found = played(folder, "predictions", "--periods", "60,30,5", "--seeds", "1")
+    assert found.exit_code == 0, found.output
+    assert "TTFT: no plan stood long enough to be judged." in found.output, "100 requests say nothing"
+    assert json.loads((folder.out / "experiment.json").read_text())["plans"] == []
+
+
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "an experiment that nobody made": (("magic",), ("NAME: there is no experiment magic", "systems, ablation")),
     "rivals that are not there": (("contention",), ("--scenario", "one policy")),
     "events that are not there": (("shock",), ("--scenario", "no events")),
     "variants that are not there": (("variants",), ("--scenario", "no variants")),
     "statistics that are not there": (("forecast",), ("--scenario", "a file of its own")),
+    "an oracle of different worlds": (("margin", "--oracle"), ("--oracle", "different worlds", "systems")),
+    "an oracle of a forecast": (("forecast", "--oracle"), ("--oracle", "compares no systems", "systems")),
+    "an oracle of predictions": (("predictions", "--oracle"), ("--oracle", "compares no systems")),
     "seeds in words": (("margin", "--seeds", "one"), ("--seeds one", "1,2,3")),
     "a seed twice": (("margin", "--seeds", "3,1,3"), ("--seeds", "3 is there twice")),
     "a rate in words": (("margin", "--scale-rate", "much"), ("--scale-rate", "much", "auto:12")),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,14 +16,14 @@ from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.app import progress
 from capstan.replay import load, play, traces
-from capstan.replay.experiments import catalog, findings, forecasts, lab, pages
+from capstan.replay.experiments import catalog, findings, forecasts, lab, pages, predictions
 from capstan.replay.experiments.kinds import Experiment
 from capstan.replay.experiments.pages import Told
 from capstan.replay.options import Options
 from capstan.replay.pages import report, summary
 from capstan.replay.scores import tariff
 
-BAD_INPUT, MISSED = 2, 3
+BAD_INPUT, MISSED, DISHONEST = 2, 3, 4
 HTML_NAME, JSON_NAME, MARKDOWN_NAME = "experiment.html", "experiment.json", "experiment.md"
 LIST = "list"
 WIDE = 200
@@ -42,6 +43,17 @@ def _seeds(_: click.Context, __: click.Parameter, told: str | None) -> tuple[int
     return tuple(map(int, parts))
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for: an experiment, on a scenario of its own or another, with flags over it."""
+
+    name: str
+    scenario: Path | None
+    asked: Options
+    oracle: bool = False
+    quick: bool = False
+
+
 @click.command()
 @click.argument("name")
 @click.option("--scenario", type=_FILE, help="Instead of the experiment's own.")
@@ -54,16 +66,17 @@ def _seeds(_: click.Context, __: click.Parameter, told: str | None) -> tuple[int
 @click.option("--price", type=_FILE, help="CSV: start_s,price_per_kwh.")
 @click.option("--carbon-intensity", type=_FILE, help="CSV: start_s,g_per_kwh.")
 @click.option("--profiles", type=_FOLDER, help="Folder of ServingProfiles.")
+@click.option("--oracle", is_flag=True, help="Seek the best plan, too (minutes a seed), and print what is captured.")
 @click.option("--quick", is_flag=True, help="One seed and the trace's first minutes: a rehearsal, no result.")
 @click.option("--assert", "strict", is_flag=True, help="Exit with 3 where a goal was missed.")
 def command(  # noqa: PLR0913 - click hands over one argument per flag
     name: str, scenario: Path | None, out: Path | None, seeds: tuple[int, ...], slo: str | None,
     scale_rate: str | None, periods: str | None, startup: int | None, price: Path | None,
-    carbon_intensity: Path | None, profiles: Path | None, *, quick: bool, strict: bool,
+    carbon_intensity: Path | None, profiles: Path | None, *, oracle: bool, quick: bool, strict: bool,
 ) -> None:  # fmt: skip
     """Play an experiment; `list` says which there are. Rows differ in one thing, and see the same requests.
 
-    Exit codes: 0 done, 2 bad input, 3 a goal was missed (--assert).
+    Exit codes: 0 done, 2 bad input, 3 a goal was missed (--assert), 4 an honesty check failed.
     """
     if name == LIST:
         _list()
@@ -73,60 +86,83 @@ def command(  # noqa: PLR0913 - click hands over one argument per flag
         startup_s=startup, price=price, carbon_intensity=carbon_intensity, profiles=profiles,
     )  # fmt: skip
     try:
-        told = _told(name, scenario, _writable(out), asked, quick=quick)
+        told = _told(Wanted(name, scenario, asked, oracle=oracle, quick=quick), _writable(out))
     except (errors.Invalid, traces.TraceError, tariff.TariffError) as problem:
         _refuse(str(problem))
+    for fault in told.faults:
+        click.echo(f"capstan experiment: honesty check failed: {fault}", err=True)
+    if told.faults:
+        sys.exit(DISHONEST)
     if strict and not told.passed:
         sys.exit(MISSED)
 
 
-def _told(name: str, scenario: Path | None, out: Path, asked: Options, *, quick: bool) -> Told:
+def _told(wanted: Wanted, out: Path) -> Told:
     """Play an experiment, and say what came out.
 
     Raises:
         Invalid: There is no such experiment, or the scenario has not what it needs.
     """
-    if name != forecasts.NAME and name not in catalog.BY_NAME:
-        raise errors.Invalid("NAME", f"there is no experiment {name}; use one of {', '.join(_names())}")
+    play_it = OTHERS.get(wanted.name, _played)
+    if play_it is _played and wanted.name not in catalog.BY_NAME:
+        raise errors.Invalid("NAME", f"there is no experiment {wanted.name}; use one of {', '.join(_questions())}")
+    if wanted.oracle and play_it is not _played:
+        raise errors.Invalid("--oracle", f"{wanted.name} compares no systems; use it with systems or ablation")
     began_s = time.monotonic()
     with progress.stages() as tell:
-        if name == forecasts.NAME:
-            told, runs = _forecast(scenario, asked, tell)
-        else:
-            told, runs = _played(catalog.BY_NAME[name], scenario, asked, tell, quick=quick)
+        told, runs = play_it(wanted, tell)
     _print(told, out)
     click.echo(f"{runs} runs in {time.monotonic() - began_s:.0f} s; page: {out / HTML_NAME}")
     return told
 
 
-def _played(
-    experiment: Experiment, scenario: Path | None, asked: Options, tell: play.Told, *, quick: bool
-) -> tuple[Told, int]:
-    path = scenario or _shipped(experiment.scenario)
-    room = lab.Lab(experiment, path, asked, quick=quick, told=tell)
+def _played(wanted: Wanted, tell: play.Told) -> tuple[Told, int]:
+    experiment = catalog.BY_NAME[wanted.name]
+    room = _room(catalog.with_oracle(experiment) if wanted.oracle else experiment, wanted, tell)
     rows, cells = room.play()
-    return pages.of(findings.of(experiment, rows, cells), tuple(lab.conditions(room))), room.runs
+    return pages.of(findings.of(room.experiment, rows, cells), tuple(lab.conditions(room))), room.runs
 
 
-def _forecast(scenario: Path | None, asked: Options, tell: play.Told) -> tuple[Told, int]:
+def _predictions(wanted: Wanted, tell: play.Told) -> tuple[Told, int]:
+    room = _room(predictions.EXPERIMENT, wanted, tell)
+    told = predictions.judged(room, tell)
+    return told, len(room.seeds)
+
+
+def _forecast(wanted: Wanted, tell: play.Told) -> tuple[Told, int]:
+    scenario, asked = wanted.scenario, wanted.asked
     paths = (scenario,) if scenario is not None else tuple(map(_shipped, forecasts.SCENARIOS))
     told = forecasts.judged(paths, asked, tell)
     return told, len(paths) * len(asked.seeds or lab.SEEDS)
+
+
+OTHERS: Mapping[str, Callable[[Wanted, play.Told], tuple[Told, int]]] = {
+    forecasts.NAME: _forecast,
+    predictions.NAME: _predictions,
+}
+"""Experiments that are no rows of systems."""
+
+
+def _room(experiment: Experiment, wanted: Wanted, tell: play.Told) -> lab.Lab:
+    path = wanted.scenario or _shipped(experiment.scenario)
+    return lab.Lab(experiment, path, wanted.asked, quick=wanted.quick, told=tell)
 
 
 def _shipped(name: str) -> Path:
     return load.SHIPPED / "scenarios" / f"{name}.yaml"
 
 
-def _names() -> tuple[str, ...]:
-    return (*catalog.BY_NAME, forecasts.NAME)
+def _questions() -> dict[str, str]:
+    """Return what each experiment asks, by name."""
+    rows = {experiment.name: experiment.words for experiment in catalog.EXPERIMENTS}
+    return {**rows, predictions.NAME: predictions.EXPERIMENT.words, forecasts.NAME: forecasts.WORDS}
 
 
 def _list() -> None:
-    width = max(map(len, _names()))
-    for experiment in catalog.EXPERIMENTS:
-        click.echo(f"{experiment.name:{width}}  {experiment.words}")
-    click.echo(f"{forecasts.NAME:{width}}  {forecasts.WORDS}")
+    questions = _questions()
+    width = max(map(len, questions))
+    for name, words in questions.items():
+        click.echo(f"{name:{width}}  {words}")
 
 
 def _print(told: Told, out: Path) -> None:

@@ -138,6 +138,11 @@ class PoolSeen(Protocol):
         """Requests that run and that wait in its replicas at the newest sample."""
         ...
 
+    @property
+    def energy_j(self) -> float:
+        """What the counters of its replicas' GPUs say now: differences are joules while no replica comes or goes."""
+        ...
+
     def window(self, span_s: float) -> Window:
         """Return what was measured of its classes' requests over the last `span_s` seconds; watts are not told."""
         ...

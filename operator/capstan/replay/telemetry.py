@@ -304,6 +304,12 @@ class LaneView:
         own = np.array([lane == self.pool for lane in snapshot.lane], dtype=bool)
         return int(snapshot.running[own].sum()), int(snapshot.waiting[own].sum())
 
+    @property
+    def energy_j(self) -> float:
+        """Joules of its replicas' slots, as of now: differences mean something only while no replica comes or goes."""
+        slots = [pod.slot for pod in self._pool.pods if pod.lane == self.pool]
+        return float(self._pool.world.energy_j()[slots].sum())
+
     def window(self, span_s: float) -> Measured:
         """Return what was measured of its classes' requests."""
         own = next((want.classes for want in self._pool.wants if want.pool == self.pool), ())

@@ -115,6 +115,27 @@ def test_an_intensity_that_is_given_replaces_both_of_ours(tmp_path: Path) -> Non
     assert [row.label.split(",")[0] for row in made] == ["joules", "cost", "carbon"]
 
 
+@pytest.mark.parametrize("experiment", [catalog.SYSTEMS, catalog.ABLATION], ids=lambda experiment: experiment.name)
+def test_the_oracle_comes_last_and_what_is_captured_of_it_beside_the_savings(experiment: Experiment) -> None:
+    """Last, because its search begins with what the others had standing."""
+    asked = catalog.with_oracle(experiment)
+    assert [row.label for row in rows(asked)] == [*(row.label for row in rows(experiment)), "oracle"]
+    names = [figure.name for figure in asked.figures]
+    assert names[:4] == ["energy_j", "saving_ratio", "saving_fleet_ratio", "captured_ratio"]
+    assert {*names} == {figure.name for figure in experiment.figures} | {"captured_ratio"}
+    assert asked.baseline
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [catalog.POOLS, catalog.STARTUP, catalog.MARGIN, catalog.CLOCK_RESPONSE],
+    ids=lambda experiment: experiment.name,
+)
+def test_no_oracle_is_that_of_rows_in_different_worlds(experiment: Experiment) -> None:
+    with pytest.raises(errors.Invalid, match=f"--oracle: rows of {experiment.name} .*; use it with systems"):
+        rows(catalog.with_oracle(experiment))
+
+
 NEEDS = {
     "contention without rivals": (scenes.CONTENTION, "one policy"),
     "shock without events": (scenes.SHOCK, "no events"),

@@ -9,6 +9,7 @@ import pytest
 from capstan.replay.experiments import figures
 from capstan.replay.experiments.kinds import Cell, Figure, Pair
 from capstan.replay.scores.bill import Bill
+from capstan.replay.scores.score import Score
 from support.experiments import cell, scored
 
 
@@ -87,4 +88,24 @@ def test_what_people_read_is_in_their_units() -> None:
 
 def test_savings_alone_need_single_pool() -> None:
     needing = [figure.name for figure in vars(figures).values() if isinstance(figure, Figure) and figure.baseline]
-    assert sorted(needing) == ["saving_fleet_ratio", "saving_ratio"]
+    assert sorted(needing) == ["captured_ratio", "saving_fleet_ratio", "saving_ratio"]
+
+
+def test_what_is_captured_is_a_share_of_what_the_oracle_saves() -> None:
+    """Single-pool 4,000 J, oracle 2,000 J, the row 2,500 J: 1,500 of 2,000."""
+    own = dataclasses.replace(cell(2500.0, single_j=4000.0), oracle=scored(2000.0))
+    assert value(figures.CAPTURED, own) == pytest.approx(0.75)
+    assert value(figures.CAPTURED, cell(2500.0, single_j=4000.0)) is None, "nobody asked for the oracle"
+
+
+NOTHING_CAPTURED = {
+    "the row missed the SLO": (2500.0, 11, 4000.0, scored(2000.0)),
+    "the oracle missed it": (2500.0, 0, 4000.0, scored(2000.0, bad=11)),
+    "there was nothing to save": (2500.0, 0, 4000.0, scored(4000.0)),
+}
+
+
+@pytest.mark.parametrize(("own_j", "bad", "single_j", "oracle"), NOTHING_CAPTURED.values(), ids=NOTHING_CAPTURED)
+def test_nothing_is_said_to_be_captured(own_j: float, bad: int, single_j: float, oracle: Score) -> None:
+    own = dataclasses.replace(cell(own_j, bad=bad, single_j=single_j), oracle=oracle)
+    assert value(figures.CAPTURED, own) is None

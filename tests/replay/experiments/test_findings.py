@@ -135,3 +135,32 @@ def test_a_row_compared_with_one_just_like_it_changes_nothing(values: list[float
     assert mean is not None
     assert (mean.mean, mean.half_width) == (0.0, 0.0)
     assert not math.isnan(mean.mean)
+
+
+# --- honesty -----------------------------------------------------------------------------------------
+
+ORACLE = Row("oracle", "oracle")
+HONEST = {
+    "none is below the oracle": ((2000.0, 1500.0), (1000.0, 1000.0), 0),
+    "one is, at one seed": ((2000.0, 900.0), (1000.0, 1000.0), 1),
+    "one is, at both": ((800.0, 900.0), (1000.0, 1000.0), 2),
+}
+
+
+@pytest.mark.parametrize(("own", "oracle", "faults"), HONEST.values(), ids=HONEST)
+def test_who_meets_the_slo_below_the_oracle_is_a_fault_seed_by_seed(
+    own: tuple[float, ...], oracle: tuple[float, ...], faults: int
+) -> None:
+    cells = {"a": tuple(map(cell, own)), "oracle": tuple(map(cell, oracle))}
+    told = findings.faults(found(A, ORACLE, cells=cells))
+    assert len(told) == faults
+    assert all("a meets the SLO with" in line and "below oracle" in line for line in told)
+
+
+def test_rows_of_different_worlds_are_not_held_against_each_other() -> None:
+    assert findings.faults(found(A, B, cells=THREE)) == ()
+
+
+def test_an_oracle_that_misses_what_others_meet_is_a_fault() -> None:
+    cells = {"a": (cell(1000.0),), "oracle": (cell(500.0, bad=11),)}
+    assert findings.faults(found(A, ORACLE, cells=cells)) == ("oracle misses the SLO, which a meets",)

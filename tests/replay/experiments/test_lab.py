@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from capstan.api import errors
 from capstan.api import scenario as files
-from capstan.replay.experiments import bends, lab
-from capstan.replay.experiments.figures import ENERGY, GOOD, SAVING
-from capstan.replay.experiments.kinds import Experiment, Row
+from capstan.replay.experiments import bends, catalog, lab
+from capstan.replay.experiments.figures import CAPTURED, ENERGY, GOOD, SAVING
+from capstan.replay.experiments.kinds import Experiment, Pair, Row
 from capstan.replay.experiments.lab import Cells, Lab
 from capstan.replay.options import Options
+from capstan.replay.searches import oracle
 from support import experiments
 from support.small import Folder
 
@@ -151,6 +152,39 @@ def test_the_rate_of_a_fleet_is_the_highest_at_which_it_does_at_every_seed(folde
         rates.append(made.rate)
     assert rates[2] == pytest.approx(min(rates[:2]), rel=0.02)
     assert rates[0] != rates[1], "else nothing was to be decided"
+
+
+# --- the oracle --------------------------------------------------------------------------------------
+
+
+def test_every_row_of_a_seed_stands_beside_the_oracle_of_that_seed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds of 90 requests, a short search; the last row is the oracle itself, which captures all that it saves."""
+    monkeypatch.setattr(oracle, "MOST_RUNS", oracle.LEAST_RUNS)
+    experiment = dataclasses.replace(experiments.experiment(FIXED), figures=(ENERGY, SAVING))
+    asked = Options(scale_rate="0.3", seeds=(1, 2))
+    _, found = room(folder, catalog.with_oracle(experiment), asked).play()
+    each = found["oracle"]
+    assert [cell.oracle for cell in found["fixed"]] == [cell.score for cell in each]
+    assert each[0].score.energy_j != each[1].score.energy_j
+    for cell in each:
+        assert cell.score.slo_met
+        assert cell.single is not None
+        assert cell.score.energy_j < cell.single.energy_j
+        assert CAPTURED.of(Pair(cell, None)) == pytest.approx(1.0)
+
+
+def test_without_an_oracle_no_row_has_one(folder: Folder) -> None:
+    assert cells(folder, FIXED)["fixed"][0].oracle is None
+
+
+def test_a_stage_per_seed_is_that_of_rows_without_a_flag(folder: Folder) -> None:
+    made = room(folder, experiments.experiment(FIXED), Options(seeds=(1, 2), scale_rate="1.5"))
+    counts = [(seed, len(stage.scenario.services[0].requests)) for seed, stage in made.stages()]
+    assert [seed for seed, _ in counts] == [1, 2]
+    _, played = room(folder, experiments.experiment(FIXED), Options(seeds=(1, 2), scale_rate="1.5")).play()
+    assert [count for _, count in counts] == [cell.score.overall.arrived for cell in played["fixed"]]
 
 
 # --- quick, and what cannot be ----------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from capstan.replay.experiments import findings, pages
 from capstan.replay.experiments.figures import CHANGE, ENERGY, GOOD, SAVING
-from capstan.replay.experiments.findings import Reading
+from capstan.replay.experiments.findings import Reached, Reading
 from capstan.replay.experiments.kinds import Cell, Figure, Goal, Row
 from capstan.replay.experiments.pages import Told
 from capstan.replay.pages.cells import Tone
@@ -47,7 +47,7 @@ def test_a_seed_without_a_saving_leaves_a_dash_and_says_why() -> None:
     (table,) = told(TWO).tables
     by_head = dict(zip(table.table.heads, table.table.rows[1].cells, strict=True))
     assert by_head["saving %"].text == "-"
-    assert (by_head["SLO"].text, by_head["SLO"].tone) == ("missed in 1 of 2", Tone.BAD)
+    assert (by_head["SLO"].text, by_head["SLO"].tone) == ("met in 1 of 2", Tone.BAD)
 
 
 def test_a_column_in_which_nobody_has_anything_is_left_out() -> None:
@@ -84,6 +84,30 @@ def test_a_goal_that_nothing_was_shown_of_is_open_and_so_not_reached() -> None:
         result.sentences[0] == "loss: no figure (b or what it is compared with missed the SLO); goal at most 12: open."
     )
     assert not result.passed
+
+
+def test_a_goal_may_be_open_for_another_reason() -> None:
+    line = pages.goal(Reached(Goal("band", CHANGE, least=0.85), "b", None), "too few plans")
+    assert line == "band: no figure (too few plans); goal at least 85: open."
+
+
+MET = {"one seed": ((0,), "met", Tone.GOOD), "one seed, missed": ((11,), "missed", Tone.BAD),
+       "all seeds": ((0, 0), "met in 2 of 2", Tone.GOOD), "no seed": ((11, 11), "met in 0 of 2", Tone.BAD)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "words", "tone"), MET.values(), ids=MET)
+def test_a_row_says_in_how_many_seeds_it_met_the_slo(bad: tuple[int, ...], words: str, tone: Tone) -> None:
+    each = tuple(cell(1.0, bad=late) for late in bad)
+    own = told({"a & b": each, "b": each}).tables[0].table.rows[0].cells[-1]
+    assert (own.text, own.tone) == (words, tone)
+
+
+def test_a_fault_of_an_honesty_check_is_in_the_json_and_nowhere_without_one() -> None:
+    result = told(TWO)
+    assert "faults" not in json.loads(result.json)
+    assert json.loads(dataclasses.replace(result, faults=("x is below oracle",)).json)["faults"] == [
+        "x is below oracle"
+    ]
 
 
 def test_the_order_is_that_of_joules_among_those_that_met_the_slo() -> None:
@@ -179,6 +203,20 @@ def test_the_page_stands_alone_and_says_what_the_terminal_says() -> None:
     result = told(TWO, Goal("loss", CHANGE, most=0.12))
     seen = Seen(result.html)
     assert seen.fetched == []
-    for words in ("What is it?", "a & b", "1.50±6.35", "missed in 1 of 2", "A note.", "scenario"):
+    for words in ("What is it?", "a & b", "1.50±6.35", "met in 1 of 2", "A note.", "scenario"):
         assert words in seen.text
     assert "a &amp; b" in result.html, "labels are escaped"
+
+
+def test_the_page_asks_its_question_once() -> None:
+    """It is the page's heading; a table that only answers it needs none of its own."""
+    result = told(TWO)
+    body = result.html.split("<body>")[1]
+    assert body.count("What is it?") == 1
+    assert result.markdown.count("*What is it?*") == 1, "the docs have no other heading"
+
+
+def test_a_sign_and_its_unit_stay_together() -> None:
+    """A browser may break a line between ± and %: a word joiner stands between them."""
+    result = told({"a & b": (cell(1.0),), "b": (cell(2.0),)})
+    assert "energy ±\u2060%</th>" in result.html

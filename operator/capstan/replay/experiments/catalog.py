@@ -5,17 +5,21 @@ Who calls it: `app.experiment`. Must not know: how a row is played, how a table 
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay.experiments import bends, scenes
 from capstan.replay.experiments import figures as read
-from capstan.replay.experiments.kinds import Experiment, Goal, Row
+from capstan.replay.experiments.kinds import NOTHING_ASKED, Experiment, Goal, Row, unchanged
 from capstan.replay.load import Loaded
 from capstan.replay.options import Options
 from capstan.replay.runs import Ints
+from capstan.replay.scores.compare import ORACLE
 
 CAPSTAN, BEST_STATIC = "capstan", "best-static"
 
@@ -297,6 +301,32 @@ OBJECTIVES = Experiment(
         "--price, electricity; carbon is operational and embodied (replay/costs.py has the sources).",
     ),
 )
+
+# --- the best possible -------------------------------------------------------------------------------
+
+CAPTURED_NOTE = "captured %: share of what the oracle saves over single-pool (DESIGN 7.1)."
+
+
+def with_oracle(experiment: Experiment) -> Experiment:
+    """Return an experiment with the best plan that a search finds as its last row, and what each row captures of it.
+
+    Its rows raise `Invalid` where they are not all played in one world: no oracle is that of all of them.
+    """
+
+    def rows(loaded: Loaded) -> tuple[Row, ...]:
+        others = experiment.rows(loaded)
+        if any(row.asked != NOTHING_ASKED or row.bend is not unchanged or row.warm for row in others):
+            fix = f"rows of {experiment.name} are played in different worlds; use it with systems or ablation"
+            raise errors.Invalid("--oracle", fix)
+        beside = next((row.beside for row in others if row.beside is not None), None)
+        return (*others, Row(ORACLE, ORACLE, beside=beside))
+
+    shown = [figure for figure in experiment.figures if figure.baseline]
+    rest = [figure for figure in experiment.figures if not figure.baseline]
+    at = rest.index(read.ENERGY) + 1
+    figures = (*rest[:at], *shown, read.CAPTURED, *rest[at:])
+    return dataclasses.replace(experiment, rows=rows, figures=figures, notes=(*experiment.notes, CAPTURED_NOTE))
+
 
 EXPERIMENTS = (
     SYSTEMS,

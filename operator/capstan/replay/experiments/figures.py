@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from capstan import units
 from capstan.replay.experiments.kinds import Cell, Figure, Pair
+from capstan.replay.scores import compare
 from capstan.replay.scores.score import Score
 
 PERCENT = 100.0
@@ -59,9 +60,16 @@ def _gpu_hours(score: Score) -> float | None:
     return None if score.gpu_seconds is None else score.gpu_seconds / units.SECONDS_PER_HOUR
 
 
+def _captured(pair: Pair) -> float | None:
+    """Return the share of what the oracle saves over single-pool that a row saves."""
+    single, oracle = pair.own.single, pair.own.oracle
+    return None if single is None or oracle is None else compare.captured_ratio(single, oracle, pair.own.score)
+
+
 ENERGY = Figure("energy_j", "GPU kWh", _own(lambda score: score.energy_j), KWH_PER_J, 2)
 SAVING = Figure("saving_ratio", "saving %", _saving(lambda score: score.energy_j), PERCENT, 1, baseline=True)
 SAVING_FLEET = Figure("saving_fleet_ratio", "fleet %", _saving(lambda score: score.fleet_j), PERCENT, 1, baseline=True)
+CAPTURED = Figure("captured_ratio", "captured %", _captured, PERCENT, 1, baseline=True)
 CHANGE = Figure("energy_change_ratio", "energy ±%", _change(lambda cell: cell.score.energy_j), PERCENT)
 CHANGE_ANYWAY = Figure(
     "energy_change_at_any_attainment_ratio",

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from capstan.replay.experiments.kinds import Cell, Experiment, Figure, Goal, Pair, Row
 from capstan.replay.experiments.lab import Cells
 from capstan.replay.scores import compare
-from capstan.replay.scores.compare import Estimate
+from capstan.replay.scores.compare import ORACLE, Estimate
+from capstan.replay.searches import honesty
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,19 @@ def of(experiment: Experiment, rows: tuple[Row, ...], cells: Cells) -> Found:
     shown = tuple(row for row in rows if row.shown)
     lines = tuple(_line(experiment, row, cells) for row in shown)
     return Found(experiment, lines, tuple(_reached(goal, shown, cells) for goal in experiment.goals))
+
+
+def faults(found: Found) -> tuple[str, ...]:
+    """Return what the honesty checks of a replay find in rows that are all of one world, seed by seed."""
+    if not any(line.row.system == ORACLE for line in found.lines):
+        return ()
+    each = [honesty.check(_rows(found, place)) for place in range(len(found.lines[0].cells))]
+    return tuple(fault for faults in each for fault in faults)
+
+
+def _rows(found: Found, place: int) -> dict[str, honesty.Row]:
+    scores = ((line.row.label, line.cells[place].score) for line in found.lines)
+    return {label: honesty.Row(score.energy_j, score.slo_met) for label, score in scores}
 
 
 def read(figure: Figure, row: Row, cells: Cells) -> Reading:

@@ -58,11 +58,13 @@ class Cell:
         score: By the limits that the row's policies aim at.
         single: single-pool in the same world, at the same seed; None: no figure asks for it.
         shocks: What became of each event, by policy.
+        oracle: The best plan found in the same world, at the same seed; None: nobody asked for it.
     """
 
     score: Score
     single: Score | None = None
     shocks: tuple[tuple[str, Recovery], ...] = ()
+    oracle: Score | None = None
 
 
 @dataclass(frozen=True, slots=True)

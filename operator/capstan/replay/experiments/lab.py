@@ -19,10 +19,11 @@ from capstan.replay.experiments.warm import Warmed
 from capstan.replay.load import Loaded
 from capstan.replay.options import Options
 from capstan.replay.pages import shocks
+from capstan.replay.play import CAPSTAN
 from capstan.replay.runs import Run
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import score
-from capstan.replay.scores.compare import SINGLE_POOL
+from capstan.replay.scores.compare import ORACLE, SINGLE_POOL, Column
 from capstan.replay.scores.limits import SloSet
 from capstan.replay.scores.score import Score
 from capstan.replay.seen import System
@@ -73,6 +74,9 @@ class Lab:
         self._loaded: dict[Options, Loaded] = {}
         self._scenarios: dict[tuple[Options, int], Scenario] = {}
         self._singles: dict[Hashable, Run] = {}
+        self._stages: dict[int, Stage] = {}
+        self._before: list[Column] = []
+        self._seeks = False
         self.runs = 0
         self.rate = 1.0
         self.provisioning = ""
@@ -100,11 +104,26 @@ class Lab:
         self._provision()
         cells: dict[str, list[Cell]] = {row.label: [] for row in rows}
         for seed in self.seeds:
-            self._scenarios.clear()
-            self._singles.clear()
-            for place, row in enumerate(rows, start=1):
-                cells[row.label].append(self._cell(row, seed, f"{place}/{len(rows)} {row.label}, seed {seed}"))
-        return rows, {label: tuple(found) for label, found in cells.items()}
+            self._forget()
+            found = {
+                row.label: self._cell(row, seed, f"{place}/{len(rows)} {row.label}, seed {seed}")
+                for place, row in enumerate(rows, start=1)
+            }
+            oracle = next((found[row.label].score for row in rows if row.system == ORACLE), None)
+            for label, cell in found.items():
+                cells[label].append(dataclasses.replace(cell, oracle=oracle))
+        return rows, {label: tuple(each) for label, each in cells.items()}
+
+    def stages(self) -> Iterator[tuple[int, Stage]]:
+        """Yield each seed with the stage that rows without a flag or a bend of their own are played on.
+
+        Raises:
+            Invalid: A flag makes no sense.
+        """
+        self._provision()
+        for seed in self.seeds:
+            self._forget()
+            yield seed, self._stage(self._bent(self.loaded, Row(CAPSTAN), seed))
 
     # --- before anything is played -----------------------------------------------------------------
 
@@ -115,6 +134,7 @@ class Lab:
             Invalid: A system that nobody made.
         """
         rows = self.experiment.rows(self.loaded)
+        self._seeks = any(row.system == ORACLE for row in rows)
         play.wanted(tuple(row.system for row in rows), self.loaded.systems)
         return rows
 
@@ -146,15 +166,28 @@ class Lab:
 
     # --- one row -----------------------------------------------------------------------------------
 
+    def _forget(self) -> None:
+        """Forget what only rows at one seed share."""
+        self._scenarios.clear()
+        self._singles.clear()
+        self._stages.clear()
+        self._before.clear()
+
     def _cell(self, row: Row, seed: int, words: str) -> Cell:
         loaded = self._read(row.asked)
         scenario = self._bent(loaded, row, seed)
-        stage = Stage(scenario)
+        stage = self._stage(scenario)
         self._told(words, 0.0)
         run = self._part(self._played(stage, loaded, row, lambda done: self._told(words, done)))
         scored = self._scored(run, scenario)
+        if self._seeks:
+            self._before.append(Column(run, scored))
         events = tuple((own.policy, each) for own in scored.policies for each in shocks.of(run, own))
         return Cell(scored, self._single(stage, seed) if self.experiment.baseline else None, events)
+
+    def _stage(self, scenario: Scenario) -> Stage:
+        """Return where a scenario is played: rows of the same one share what was searched for in it."""
+        return self._stages.setdefault(id(scenario), Stage(scenario))
 
     def _bent(self, loaded: Loaded, row: Row, seed: int) -> Scenario:
         """Return a row's scenario."""
@@ -170,7 +203,7 @@ class Lab:
         self.runs += 1
         own = loaded.systems.get(row.system)
         if own is None and not row.warm:
-            return play.play_one(stage, row.system, (), told)
+            return play.play_one(stage, row.system, self._before, told)
         if own is None and row.system != play.CAPSTAN:
             raise ValueError(f"{row.label}: only Capstan and its settings files have a warm pool; got {row.system}")
         system: System = Capstan.of(stage.scenario) if own is None else Configured(stage.scenario, own)

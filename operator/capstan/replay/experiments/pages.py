@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import jinja2
 
+from capstan.replay.experiments import findings
 from capstan.replay.experiments.figures import KWH_PER_J
 from capstan.replay.experiments.findings import Found, Line, Reached, Reading
 from capstan.replay.experiments.kinds import Figure
@@ -35,6 +36,7 @@ class Told:
         settings: What held for every row, as (name, value) pairs.
         results: What programs read beside all of that.
         passed: Whether every goal was reached; True where there is none.
+        faults: What an honesty check found (DESIGN 7.1); nothing else that is told is to be believed then.
     """
 
     name: str
@@ -44,12 +46,14 @@ class Told:
     settings: tuple[tuple[str, str], ...]
     results: Json = field(default_factory=dict)
     passed: bool = True
+    faults: tuple[str, ...] = ()
 
     @property
     def json(self) -> str:
         """The document for programs."""
         held = {"experiment": self.name, "question": self.question, "settings": dict(self.settings)}
-        return json.dumps({**held, **self.results}, indent=2, allow_nan=False) + "\n"
+        found = {"faults": list(self.faults)} if self.faults else {}
+        return json.dumps({**held, **found, **self.results}, indent=2, allow_nan=False) + "\n"
 
     @property
     def markdown(self) -> str:
@@ -88,6 +92,7 @@ def of(found: Found, settings: tuple[tuple[str, str], ...]) -> Told:
         settings=settings,
         results={"rows": [_row(line) for line in found.lines], "goals": list(map(reached, found.goals))},
         passed=all(each.met for each in found.goals),
+        faults=findings.faults(found),
     )
 
 
@@ -129,10 +134,13 @@ def _number(value: float, digits: int) -> str:
 
 
 def _slo(line: Line) -> Cell:
-    if not line.missed:
-        return Cell("met", Tone.GOOD)
-    seeds = len(line.cells)
-    return Cell("missed" if seeds == 1 else f"missed in {line.missed} of {seeds}", Tone.BAD)
+    return _met(len(line.cells) - line.missed, len(line.cells))
+
+
+def _met(met: int, seeds: int) -> Cell:
+    """Return in how many seeds the SLO was met."""
+    words = f"met in {met} of {seeds}" if seeds > 1 else "met" if met else "missed"
+    return Cell(words, Tone.GOOD if met == seeds else Tone.BAD)
 
 
 def _policies(found: Found) -> Iterator[Titled]:
@@ -153,15 +161,13 @@ def _each_policy(line: Line) -> Iterator[tuple[int, PolicyScore]]:
 
 def _policy_cells(line: Line, at: int) -> tuple[Cell, ...]:
     scores = [cell.score.policies[at] for cell in line.cells]
-    met = sum(score.slo_met for score in scores)
-    tone = Tone.GOOD if met == len(scores) else Tone.BAD
     return (
         Cell(_mean([score.figures.attainment_ratio for score in scores], 100.0, 2)),
         Cell(f"{100 * scores[0].limits.percentile_ratio:g}"),
         Cell(_mean([score.figures.ttft_s.p99 for score in scores], 1e3, 0)),
         Cell(_mean([score.figures.tpot_s.p99 for score in scores], 1e3, 1)),
         Cell(_mean([score.energy_j for score in scores], KWH_PER_J, 2)),
-        Cell(f"met in {met} of {len(scores)}" if len(scores) > 1 else "met" if met else "missed", tone),
+        _met(sum(score.slo_met for score in scores), len(scores)),
     )
 
 
@@ -211,14 +217,15 @@ def _markdown(table: Titled) -> Iterator[str]:
 # --- sentences ---------------------------------------------------------------------------------------
 
 
-def goal(each: Reached) -> str:
-    """Return what a goal came to, in words."""
+def goal(each: Reached, absent: str = "") -> str:
+    """Return what a goal came to, in words; `absent` says why there may be no figure, where no SLO was missed."""
     asked, value = each.goal, each.value
     limit = f"at most {_limit(asked.figure, asked.most)}" if asked.most is not None else (
         f"at least {_limit(asked.figure, asked.least)}"
     )  # fmt: skip
     if value is None:
-        return f"{asked.words}: no figure ({each.row} or what it is compared with missed the SLO); goal {limit}: open."
+        why = absent or f"{each.row} or what it is compared with missed the SLO"
+        return f"{asked.words}: no figure ({why}); goal {limit}: open."
     verdict = "reached" if each.met else "missed"
     return f"{asked.words}: {estimate(asked.figure, value)} ({each.row}); goal {limit}: {verdict}."
 

@@ -244,11 +244,21 @@ def _saving(scores: Mapping[str, Score], base: str, name: str, *, fleet: bool) -
 
 
 def _captured(scores: Mapping[str, Score], best: str, name: str) -> float | None:
-    """Return (E_single-pool - E) / (E_single-pool - E_best); None where there was nothing to capture."""
+    """Return what a system captured of what `best` saves."""
     if name == BOUND != best or not _comparable(scores, SINGLE_POOL, best, name):
         return None  # the bound lies beyond what any oracle can capture
-    base_j, best_j, own_j = (scores[n].energy_j for n in (SINGLE_POOL, best, name))
-    return (base_j - own_j) / (base_j - best_j) if base_j > best_j else None
+    return captured_ratio(scores[SINGLE_POOL], scores[best], scores[name])
+
+
+def captured_ratio(single: Score, best: Score, own: Score) -> float | None:
+    """Return (E_single-pool - E) / (E_single-pool - E_best) of one seed (DESIGN 7.1), boundary *released*.
+
+    None where one of the three missed the SLO, and where there was nothing to capture.
+    """
+    if not (single.slo_met and best.slo_met and own.slo_met):
+        return None
+    base_j, best_j = single.energy_j, best.energy_j
+    return (base_j - own.energy_j) / (base_j - best_j) if base_j > best_j else None
 
 
 def _comparable(scores: Mapping[str, Score], *names: str) -> bool:
