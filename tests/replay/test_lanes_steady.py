@@ -15,7 +15,6 @@ from support.builders import profile
 P = profile()
 RATE_RPS = 3.6  # of each replica: about two thirds of its time busy with prompts of these lengths
 REQUESTS = 4000
-NOT_YET = pytest.mark.xfail(strict=True, reason="seen 15 s late, the clocks of class pools move three times, not two")
 
 
 def mean_wait_s(replicas: int) -> float:
@@ -56,7 +55,7 @@ def test_replicas_that_share_arrivals_wait_as_the_pooling_exponent_says() -> Non
 
 @pytest.mark.parametrize(
     ("by_class", "delay_s"),
-    [(False, 5.0), (False, 15.0), pytest.param(True, 15.0, marks=NOT_YET)],
+    [(False, 5.0), (False, 15.0), pytest.param(True, 15.0)],
     ids=["one pool", "one pool, seen late", "class pools, seen late"],
 )
 def test_a_constant_load_leaves_the_clocks_alone(by_class: bool, delay_s: float) -> None:

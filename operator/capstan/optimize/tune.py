@@ -24,7 +24,10 @@ KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the p
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 
 
-INSIDE_SIGMAS = 3.0  # of the requests inside, which are a Poisson count where many serve side by side
+INSIDE_SIGMAS = 5.0
+"""Of the requests inside, a Poisson count where many serve side by side and a wider one near saturation: three move the
+clocks of a constant load every minute (`rig decide steady`), and a burst is far beyond five."""
+
 MOST_AHEAD_RATIO = 2.0  # a count of one moment is believed for no more than a doubling
 USUAL_S = 300.0
 """Over how long the usual count is learnt: a profile that is off, is so for longer; a burst is over sooner."""
@@ -117,7 +120,7 @@ def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[c
     if case.blind is not None:
         return ()
     rate_rps, read_s = _level_rps(case)
-    window_s = read_s if read_s >= peak.CALM_S[-1] else min(read_s, 2 * case.settings.rate_window_s)
+    window_s = min(read_s, 2 * case.settings.rate_window_s)
     load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load)
 
