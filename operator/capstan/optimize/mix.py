@@ -172,7 +172,7 @@ def _columns_of(question: Question, profile: Profile, each_rps: dict[int, float]
     return _columns(profile, lengths, question.slo, each_rps[profile.tp], question.margin_ratio, question.min_clock_mhz)
 
 
-@functools.lru_cache(maxsize=2048)
+@functools.lru_cache(maxsize=8192)
 def _columns(
     profile: Profile, lengths: Workload, slo: Slo, one_rps: float, margin: float, min_clock_mhz: float | None
 ) -> tuple[tuple[float, float], ...]:
