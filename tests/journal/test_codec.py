@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capstan import decide
@@ -125,6 +125,7 @@ def words(value: object) -> str:
     return repr(value)
 
 
+@settings(max_examples=50)  # a decision of a few pools takes 50 ms to draw
 @given(st.one_of(OBSERVED, DECISIONS, MEMORIES, POLICIES))
 def test_a_value_of_the_core_reads_back_as_it_was_written(value: object) -> None:
     assert words(through(value)) == words(value)

@@ -165,6 +165,24 @@ def test_an_overload_has_no_steady_state() -> None:
     assert steady.operating_point(P, Workload(50, 1155, 211)) is None
 
 
+@given(st.floats(0.0, 12.0), st.integers(50, 3000), st.integers(5, 800), st.sampled_from([1.0, 0.6]))
+def test_latencies_alone_are_those_of_the_operating_point(rps: float, prompt: int, output: int, x: float) -> None:
+    """To the last bit, and there where it is, tiers included: plans must not depend on who asked for watts."""
+    load, tiers = Workload(rps, prompt, output), (64.0, 2048.0)
+    point = steady.operating_point(P, load, x=x, replicas=3, tiers_tokens=tiers)
+    found = steady.latencies(P, load, x=x, replicas=3, tiers_tokens=tiers)
+    known = None if point is None else (point.ttft_s, point.tpot_s, point.tier_ttft_s)
+    assert known == (None if found is None else (found.ttft_s, found.tpot_s, found.tier_ttft_s))
+
+
+def test_profiles_of_one_name_are_told_apart_where_they_are_keys() -> None:
+    """The hash is the name's alone; what is remembered for one set of figures must not answer for another."""
+    faster = replace(P, startup_s=P.startup_s + 1)
+    assert hash(faster) == hash(P)
+    assert {P: "first", faster: "second"} == {replace(P): "first", faster: "second"}
+    assert len({P, faster}) == 2
+
+
 def test_an_idle_replica_draws_its_idle_watts() -> None:
     point = steady.operating_point(P, Workload(1e-6, 1155, 211))
     assert point is not None

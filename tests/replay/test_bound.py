@@ -193,7 +193,7 @@ def plays(requests: Requests, profiles: tuple[Profile, ...], plan: Plan, limits:
 
 @settings(max_examples=8, deadline=None)
 @given(
-    st.lists(st.tuples(st.floats(0, 0.6), st.integers(1, 400), st.integers(1, 60)), min_size=3, max_size=60),
+    st.lists(st.tuples(st.floats(0, 0.6), st.integers(1, 400), st.integers(1, 60)), min_size=3, max_size=36),
     st.sampled_from([None, 330.0, 990.0, 1155.0, 1485.0]),
     st.integers(1, 2),
 )

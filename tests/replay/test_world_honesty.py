@@ -70,10 +70,16 @@ def bound_j(requests: Requests) -> float:
     return bound.of(requests, each, truth, service.policy.bounds).energy_j
 
 
+@functools.cache
+def whole_bound_j() -> float:
+    """The bound of the whole trace: two tests ask for it, and it takes seconds."""
+    return bound_j(trace())
+
+
 def test_nobody_who_meets_the_slo_is_below_the_oracle_nor_the_oracle_below_the_bound() -> None:
     scores = {name: score.of(run, limits.SloSet.SCENARIO) for name, run in runs().items()}
     rows = {name: honesty.Row(s.energy_j, s.slo_met) for name, s in scores.items()}
-    rows[compare.BOUND] = honesty.Row(bound_j(trace()), True)
+    rows[compare.BOUND] = honesty.Row(whole_bound_j(), True)
     assert honesty.check(rows) == ()
     assert rows["oracle"].slo_met
     assert sum(row.slo_met for row in rows.values()) >= 4, "too few systems meet the SLO for the check to mean much"
@@ -133,8 +139,8 @@ def test_more_load_never_lowers_the_bound_nor_the_oracle() -> None:
     requests = trace()
     lot = np.random.default_rng(7).random(len(requests))
     parts = [kept(requests, lot < share) for share in (0.5, 1.0)]
-    bounds_j = [bound_j(part) for part in parts]
-    assert bounds_j == sorted(bounds_j)
+    assert len(parts[1]) == len(requests)
+    assert bound_j(parts[0]) <= whole_bound_j()
     found_j = []
     for part in parts:
         alone = served(scenario(), part)

@@ -163,6 +163,13 @@ class Profile:
     fit_error_ratio: float | None = None
     provenance: str = ""
 
+    def __hash__(self) -> int:
+        """Return the name's hash: profiles are keys of all that is remembered, and to hash sixty fields takes time.
+
+        Equal profiles have equal names; of one name there are few.
+        """
+        return hash(self.name)
+
     def covers(self, llm: str, gpu_product: str | None, tp: int) -> bool:
         """Return whether this profile speaks for `llm` at `tp` on a GPU; None means any GPU it knows."""
         gpu_fits = gpu_product is None or gpu_product in self.gpu_products

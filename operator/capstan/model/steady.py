@@ -71,7 +71,16 @@ class OperatingPoint:
     tier_ttft_s: tuple[float, ...] = ()
 
 
-@dataclass(slots=True)  # not frozen: made for every point, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # not frozen: made for every look, and a frozen one takes three times as long to make
+class Latencies:
+    """What an SLO limits of an operating point, and nothing that only watts need."""
+
+    ttft_s: float
+    tpot_s: float
+    tier_ttft_s: tuple[float, ...] = ()
+
+
+@dataclass(slots=True)
 class _Engine:
     """One replica's steps under one load and clock: what the fixed point evaluates, worked out once.
 
@@ -120,6 +129,17 @@ class _Queue:
     service_s: float
     busy_ratio: float
     pooling_ratio: float = 1.0
+
+
+@dataclass(slots=True)
+class _State:
+    """A replica in its steady state: what latencies and watts are worked out from."""
+
+    engine: _Engine
+    queue: _Queue
+    prompt_s: float
+    z: float
+    kv_usage: float
 
 
 def _engine(profile: Profile, load: Workload, x: float) -> _Engine:
@@ -195,7 +215,7 @@ def _queue(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, st
     return _Queue(batch, step_s, steps, service_s, load.arrival_rps * service_s)
 
 
-def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, step_s: float, z: float) -> float:
+def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, z: float) -> float:
     """Return the TTFT quantile: wait in an M/G/1 queue for the chunk budget, the own prompt, and a step at each end.
 
     The quantile of a sum is not the sum of quantiles: mean and variance of wait and prompt are added, and the sum is
@@ -204,7 +224,7 @@ def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, step_s: float, z:
     wait_s, variance_s2 = _wait(engine, load, queue)
     steeper = (1 + engine.attention_s / queue.service_s) ** 2
     own_s2 = PROMPT_TAIL_CV2 * load.prompt_cv2_ratio / PROMPT_CV2 * steeper * queue.service_s**2
-    mean_s = wait_s + queue.service_s + END_STEPS * step_s
+    mean_s = wait_s + queue.service_s + END_STEPS * queue.step_s
     return engine.profile.timing.queue_host_s + _gamma_quantile(mean_s, variance_s2 + own_s2, z)
 
 
@@ -232,14 +252,14 @@ def _tier_ttft_s(engine: _Engine, load: Workload, queue: _Queue, tokens: float, 
     return engine.profile.timing.queue_host_s + own_s + _gamma_quantile(wait_s, variance_s2, z)
 
 
-def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, batch: float, prompt_s: float, z: float) -> float:
+def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, prompt_s: float, z: float) -> float:
     """Return the TPOT quantile: steps without and with a prompt's chunk, mixed differently for every request.
 
     Work done is work asked for, so that a step takes step / (1 - share of prompts) in the mean. A request of n tokens
     meets a chunk in a share of its n steps: that share varies as the busy time of the queue does (variance rate
     lambda E[S^2]), is bounded by all of them, and n is short where it matters. The batch varies by itself.
     """
-    step_s = _step_s(engine, batch)
+    batch, step_s = queue.batch, queue.step_s
     mean_s = step_s / (1 - load.arrival_rps * prompt_s)
     met = min(load.arrival_rps * queue.steps_ratio * mean_s, 1.0)
     clump = queue.steps_ratio * (1 + load.prompt_cv2_ratio) / (1 - queue.busy_ratio)
@@ -274,6 +294,47 @@ def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, st
     return min(mean_w, profile.draw.limit_w)
 
 
+def _state(profile: Profile, load: Workload, *, x: float, replicas: int, percentile_ratio: float) -> _State | None:
+    """Return the steady state of one replica, or None where none exists."""
+    engine = _engine(profile, load, x)
+    batch = _batch(engine, load)
+    if batch is None:
+        return None
+    z = _Z.get(percentile_ratio) or NormalDist().inv_cdf(percentile_ratio)
+    high_batch = batch + z * math.sqrt(batch)
+    usage = high_batch * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
+    if usage >= 1 or high_batch >= profile.max_num_seqs:
+        return None
+    step_s = _step_s(engine, batch)
+    prompt_s = _prompt_s(engine, batch)
+    queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s)
+    queue.pooling_ratio = replicas**-POOLING_EXPONENT
+    return None if queue.busy_ratio >= MAX_SHARE else _State(engine, queue, prompt_s, z, usage)
+
+
+def _latencies(state: _State, load: Workload, tiers_tokens: tuple[float, ...]) -> Latencies:
+    engine, queue, z = state.engine, state.queue, state.z
+    return Latencies(
+        ttft_s=_ttft_s(engine, load, queue, z=z),
+        tpot_s=_tpot_s(engine, load, queue, prompt_s=state.prompt_s, z=z),
+        tier_ttft_s=tuple(_tier_ttft_s(engine, load, queue, tokens, z=z) for tokens in tiers_tokens),
+    )
+
+
+def latencies(
+    profile: Profile,
+    load: Workload,
+    *,
+    x: float = 1.0,
+    replicas: int = 1,
+    percentile_ratio: float = 0.99,
+    tiers_tokens: tuple[float, ...] = (),
+) -> Latencies | None:
+    """Return the latencies of `operating_point`: who asks only whether limits are kept need not wait for watts."""
+    state = _state(profile, load, x=x, replicas=replicas, percentile_ratio=percentile_ratio)
+    return None if state is None else _latencies(state, load, tiers_tokens)
+
+
 def operating_point(
     profile: Profile,
     load: Workload,
@@ -293,26 +354,15 @@ def operating_point(
         percentile_ratio: Quantile of the latencies, as the SLO's.
         tiers_tokens: Prompt lengths whose TTFT is asked for, too.
     """
-    engine = _engine(profile, load, x)
-    batch = _batch(engine, load)
-    if batch is None:
+    state = _state(profile, load, x=x, replicas=replicas, percentile_ratio=percentile_ratio)
+    if state is None:
         return None
-    z = _Z.get(percentile_ratio) or NormalDist().inv_cdf(percentile_ratio)
-    high_batch = batch + z * math.sqrt(batch)
-    usage = high_batch * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
-    if usage >= 1 or high_batch >= profile.max_num_seqs:
-        return None
-    step_s = _step_s(engine, batch)
-    prompt_s = _prompt_s(engine, batch)
-    queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s)
-    queue.pooling_ratio = replicas**-POOLING_EXPONENT
-    if queue.busy_ratio >= MAX_SHARE:
-        return None
+    queue, known = state.queue, _latencies(state, load, tiers_tokens)
     return OperatingPoint(
-        batch=batch,
-        ttft_s=_ttft_s(engine, load, queue, step_s=step_s, z=z),
-        tpot_s=_tpot_s(engine, load, queue, batch=batch, prompt_s=prompt_s, z=z),
-        gpu_w=_gpu_w(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s),
-        kv_usage=usage,
-        tier_ttft_s=tuple(_tier_ttft_s(engine, load, queue, tokens, z=z) for tokens in tiers_tokens),
+        batch=queue.batch,
+        ttft_s=known.ttft_s,
+        tpot_s=known.tpot_s,
+        gpu_w=_gpu_w(state.engine, load, batch=queue.batch, prompt_s=state.prompt_s, step_s=queue.step_s),
+        kv_usage=state.kv_usage,
+        tier_ttft_s=known.tier_ttft_s,
     )

@@ -15,6 +15,7 @@ BRACKET_RPS = 4096.0  # no replica of 8 GPUs serves more requests a second than 
 CELLS = 2**30  # of the bracket: far below any rate that matters
 NO_STEADY_STATE = -1.0  # the slack of a load that has none; that of a missed limit is above it
 MOST_GUESSES = 4  # of a count by what each of so many carries; two mostly agree
+REMEMBERED = 1 << 14  # answers: of 500 policies some eight each, of their degrees, counts and lengths (0.7 kB each)
 PATIENCE = 3  # looks in which the bracket must halve; else the next one is its middle
 
 
@@ -38,7 +39,21 @@ def point(
     )
 
 
-def stress_ratio(at: steady.OperatingPoint | None, slo: Slo) -> float:
+def latencies(
+    profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, replicas: int = 1
+) -> steady.Latencies | None:
+    """Return what an SLO limits of `point`, in two thirds of its time."""
+    return steady.latencies(
+        profile,
+        load,
+        x=x,
+        replicas=pooled(replicas),
+        percentile_ratio=slo.percentile_ratio,
+        tiers_tokens=slo.tier_tokens,
+    )
+
+
+def stress_ratio(at: steady.OperatingPoint | steady.Latencies | None, slo: Slo) -> float:
     """Return the largest latency over its limit: 1 at the limit, inf where no steady state exists."""
     if at is None:
         return math.inf
@@ -46,12 +61,12 @@ def stress_ratio(at: steady.OperatingPoint | None, slo: Slo) -> float:
     return max(at.ttft_s / slo.ttft_s, at.tpot_s / slo.tpot_s, *tiers)
 
 
-def meets(at: steady.OperatingPoint | None, slo: Slo, *, margin: float) -> bool:
+def meets(at: steady.OperatingPoint | steady.Latencies | None, slo: Slo, *, margin: float) -> bool:
     """Return whether a steady state exists and keeps every limit with `margin` (a share of the limit, <= 1)."""
     return stress_ratio(at, slo) <= margin
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=REMEMBERED)
 def capacity_rps(
     profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, margin: float = 0.9, replicas: int = 1
 ) -> float:
@@ -65,20 +80,46 @@ def capacity_rps(
         margin: Share of each limit to plan for; what is left covers what the closed form does not see.
         replicas: How many share the arrivals (ask with `pooled`: the answer is remembered).
     """
-
-    def slack(cell: int) -> float:
-        at = point(profile, load.at(cell * BRACKET_RPS / CELLS), slo, x=x, replicas=replicas)
-        stress = stress_ratio(at, slo)
-        return NO_STEADY_STATE if stress == math.inf else margin / stress - 1
-
-    first = slack(0)  # the answer is remembered: ask with `Workload.coarse` lengths
+    # The answer is remembered: ask with `Workload.coarse` lengths.
+    reach = _reach(profile, load.at(0.0), slo, x=x, replicas=replicas)
+    first = _slack_ratio(reach.idle_stress_ratio, margin)
     if first < 0:
         return 0.0
-    bracket = _Bracket(first)
+    bracket = _Bracket(first, high=reach.cells, width=reach.cells)
+    if reach.cells > 1:
+        bracket.narrow(reach.cells // 2, _slack_ratio(reach.half_stress_ratio, margin))
     while bracket.high - bracket.low > 1:
         cell = bracket.next()
-        bracket.narrow(cell, slack(cell))
+        stress = _stress_at(profile, load, slo, cell, x=x, replicas=replicas)
+        bracket.narrow(cell, _slack_ratio(stress, margin))
     return bracket.low * BRACKET_RPS / CELLS
+
+
+def _slack_ratio(stress_ratio: float, margin: float) -> float:
+    return NO_STEADY_STATE if stress_ratio == math.inf else margin / stress_ratio - 1
+
+
+def _stress_at(profile: Profile, load: Workload, slo: Slo, cell: int, *, x: float, replicas: int) -> float:
+    return stress_ratio(latencies(profile, load.at(cell * BRACKET_RPS / CELLS), slo, x=x, replicas=replicas), slo)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Where a capacity lies: the lowest power of two of cells without a steady state, stress there by half and at 0."""
+
+    idle_stress_ratio: float
+    cells: int
+    half_stress_ratio: float
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _reach(profile: Profile, load: Workload, slo: Slo, *, x: float, replicas: int) -> _Reach:
+    """Return where a capacity lies under any margin: margins move by steps, and half of all looks went here."""
+    cells, half = CELLS, math.inf
+    while cells > 1 and half == math.inf:
+        half = _stress_at(profile, load, slo, cells // 2, x=x, replicas=replicas)
+        cells = cells if half < math.inf else cells // 2
+    return _Reach(_stress_at(profile, load, slo, 0, x=x, replicas=replicas), cells, half)
 
 
 @dataclass(slots=True)
@@ -140,7 +181,7 @@ def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, nea
     """
 
     def carry(count: int) -> bool:
-        return meets(point(profile, load.at(peak_rps / count), slo, replicas=count), slo, margin=margin)
+        return meets(latencies(profile, load.at(peak_rps / count), slo, replicas=count), slo, margin=margin)
 
     if near >= 1 and carry(near) and (near == 1 or not carry(near - 1)):
         return near

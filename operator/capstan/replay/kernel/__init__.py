@@ -1,6 +1,6 @@
 """The compiled kernel of the world: replicas of one service that leap from event to event.
 
-Who calls it: `replay.engine`, `replay.pool`, `replay.telemetry` and the searches, through `World`. Must not know:
+Who calls it: `replay.engine`, `replay.pool`, `replay.noted` and the searches, through `World`. Must not know:
 policies, systems, files other than its compiler's cache. numba is imported when the first world is made, not before.
 
 `layout` tables, `heap` and `joules` what an engine books, `leaps`, `urgency`, `handover` and `steps` its rules,
