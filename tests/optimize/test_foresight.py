@@ -114,7 +114,7 @@ def surging(**changes: object) -> Case:
     """1 rps, and now 9 rps, each over 30 s: 2 x 1 + 3 sqrt(2 x 9 / 30) = 4.3 is exceeded."""
     case = pool("all", (), 1.0)
     memory = dataclasses.replace(case.memory, rates=(*case.memory.rates[:-1], (NOW_S, 9.0)))
-    return dataclasses.replace(case, memory=memory, policy=dataclasses.replace(case.policy, **changes))
+    return dataclasses.replace(case, memory=memory, policy=policy(pools=Pools(by_class=True), **changes))
 
 
 def test_a_surge_is_expected_again_at_full_clock() -> None:

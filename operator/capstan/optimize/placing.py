@@ -24,8 +24,8 @@ def noted(unplaced: Unplaced, cases: Sequence[Case]) -> Unplaced:
     """Return the degrees of a policy that are known to find no room, with those of this cycle.
 
     A degree is one of them once its replicas pend for as long as one takes to start: what is drained for them has gone
-    by then. Once that is longer ago than rates are remembered it is worth asking again. The smallest degree never is one:
-    where it does not fit nothing does, and it stays pending until something goes.
+    by then. Once that is longer ago than rates are remembered it is worth asking again. The smallest degree never is
+    one: where it does not fit nothing does, and it stays pending until something goes.
     """
     case = cases[0]
     degrees = sorted({profile.tp for profile in case.profiles})[1:]
