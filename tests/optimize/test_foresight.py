@@ -110,11 +110,12 @@ def test_pools_together_are_ready_for_the_whole(share: float, rps: float) -> Non
 # --- surges, where no history tells more -------------------------------------------------------------
 
 
-def surging(**changes: object) -> Case:
+def surging(*, power_budget_w: float | None = None) -> Case:
     """1 rps, and now 9 rps, each over 30 s: 2 x 1 + 3 sqrt(2 x 9 / 30) = 4.3 is exceeded."""
     case = pool("all", (), 1.0)
     memory = dataclasses.replace(case.memory, rates=(*case.memory.rates[:-1], (NOW_S, 9.0)))
-    return dataclasses.replace(case, memory=memory, policy=policy(pools=Pools(by_class=True), **changes))
+    budgeted = dataclasses.replace(case.policy, power_budget_w=power_budget_w)
+    return dataclasses.replace(case, memory=memory, policy=budgeted)
 
 
 def test_a_surge_is_expected_again_at_full_clock() -> None:
