@@ -137,3 +137,11 @@ def test_no_fit_has_more_gpus_or_takes_a_place_away(
     assert fleets.gpus(fitted) <= fleets.gpus(asked)
     assert dict(fitted).get(8, 0) >= min(eight, ready)
     assert placing.fitted(seen, fitted, NOWHERE if nowhere else (), spare) == fitted
+
+
+@pytest.mark.parametrize(
+    ("starting", "pending"), [(1, 2), (0, 1), (1, -1)], ids=["more", "nobody starts", "below none"]
+)
+def test_pending_pods_are_some_of_those_that_start(starting: int, pending: int) -> None:
+    with pytest.raises(ValueError, match="pending pods"):
+        pods(8, starting=starting, pending=pending)

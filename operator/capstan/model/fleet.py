@@ -40,7 +40,7 @@ class PoolObserved:
     def __post_init__(self) -> None:
         if self.startup_s is not None and not 0 <= self.startup_s < math.inf:
             raise ValueError("startup_s is a time of 0 or more, or None where it is not known")
-        if not 0 <= self.pending <= self.starting:
+        if self.pending and not 0 < self.pending <= self.starting:
             raise ValueError("pending pods are some of those that start")
 
 
