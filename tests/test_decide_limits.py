@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from capstan import decide
 from capstan.model import fleet, plan, power
 from capstan.model.policy import Bounds, Knob, Knobs, Policy, Pools, Priority
+from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
 from support.builders import H100, policy
 from support.strategies import BOTH, QUICK, Loop, demand, mixes, pools_of, service
@@ -102,6 +103,19 @@ def test_two_services_share_what_the_fleet_has() -> None:
         assert held[0] <= expected[0]
         assert held[1] <= expected[1]
         assert held[0] >= 8
+
+
+def test_a_policy_whose_large_replicas_stay_pending_is_planned_smaller_ones() -> None:
+    """Two of tp 8 pend for a start-up: the same GPUs are asked for as tp 4 from then on, and tp 8 no more."""
+    heavy = (demand(7, 6.0),)
+    loop = Loop(subject(slo=Slo(2.0, 0.1, 0.99)))
+    pend = fleet.PoolObserved("all", 8, 2, 0, 2, pending=2)
+    plans = [loop.cycle(service(heavy, pools=(pend,)), keep=True) for _ in range(60)]
+    degrees = [{pool.tp for pool in decided.pools if pool.replicas} for decided in plans]
+    first = degrees.index({4})
+    assert degrees[0] == {8}
+    assert plans[first].replicas_reason is Reason.INSUFFICIENT_GPUS
+    assert all(tps == {4} for tps in degrees[first:])
 
 
 # --- order and stillness -----------------------------------------------------------------------------

@@ -33,25 +33,27 @@ def usual_rps(t_s: float) -> float:
     return (0.4 if t_s % DAY_S < RISE_S else 2.6) * CAPACITY_RPS
 
 
-def observed(now_s: float, rps: float, *pools: fleet.PoolObserved) -> fleet.Observed:
+def observed(now_s: float, rps: float, *pools: fleet.PoolObserved, waiting: float = 0.0) -> fleet.Observed:
     seen = fleet.ServiceObserved(
         CHAT,
         pools,
         arrival_rps=Fresh(rps, 1.0),
         prompt_tokens=Fresh(1155.0, 1.0),
         output_tokens=Fresh(211.0, 1.0),
-        waiting=Fresh(0.0, 1.0),
+        waiting=Fresh(waiting, 1.0),
         gpu_product=H100,
     )
     return fleet.Observed(now_s, (seen,))
 
 
-def decided(rates_rps: list[float], *, believed_s: float, measured_s: float | None) -> list[plan.Decision]:
+def decided(
+    rates_rps: list[float], *, believed_s: float, measured_s: float | None, waiting: float = 0.0
+) -> list[plan.Decision]:
     """Return the decisions of a load without a history, a cycle each; one replica stands."""
     memory, told = plan.Memory(), []
     pool = fleet.PoolObserved("all", 4, desired=1, ready=1, startup_s=measured_s)
     for cycle, rps in enumerate(rates_rps):
-        look = observed(1000.0 + 5.0 * cycle, rps, pool)
+        look = observed(1000.0 + 5.0 * cycle, rps, pool, waiting=waiting)
         told.append(decide.decide(look, (policy(),), (profile(startup_s=believed_s),), memory, PERIODS))
         memory = told[-1].memory
     return told
@@ -89,12 +91,12 @@ def test_replicas_are_asked_for_a_measured_start_up_before_the_rise(
 RISING_RPS = [2.0 + 0.5 * cycle for cycle in range(20)]
 
 
-@pytest.mark.parametrize("measured_s", [5.0, 600.0])
+@pytest.mark.parametrize("measured_s", [90.0, 600.0])
 def test_what_is_measured_counts_and_not_what_the_profile_says(measured_s: float) -> None:
     """Word for word the decisions of a profile that had said so, over minutes of a rise."""
-    as_measured = decided(RISING_RPS, believed_s=20.0, measured_s=measured_s)
-    assert as_measured == decided(RISING_RPS, believed_s=measured_s, measured_s=None)
-    assert as_measured != decided(RISING_RPS, believed_s=20.0, measured_s=None)
+    as_measured = decided(RISING_RPS, believed_s=20.0, measured_s=measured_s, waiting=200.0)
+    assert as_measured == decided(RISING_RPS, believed_s=measured_s, measured_s=None, waiting=200.0)
+    assert as_measured != decided(RISING_RPS, believed_s=20.0, measured_s=None, waiting=200.0)
 
 
 def test_a_measurement_is_of_its_degree_and_of_the_slowest_pool() -> None:

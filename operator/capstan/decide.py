@@ -22,7 +22,7 @@ from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
-from capstan.optimize import advice, drift, fleets, lanes, replicas, rooms, share, split, tune
+from capstan.optimize import advice, drift, fleets, lanes, placing, replicas, rooms, share, split, tune
 from capstan.optimize import case as cases
 from capstan.optimize import scene as scenes
 from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
@@ -53,11 +53,13 @@ def decide(
     """
     past = {one.policy: one for one in histories}
     turn = advice.turn(observed, policies, memory, settings)
-    most = share.limits([_claim(observed, policy, memory) for policy in policies], dict(observed.gpus))
+    claims, gpus = [_claim(observed, policy, memory) for policy in policies], dict(observed.gpus)
+    most, spare = share.limits(claims, gpus), share.spare(claims, gpus)
     decided = tuple(
         _one(
             Scene.of(observed, policy, profiles, memory.of(policy.key), settings, past),
             most.get(policy.key),
+            spare=spare.get(policy.key),
             advised=policy.key == turn,
         )
         for policy in policies
@@ -70,7 +72,13 @@ def _claim(observed: fleet.Observed, policy: Policy, memory: plan.Memory) -> sha
     seen = observed.of(policy.key)
     held = sum(pool.tp * pool.desired for pool in seen.pools) if seen is not None else 0
     product = None if seen is None else seen.gpu_product
-    return share.Claim(policy.key, product, policy.priority, memory.of(policy.key).wanted_gpus or held)
+    wanted = memory.of(policy.key).wanted_gpus or held
+    return share.Claim(policy.key, product, policy.priority, wanted, 0 if seen is None else _held_gpus(seen))
+
+
+def _held_gpus(seen: fleet.ServiceObserved) -> int:
+    """Return the GPUs that have a pod."""
+    return sum(pool.tp * (pool.ready + pool.starting - pool.pending + pool.terminating) for pool in seen.pools)
 
 
 def horizon_slots(policy: Policy, profiles: tuple[Profile, ...], settings: Settings, *, gpu_product: str | None) -> int:
@@ -81,7 +89,9 @@ def horizon_slots(policy: Policy, profiles: tuple[Profile, ...], settings: Setti
     return histories_of.slots(settings.calendar, ahead_s)
 
 
-def _one(scene: Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
+def _one(
+    scene: Scene, most_gpus: int | None, *, spare: int | None, advised: bool
+) -> tuple[plan.PolicyDecision, plan.PolicyMemory]:
     """Decide for one policy."""
     policy, seen = scene.policy, scene.seen
     if advised:  # whatever comes of it: who cannot be advised does not take the turn of the others
@@ -96,12 +106,13 @@ def _one(scene: Scene, most_gpus: int | None, *, advised: bool) -> tuple[plan.Po
     acting = dataclasses.replace(scene, profiles=known, memory=memory)
     foreseen = acting.foreseen(most_gpus)
     each = foreseen.cases
-    found = tuple(_pool(case) for case in each)
+    memory = dataclasses.replace(memory, unplaced=placing.noted(memory.unplaced, each))
+    found = tuple(_pool(case, memory.unplaced, spare) for case in each)
     wanted = sum(fleets.gpus(one.fleet) for one in found)
     limited = rooms.of(policy, [one.fleet for one in found], acting.limit(most_gpus), smallest_tp=known[0].tp)
     if limited:
         each = tuple(rooms.held(case, room) for case, room in zip(each, limited, strict=True))
-        found = tuple(_pool(case) for case in each)
+        found = tuple(_pool(case, memory.unplaced, spare) for case in each)
     memory = dataclasses.replace(
         memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted, tracker=foreseen.tracker
     )
@@ -197,9 +208,9 @@ class _Pool:
     reshaped: bool
 
 
-def _pool(case: cases.Case) -> _Pool:
+def _pool(case: cases.Case, unplaced: placing.Unplaced, spare: int | None) -> _Pool:
     """Decide for one pool whose physics is known."""
-    sized = replicas.choose(case)
+    sized = placing.chosen(case, replicas.choose(case), unplaced, spare)
     tuned = tune.choose(case, sized.fleet)
     cap_mhz = None if case.policy.knobs.clock is Knob.OFF else tuned.cap_mhz
     plans = advice.plans(case, sized.fleet, cap_mhz)

@@ -105,3 +105,38 @@ def test_pools_together_are_ready_for_the_whole(share: float, rps: float) -> Non
     (whole,) = foreseen((pool("all", (), rps),))
     cases = (pool("s", SHORT, share * rps), pool("ml", LONG, (1 - share) * rps))
     assert sum(foreseen(cases, demand(0, share), demand(8, 1 - share))) >= whole * (1 - 1e-9)
+
+
+# --- surges, where no history tells more -------------------------------------------------------------
+
+
+def surging(*, power_budget_w: float | None = None) -> Case:
+    """1 rps, and now 9 rps, each over 30 s: 2 x 1 + 3 sqrt(2 x 9 / 30) = 4.3 is exceeded."""
+    case = pool("all", (), 1.0)
+    memory = dataclasses.replace(case.memory, rates=(*case.memory.rates[:-1], (NOW_S, 9.0)))
+    budgeted = dataclasses.replace(case.policy, power_budget_w=power_budget_w)
+    return dataclasses.replace(case, memory=memory, policy=budgeted)
+
+
+def test_a_surge_is_expected_again_at_full_clock() -> None:
+    """9 + 3 sqrt(9 / 30) = 10.64 over the window; the jump of 8 rps within 5 s was 8 x 30 / 15 = 16 rps over 15 s."""
+    (case,) = foresight.of((surging(),), (), None, None).cases
+    assert case.foreseen_rps == pytest.approx(16.0)
+    assert case.policy.bounds.min_clock_mhz == case.profiles[0].clocks.max_mhz
+
+
+def test_under_a_power_budget_a_surge_moves_no_clock() -> None:
+    (case,) = foresight.of((surging(power_budget_w=5000.0),), (), None, None).cases
+    assert case.foreseen_rps == pytest.approx(16.0)
+    assert case.policy.bounds.min_clock_mhz is None
+
+
+def test_a_forecast_knows_better_than_the_last_minutes() -> None:
+    (case,) = foresight.of((surging(),), (), KNOWN, None).cases
+    assert case.policy.bounds.min_clock_mhz is None
+
+
+def test_a_pool_that_nobody_has_seen_does_not_surge() -> None:
+    case = pool("all", (), 1.0)
+    unseen = dataclasses.replace(case, memory=dataclasses.replace(case.memory, rates=()))
+    assert foresight.of((unseen,), (), None, None).cases == (unseen,)

@@ -42,6 +42,33 @@ def test_products_do_not_mix_and_an_unknown_one_is_not_limited() -> None:
     assert share.limits(mixed, {"H100": 4, "A100": 16}) == {"a": 4, "b": 16}
 
 
+def held(*gpus: int) -> list[Claim]:
+    return [Claim(f"p{i}", "H100", LOW, 0, held=each) for i, each in enumerate(gpus)]
+
+
+@pytest.mark.parametrize(
+    ("holding", "total", "spare"),
+    [
+        ((20, 8, 1), 32, {"p0": 3, "p1": 3, "p2": 3}),
+        ((20, 16), 32, {"p0": 0, "p1": 0}),
+        ((20, 0), 32, {"p1": 12}),
+        ((20,), 32, {}),
+        ((0, 0), 32, {}),
+    ],
+    ids=[
+        "three share", "more pods drain than there are GPUs", "the second comes to the first's GPUs",
+        "alone", "nobody has any",
+    ],
+)  # fmt: skip
+def test_what_nobody_holds(holding: tuple[int, ...], total: int, spare: dict[str, int]) -> None:
+    assert share.spare(held(*holding), {"H100": total}) == spare
+
+
+def test_only_pods_on_the_same_product_are_in_the_way() -> None:
+    both = [Claim("a", "H100", LOW, 0, held=8), Claim("b", "A100", LOW, 0, held=8)]
+    assert share.spare(both, {"H100": 16, "A100": 16}) == {}
+
+
 WANTED = st.lists(st.tuples(st.sampled_from((HIGH, LOW)), st.integers(0, 64)), min_size=1, max_size=6)
 
 

@@ -90,9 +90,10 @@ def test_a_pod_without_a_node_is_pending_until_one_is_free() -> None:
     made = pool(tp=8)
     made.scale([Want(KEY, 8, 3)], 0.0)
     assert (made.counts(), made.gpus) == ((1, 2, 0), 16), "one starts, one is pending"
+    assert [made.pending((made.wants[0].pool, tp)) for tp in (4, 8)] == [0, 1]
     made._seats.give(0, 8)  # another service's pod is gone: the node has eight more
     moved(made, 5.0)
-    assert (made.counts(), made.gpus) == ((1, 2, 0), 24)
+    assert (made.counts(), made.gpus, made.pending((made.wants[0].pool, 8))) == ((1, 2, 0), 24, 0)
     assert moved(made, 35.0).counts() == (3, 0, 0)
 
 

@@ -213,6 +213,18 @@ def test_nothing_is_ready_yet() -> None:
     assert (found.pools[0].ready, found.pools[0].starting) == (0, 1)
 
 
+def test_a_pod_that_no_node_has_room_for_is_starting_and_pending() -> None:
+    """One that drains is on its way out, whatever the scheduler said of it."""
+    waits, leaves = (
+        dataclasses.replace(
+            pod(name, ready_for_s=None), blocked="0/4 nodes are available: 4 Insufficient nvidia.com/gpu."
+        )
+        for name in ("waits", "leaves")
+    )
+    found = seen(view(pod("starts", ready_for_s=None), waits, dataclasses.replace(leaves, terminating=True)))
+    assert (found.pools[0].starting, found.pools[0].pending, found.pools[0].terminating) == (2, 1, 1)
+
+
 def test_many_lost_pods_are_named_up_to_five() -> None:
     lost = tuple(f"chat-{i}" for i in range(8))
     message = observe.metrics_condition(seen(view()), lost, "").message

@@ -24,6 +24,7 @@ class PoolObserved:
         terminating: Pods draining (likewise).
         gpu_product: `nvidia.com/gpu.product` of the nodes they sit on; None when unknown.
         startup_s: How long its pods took from a node to Ready, their median; None: of no pod is it known.
+        pending: Of those that start, the ones that no node has room for; they draw nothing.
     """
 
     pool: str
@@ -34,10 +35,13 @@ class PoolObserved:
     terminating: int = 0
     gpu_product: str | None = None
     startup_s: float | None = None
+    pending: int = 0
 
     def __post_init__(self) -> None:
         if self.startup_s is not None and not 0 <= self.startup_s < math.inf:
             raise ValueError("startup_s is a time of 0 or more, or None where it is not known")
+        if self.pending and not 0 < self.pending <= self.starting:
+            raise ValueError("pending pods are some of those that start")
 
 
 @dataclass(frozen=True, slots=True)

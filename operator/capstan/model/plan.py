@@ -161,6 +161,7 @@ class PolicyMemory:
         wanted_gpus: GPUs that the last plan wanted before the fleet's limits.
         tracker: What is believed of the whole load to come; None: no history was ever known.
         advice: As of `advised_at_s`, when it was last due; None: nothing that is worth it.
+        unplaced: Degrees that no node had room for, each with when that was seen last.
     """
 
     policy: str
@@ -174,6 +175,7 @@ class PolicyMemory:
     tracker: Tracker | None = None
     advice: Advice | None = None
     advised_at_s: float | None = None
+    unplaced: tuple[tuple[int, float], ...] = ()
 
     def of(self, pool: str) -> PoolMemory:
         """Return the memory of a pool, empty when it is new."""

@@ -138,7 +138,7 @@ class _State:
     engine: _Engine
     queue: _Queue
     prompt_s: float
-    z: float
+    normal_ratio: float
     kv_usage: float
 
 
@@ -313,7 +313,7 @@ def _state(profile: Profile, load: Workload, *, x: float, replicas: int, percent
 
 
 def _latencies(state: _State, load: Workload, tiers_tokens: tuple[float, ...]) -> Latencies:
-    engine, queue, z = state.engine, state.queue, state.z
+    engine, queue, z = state.engine, state.queue, state.normal_ratio
     return Latencies(
         ttft_s=_ttft_s(engine, load, queue, z=z),
         tpot_s=_tpot_s(engine, load, queue, prompt_s=state.prompt_s, z=z),

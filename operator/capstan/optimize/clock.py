@@ -58,7 +58,7 @@ def grid_mhz(profile: Profile, *, min_clock_mhz: float | None = None) -> tuple[f
     return tuple(clocks.max_mhz - i * stride_mhz for i in range(count + 1))
 
 
-@functools.lru_cache(maxsize=1 << 15)
+@functools.lru_cache(maxsize=1 << 17)  # 500 policies look at about 5,000 points a cycle
 def _point(profile: Profile, load: Workload, slo: Slo, clock_mhz: float, replicas: int) -> steady.OperatingPoint | None:
     """Return the steady state of one replica at a clock; remembered, because loads come back."""
     return sizing.point(profile, load, slo, x=profile.clocks.ratio(clock_mhz), replicas=replicas)

@@ -1,4 +1,4 @@
-"""What a policy's history says of each of its pools: the peak of the next epoch, from the forecast of the whole.
+"""What a policy's past says of each of its pools: the peak of the next epoch, from the forecast of the whole.
 
 Who calls it: `decide`, every cycle, and `advice`. Must not know: how a forecast is made, replicas.
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from capstan.forecast import ahead, known, peak, track
+from capstan.forecast import ahead, known, peak, surge, track
 from capstan.forecast.calendar import Calendar
 from capstan.forecast.known import Known
 from capstan.forecast.peak import Rates
@@ -46,9 +46,11 @@ def of(
         classes: The usual demand of the policy per class; empty where requests are not told apart.
         history: The template; None, or one of less than a day: there is nothing to forecast from.
         tracker: As of the last cycle; None, or one of another horizon: the history's own takes its place.
+
+    Where nothing is forecast, a load that was seen to come in surges is expected to do so again.
     """
     if history is None or not history.tells:
-        return Foresight(cases, tracker)
+        return Foresight(tuple(_surging(case) for case in cases), tracker)
     typical = history.template
     if tracker is None or tracker.horizon_slots != history.tracker.horizon_slots:
         tracker = history.tracker
@@ -67,6 +69,27 @@ def of(
         for case, share in zip(cases, shares, strict=True)
     )
     return Foresight(foreseen, tracker, tracker.drifted)
+
+
+def _surging(case: Case) -> Case:
+    """Return a pool with the rate of its surges to be ready for and no clock cap, where it had any.
+
+    A clock is chosen for the rate of a minute, and a surge is over before that moves. A cap that is not there costs
+    little: between surges the replicas are idle, and idle watts do not follow the cap. A power budget has the last
+    word on clocks: under one they stay as they are chosen.
+    """
+    if not case.memory.rates:
+        return case
+    settings, policy = case.settings, case.policy
+    # A rate of a window tells a rise that began a window ago; the scrape, the cycle and the start come on top.
+    lead_s = max(profile.startup_s for profile in case.profiles) + 2 * settings.rate_window_s
+    surge_rps = surge.ready_rps(case.memory.rates, lead_s=lead_s, window_s=settings.rate_window_s)
+    if surge_rps is None:
+        return case
+    if policy.power_budget_w is None:
+        bounds = dataclasses.replace(policy.bounds, min_clock_mhz=case.profiles[0].clocks.max_mhz)
+        policy = dataclasses.replace(policy, bounds=bounds)
+    return dataclasses.replace(case, policy=policy, foreseen_rps=surge_rps)
 
 
 def _since_s(calendar: Calendar, now_s: float, window_s: float) -> float:

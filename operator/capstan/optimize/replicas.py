@@ -27,7 +27,8 @@ PAYS_RATIO = 1.5
 """A change of degrees must save this many times what it costs (facts/dynamollm.md section 6: k >= 1.5)."""
 
 
-PHASES = 997  # of a pool period, a prime: keys that differ in one letter only have different ones
+PHASES, STRIDE = 997, 616
+"""Moments of a pool period, a prime; keys that differ in one letter only lie a golden section of it apart."""
 
 WORTH_RATIO = 0.05
 """And it must save this share of the watts: every hand-over is a risk, and the closed form is not better than that."""
@@ -231,7 +232,7 @@ def _due(case: Case) -> bool:
     before_s, period_s = case.memory.reshaped_at_s, case.settings.pool_period_s
     if before_s is None:
         return True
-    own_s = int.from_bytes(case.policy.key.encode(), "big") % PHASES / PHASES * period_s
+    own_s = int.from_bytes(case.policy.key.encode(), "big") * STRIDE % PHASES / PHASES * period_s
     return (case.now_s - own_s + 1e-6) // period_s > (before_s - own_s + 1e-6) // period_s
 
 

@@ -14,12 +14,13 @@ from capstan.model.policy import Priority
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one policy wants of the GPUs of a product."""
+    """What one policy wants of the GPUs of a product, and how many its pods have, those that drain included."""
 
     policy: str
     product: str | None
     priority: Priority
     gpus: int
+    held: int = 0
 
 
 def limits(claims: Sequence[Claim], gpus: Mapping[str, int]) -> dict[str, int]:
@@ -39,4 +40,18 @@ def limits(claims: Sequence[Claim], gpus: Mapping[str, int]) -> dict[str, int]:
                 fits = wanted <= left
                 found[claim.policy] = claim.gpus + left - wanted if fits else left * claim.gpus // max(wanted, 1)
             left = max(left - wanted, 0)
+    return found
+
+
+def spare(claims: Sequence[Claim], gpus: Mapping[str, int]) -> dict[str, int]:
+    """Return the GPUs that nobody holds, for each policy that shares its product with others who hold some.
+
+    What a policy may have beyond them others still hold: they give it back in pieces, on nodes that nobody chooses. Who
+    is alone on its GPUs makes room on its own nodes, and has no entry.
+    """
+    found: dict[str, int] = {}
+    for product, total in gpus.items():
+        own = [claim for claim in claims if claim.product == product]
+        held = sum(claim.held for claim in own)
+        found |= {claim.policy: max(total - held, 0) for claim in own if held > claim.held}
     return found

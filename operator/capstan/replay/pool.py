@@ -159,6 +159,10 @@ class Pool:
         pending = sum(missing.values()) if kind is None else missing.get(kind, 0)
         return ready, len(own) - draining - ready + pending, draining
 
+    def pending(self, kind: Kind) -> int:
+        """Return the replicas of a pool and tp that no node has room for."""
+        return self._missing().get(kind, 0)
+
     def standing(self, lane: str) -> tuple[int, int, float | None]:
         """Return (tp, replicas, clock cap) of what serves in a pool: a mix as the degree that has most of it."""
         states = self.world.replicas["state"]

@@ -133,6 +133,10 @@ class PoolSeen(Protocol):
         """(tp, asked for, ready, starting or pending, draining) of each degree that it has or wants, now."""
         ...
 
+    def pending(self, tp: int) -> int:
+        """Replicas of a degree that no node has room for, now."""
+        ...
+
     @property
     def queues(self) -> tuple[int, int]:
         """Requests that run and that wait in its replicas at the newest sample."""

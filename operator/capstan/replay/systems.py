@@ -98,7 +98,11 @@ class Capstan:
         """Return a service as the live loop's observation shows it."""
         policy = self._services[seen.policy].policy
         product = self._services[seen.policy].profiles[0].gpu_products[0]
-        pools = tuple(PoolObserved(lane.pool, *counts, product) for lane in seen.pools for counts in lane.degrees)
+        pools = tuple(
+            PoolObserved(lane.pool, *counts, product, pending=lane.pending(counts[0]))
+            for lane in seen.pools
+            for counts in lane.degrees
+        )
         capped = seen.policy in moment.capped
         window = seen.window(self._settings.rate_window_s)
         if window.span_s < self._settings.rate_window_s:  # a rate over part of its window is noise

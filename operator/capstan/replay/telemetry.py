@@ -176,6 +176,10 @@ class LaneView:
         held = {pod.tp for pod in self._pool.pods if pod.lane == self.pool}
         return tuple((tp, wanted.get(tp, 0), *self._pool.counts((self.pool, tp))) for tp in sorted({*wanted, *held}))
 
+    def pending(self, tp: int) -> int:
+        """Replicas of a degree that no node has room for."""
+        return self._pool.pending((self.pool, tp))
+
     @property
     def queues(self) -> tuple[int, int]:
         """Requests that run and that wait in its replicas at the newest sample."""

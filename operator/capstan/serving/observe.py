@@ -173,6 +173,7 @@ def _pool(pool: Pool, seen: Sources, now_s: float) -> fleet.PoolObserved:
         terminating=leaving,
         gpu_product=next((p for p in products if p is not None), None),
         startup_s=statistics.median(startups) if startups else None,
+        pending=sum(bool(p.blocked) and not p.draining for p in pool.pods),
     )
 
 
