@@ -180,13 +180,13 @@ def rate_of(
 ) -> tuple[float, str]:
     """Return the rate multiple, and how the size of the fleet came about.
 
-    A fleet does where it meets the SLO at every one of `seeds`; at the first of the options where none are given.
+    A fleet does where it meets the SLO at every one of `seeds`; of those of the options where none are given.
     """
     asked = loaded.options.rate
     if asked.replicas is None:
         return asked.multiple, "as given"
     told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
-    drawn = seeds or loaded.options.seeds[:1]
+    drawn = seeds or loaded.options.seeds
 
     def meets(multiple: float, replicas: int) -> bool:
         scenarios = (loaded.scenario(seed=seed, servers=servers, rate=multiple) for seed in drawn)
