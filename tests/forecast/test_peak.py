@@ -147,3 +147,20 @@ def test_looking_further_ahead_never_lowers_the_rise(rates: peak.Rates, one_s: f
     near_s, far_s = sorted((one_s, other_s))
     near, far = (peak.rise_ratio(rates, lead_s=lead_s, window_s=60) for lead_s in (near_s, far_s))
     assert 0 <= near <= far
+
+
+# --- over how long a rate is read ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "span_s"),
+    [
+        (stepped((600, 5.0)), 60.0),
+        (stepped((600, 0.0), (100, 5.0)), 60.0),
+        (stepped((600, 0.5)), 200.0),
+        (stepped((100, 0.5)), 155.0),
+    ],
+    ids=["100 arrivals in a window", "idle until just now", "100 arrivals in 200 s", "all there is: 95 s and a window"],
+)
+def test_a_rate_is_read_back_to_a_hundred_arrivals(known: peak.Rates, span_s: float) -> None:
+    assert peak.span_s(known, window_s=60) == pytest.approx(span_s)

@@ -42,10 +42,18 @@ def remembered(rates: Rates, now_s: float, arrival_rps: float, *, lookback_s: fl
 
 
 def span_s(rates: Rates, *, window_s: float) -> float:
-    """Return over how long a rate must be read to be known to 10 %: one window at least, the memory at most."""
-    mean_rps = sum(rate for _, rate in rates) / len(rates)
-    longest_s = rates[-1][0] - rates[0][0] + window_s
-    return max(min(ENOUGH_ARRIVALS / mean_rps if mean_rps > 0 else longest_s, longest_s), window_s)
+    """Return over how long the rate of now must be read to be known to 10 %: one window at least, the memory at most.
+
+    Counted back from now: what was quiet before a service was used says nothing of what its rate is worth.
+    """
+    newest_s = rates[-1][0]
+    arrivals_rps = 0.0
+    for count, (t_s, rate_rps) in enumerate(reversed(rates), start=1):
+        arrivals_rps += rate_rps
+        whole_s = newest_s - t_s + window_s
+        if arrivals_rps / count * whole_s >= ENOUGH_ARRIVALS:
+            return whole_s
+    return newest_s - rates[0][0] + window_s
 
 
 def level_rps(rates: Rates, *, window_s: float) -> tuple[float, float]:
