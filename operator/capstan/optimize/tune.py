@@ -28,6 +28,8 @@ INSIDE_SIGMAS = 5.0
 """Of the requests inside, a Poisson count where many serve side by side and a wider one near saturation: three move the
 clocks of a constant load every minute (`rig decide steady`), and a burst is far beyond five."""
 
+ENOUGH_INSIDE = 5.0  # requests: of fewer, nothing is learnt and nothing concluded
+USUAL_RATIOS = (0.5, 2.0)  # what is learnt of the usual count: a profile is not off by more, a first look may be
 MOST_AHEAD_RATIO = 2.0  # a count of one moment is believed for no more than a doubling
 USUAL_S = 300.0
 """Over how long the usual count is learnt: a profile that is off, is so for longer; a burst is over sooner."""
@@ -88,7 +90,8 @@ def _inside_ratio(case: Case, fleet: plan.Fleet) -> tuple[float, float] | None:
     mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
     points = clock.option(parts, case.slo, clock_mhz=mhz, margin=case.margin).points
     usual = sum(point.batch * part.count for point, part in zip(points, parts, strict=True) if point is not None)
-    return ((running.value + waiting.value) / usual, usual) if usual > 0 and None not in points else None
+    known = usual >= ENOUGH_INSIDE and None not in points
+    return ((running.value + waiting.value) / usual, usual) if known else None
 
 
 def _ahead_ratio(case: Case, inside: tuple[float, float] | None) -> float:
@@ -107,9 +110,10 @@ def _usual_ratio(case: Case, inside: tuple[float, float] | None) -> float | None
     before = case.memory.inside_ratio
     if inside is None or inside[0] <= 0:
         return before
+    now_ratio = min(max(inside[0], USUAL_RATIOS[0]), USUAL_RATIOS[1])
     if before is None:
-        return inside[0]
-    return before + (inside[0] - before) * min(case.settings.instance_period_s / USUAL_S, 1.0)
+        return now_ratio
+    return before + (now_ratio - before) * min(case.settings.instance_period_s / USUAL_S, 1.0)
 
 
 def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[clock.Part, ...]:
