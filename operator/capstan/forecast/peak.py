@@ -41,6 +41,11 @@ def remembered(rates: Rates, now_s: float, arrival_rps: float, *, lookback_s: fl
     return (*rates[first:last], (now_s, arrival_rps))
 
 
+def since(rates: Rates, t_s: float) -> Rates:
+    """Return the rates from a moment on."""
+    return rates[bisect.bisect_left(rates, t_s, key=_time_s) :]
+
+
 def span_s(rates: Rates, *, window_s: float) -> float:
     """Return over how long the rate of now must be read to be known to 10 %: one window at least, the memory at most.
 
@@ -64,12 +69,12 @@ def level_rps(rates: Rates, *, window_s: float) -> tuple[float, float]:
         window_s: See there.
 
     Returns:
-        Example: 0.5 rps for half an hour, read over 200 s. A last window of 0.8 rps over 30 s is within two sigmas
-        (0.26) of noise only up to 0.76, so it is the level, read over 30 s.
+        Example: 0.5 rps for half an hour, read over 200 s. A last window of 30 s is within three sigmas of noise (0.39)
+        up to 0.89 rps; one of 0.9 is the level, read over 30 s.
     """
     newest_rps = rates[-1][1]
     whole_s = span_s(rates, window_s=window_s)
-    recent = rates[bisect.bisect_left(rates, rates[-1][0] - (whole_s - window_s) - 1e-9, key=_time_s) :]
+    recent = since(rates, rates[-1][0] - (whole_s - window_s) - 1e-9)
     mean_rps = sum(rate for _, rate in recent) / len(recent)
     noise_rps = BURST_SIGMAS * math.sqrt(mean_rps / window_s)
     return (newest_rps, window_s) if newest_rps > mean_rps + noise_rps else (mean_rps, whole_s)
@@ -83,8 +88,10 @@ def calm_rps(rates: Rates, *, now_s: float, window_s: float) -> tuple[float, flo
     """
     newest_rps = rates[-1][1]
     for whole_s in CALM_S:
+        if rates[0][0] > now_s - whole_s:
+            continue
         recent = [rate for t_s, rate in rates if t_s > now_s - whole_s]
-        if rates[0][0] > now_s - whole_s or len(recent) < 2:
+        if len(recent) < 2:
             continue
         half = len(recent) // 2
         older_rps, newer_rps = sum(recent[:half]) / half, sum(recent[half:]) / (len(recent) - half)
@@ -172,7 +179,7 @@ def peak_rps(
     calm = calm_rps(rates, now_s=now_s, window_s=window_s)
     if calm is not None:
         return guarded_rps(calm[0], window_s=calm[1], sigmas=PEAK_SIGMAS)
-    recent = rates[bisect.bisect_left(rates, now_s - recent_s, key=_time_s) :]
+    recent = since(rates, now_s - recent_s)
     slope = slope_rps_per_s(recent)
     lasted_s = now_s - recent[0][0] if recent else 0.0
     noise_rps = GUARD_SIGMAS * math.sqrt(2 * rates[-1][1] / window_s)  # of the difference of two counts
@@ -191,5 +198,5 @@ def _highest_rps(rates: Rates, window_s: float, since_s: float) -> tuple[float, 
     """
     whole_s = span_s(rates, window_s=window_s)
     newest_rps, _ = level_rps(rates, window_s=window_s)
-    recent = [rate for t_s, rate in _stretched(rates, whole_s - window_s) if t_s >= since_s]
-    return max(recent, default=newest_rps) if whole_s <= window_s else max(newest_rps, *recent), whole_s
+    recent = (rate for t_s, rate in _stretched(rates, whole_s - window_s) if t_s >= since_s)
+    return max([newest_rps, *recent]), whole_s

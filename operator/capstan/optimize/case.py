@@ -127,6 +127,16 @@ class Case:
         """Whether a plan may change tensor-parallel degrees."""
         return self.policy.knobs.tensor_parallel is Knob.ACT
 
+    @property
+    def startup_s(self) -> float:
+        """The longest start-up of a replica of any degree."""
+        return max(profile.startup_s for profile in self.profiles)
+
+    @property
+    def back_s(self) -> float:
+        """How long until a replica answers a rise: that fills a window, is seen in the next, and the replica starts."""
+        return self.startup_s + 2 * self.settings.rate_window_s
+
     def profile(self, tp: int) -> Profile | None:
         """Return the physics of a degree, None where nobody knows it."""
         return next((profile for profile in self.profiles if profile.tp == tp), None)

@@ -8,12 +8,10 @@ together. A pool has its share of the peak, and room for its share being drawn b
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 from capstan.forecast import ahead, known, peak, surge, track
 from capstan.forecast.calendar import Calendar
@@ -23,8 +21,6 @@ from capstan.model import fleet
 from capstan.model.outlook import Tracker
 from capstan.optimize import lanes
 from capstan.optimize.case import Case
-
-_time_s = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ def of(
     tracker = track.after(tracker, typical, rates, now_s=now_s)
     if not rates or rates[-1][0] < now_s:  # blind: what is not seen now is not forecast
         return Foresight(cases, tracker, tracker.drifted)
-    startup_s = max(profile.startup_s for case in cases for profile in case.profiles)
+    startup_s = max(case.startup_s for case in cases)
     horizon_s = known.horizon_s(cluster_period_s=settings.cluster_period_s, startup_s=startup_s)
     window_s = settings.rate_window_s
     told = ahead.forecast(typical, tracker, rates, now_s=now_s, horizon_s=horizon_s, window_s=window_s)
@@ -80,10 +76,8 @@ def _surging(case: Case) -> Case:
     """
     if not case.memory.rates:
         return case
-    settings, policy = case.settings, case.policy
-    # A rate of a window tells a rise that began a window ago; the scrape, the cycle and the start come on top.
-    lead_s = max(profile.startup_s for profile in case.profiles) + 2 * settings.rate_window_s
-    surge_rps = surge.ready_rps(case.memory.rates, lead_s=lead_s, window_s=settings.rate_window_s)
+    policy = case.policy
+    surge_rps = surge.ready_rps(case.memory.rates, lead_s=case.back_s, window_s=case.settings.rate_window_s)
     if surge_rps is None:
         return case
     if policy.power_budget_w is None:
@@ -99,17 +93,13 @@ def _since_s(calendar: Calendar, now_s: float, window_s: float) -> float:
 
 def _whole(cases: Sequence[Case], since_s: float) -> Rates:
     """Return the arrival rates of all pools together."""
-    recent = [_recent(case.memory.rates, since_s) for case in cases]
+    recent = [peak.since(case.memory.rates, since_s) for case in cases]
     if len(recent) == 1:
         return recent[0]
     by_time: dict[float, float] = {}
     for t_s, rate_rps in (pair for rates in recent for pair in rates):
         by_time[t_s] = by_time.get(t_s, 0.0) + rate_rps
     return tuple(sorted(by_time.items()))
-
-
-def _recent(rates: Rates, since_s: float) -> Rates:
-    return rates[bisect.bisect_left(rates, since_s, key=_time_s) :]
 
 
 def _shares(cases: Sequence[Case], classes: Iterable[fleet.ClassDemand]) -> list[float]:
@@ -133,7 +123,7 @@ def _own_rps(case: Case, peak_rps: float, share: float, horizon_s: float) -> flo
     window_s = case.settings.rate_window_s
     drawn_rps = peak.GUARD_SIGMAS * math.sqrt(peak_rps * share * (1 - share) / window_s)
     part_rps = share * peak_rps + drawn_rps
-    recent = _recent(case.memory.rates, case.now_s - ahead.RECENT_WINDOWS * window_s)
+    recent = peak.since(case.memory.rates, case.now_s - ahead.RECENT_WINDOWS * window_s)
     if share >= 1 or not recent:
         return part_rps
     recent_s = ahead.RECENT_WINDOWS * window_s

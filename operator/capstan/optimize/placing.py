@@ -69,8 +69,7 @@ def chosen(case: Case, sized: replicas.Choice, unplaced: Unplaced, spare: int | 
 def _pending(case: Case) -> Iterable[int]:
     """Return the degrees of a pool that have pended for a start-up."""
     since_s = case.memory.fleet_since_s
-    patience_s = max(profile.startup_s for profile in case.profiles)
-    if since_s is None or case.now_s - since_s < patience_s:
+    if since_s is None or case.now_s - since_s < case.startup_s:
         return ()
     return (pool.tp for pool in case.pools if pool.pending)
 

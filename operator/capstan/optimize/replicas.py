@@ -111,13 +111,8 @@ def _unknown(case: Case) -> bool:
 def _room_ratio(case: Case) -> float:
     """Return how much more than the peak must be carried after a fall: what the load has risen within a start-up."""
     settings = case.settings
-    rise_ratio = peak.rise_ratio(case.memory.rates, lead_s=_back_s(case), window_s=settings.rate_window_s)
+    rise_ratio = peak.rise_ratio(case.memory.rates, lead_s=case.back_s, window_s=settings.rate_window_s)
     return max(DOWN_ROOM_RATIO, rise_ratio)
-
-
-def _back_s(case: Case) -> float:
-    """Return how long it takes until a replica is back: the rise fills a window, is seen in the next, and it starts."""
-    return max(profile.startup_s for profile in case.profiles) + 2 * case.settings.rate_window_s
 
 
 def _kept_gpus(case: Case, standing: plan.Fleet) -> Choice:
@@ -209,19 +204,18 @@ def ready_for_rps(case: Case) -> float:
     """
     settings = case.settings
     waiting = case.seen.waiting
-    startup_s = max(profile.startup_s for profile in case.profiles)
     foreseen_rps = case.foreseen_rps
     recent_rps = peak.peak_rps(
         case.memory.rates,
         now_s=case.now_s,
-        lead_s=min(settings.cluster_period_s, max(2 * startup_s, _back_s(case))),
+        lead_s=min(settings.cluster_period_s, max(2 * case.startup_s, case.back_s)),
         window_s=settings.rate_window_s,
         recent_s=2 * settings.rate_window_s,
         epoch_s=settings.cluster_period_s if foreseen_rps is None else settings.pool_period_s,
     )
     ahead_rps = max(recent_rps, foreseen_rps or 0.0)
     queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
-    return ahead_rps + queued / max(startup_s, settings.rate_window_s)
+    return ahead_rps + queued / max(case.startup_s, settings.rate_window_s)
 
 
 def _due(case: Case) -> bool:

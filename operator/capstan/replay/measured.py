@@ -6,8 +6,6 @@ once.
 
 from __future__ import annotations
 
-import numpy as np
-
 from capstan.model.slo import Slo
 from capstan.replay.noted import Bools, Notes, Snapshot
 from capstan.replay.runs import Floats, Ints
@@ -69,15 +67,15 @@ class Measured:
 
     def ttft_s(self, quantile: float) -> float | None:
         """Time to first token at a quantile, nearest rank."""
-        return _nearest_rank(self._pair()[0], quantile)
+        return measure.nearest_rank(self._pair()[0], quantile)
 
     def tpot_s(self, quantile: float) -> float | None:
         """Mean time per output token of a request at a quantile, nearest rank."""
-        return _nearest_rank(self._pair()[1], quantile)
+        return measure.nearest_rank(self._pair()[1], quantile)
 
     def stress_ratio(self, slo: Slo) -> float | None:
         """Larger latency of a request over its own limit, at the SLO's percentile, nearest rank."""
-        return _nearest_rank(self._notes.stress(self.ids, slo), slo.percentile_ratio)
+        return measure.nearest_rank(self._notes.stress(self.ids, slo), slo.percentile_ratio)
 
     def running_mean(self) -> float | None:
         """Requests running in all replicas, mean over the span."""
@@ -118,11 +116,3 @@ def _ready(found: list[Snapshot]) -> list[int]:
         return []
     last = found[-1]
     return [int(r) for r, up, down in zip(last.replica, last.ready, last.draining, strict=True) if up and not down]
-
-
-def _nearest_rank(values: Floats, quantile: float) -> float | None:
-    """Return the smallest value that `quantile` of the values do not exceed; None of none."""
-    if not len(values):
-        return None
-    rank = measure.rank(len(values), quantile)
-    return float(np.partition(values, rank)[rank])

@@ -175,21 +175,18 @@ def _bound(stage: Stage, columns: Sequence[Column]) -> Column:
     return compare.bound(like, energy)
 
 
-def rate_of(
-    loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Told, *, seeds: tuple[int, ...] = ()
-) -> tuple[float, str]:
+def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: Told) -> tuple[float, str]:
     """Return the rate multiple, and how the size of the fleet came about.
 
-    A fleet does where it meets the SLO at every one of `seeds`; of those of the options where none are given.
+    A fleet does where it meets the SLO at every seed of the options.
     """
     asked = loaded.options.rate
     if asked.replicas is None:
         return asked.multiple, "as given"
     told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
-    drawn = seeds or loaded.options.seeds
 
     def meets(multiple: float, replicas: int) -> bool:
-        scenarios = (loaded.scenario(seed=seed, servers=servers, rate=multiple) for seed in drawn)
+        scenarios = (loaded.scenario(seed=seed, servers=servers, rate=multiple) for seed in loaded.options.seeds)
         return all(Stage(scenario, slo_set).meets(replicas) for scenario in scenarios)
 
     return hindsight.auto_rate(meets, asked.replicas), f"auto:{asked.replicas}"

@@ -19,7 +19,7 @@ from capstan.replay.experiments.pages import Json, Told, goal, reached, shown
 from capstan.replay.foreseen import Judged
 from capstan.replay.options import Options
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled
-from capstan.replay.scores import compare
+from capstan.replay.scores import bands, compare
 
 NAME = "forecast"
 WORDS = "How wrong is the forecast of the next half-hour, and do its 90 % bands hold 85 to 95 % of what came?"
@@ -30,8 +30,6 @@ SLOT_S, HORIZON_S = 300, 1800.0
 
 BEGINS = {"azure-2024-conversation": 6, "synthetic:spiky-week": 4}
 """Days after a Monday of a source's first moment: 12 May 2024 was a Sunday; the made week begins on a Friday."""
-
-LEAST_COVERED, MOST_COVERED = 0.85, 0.95
 
 COVERED = Figure("covered_ratio", "in band %", lambda _: None, 100.0, 1)
 RATIO = Figure("loss_over_last_value_ratio", "loss over last value's", lambda _: None, 1.0, 3)
@@ -119,8 +117,8 @@ def _table(readings: dict[str, tuple[Reading, ...]]) -> Headed:
 def _goals(readings: dict[str, tuple[Reading, ...]]) -> list[Reached]:
     """Return issue 5's: bands that hold 85 to 95 %, and losses below those of both naive forecasts."""
     asked = (
-        Goal("band not too narrow", COVERED, least=LEAST_COVERED),
-        Goal("band not too wide", COVERED, most=MOST_COVERED),
+        Goal("band not too narrow", COVERED, least=bands.LEAST_COVERED),
+        Goal("band not too wide", COVERED, most=bands.MOST_COVERED),
         Goal("not worse than the last value", RATIO, most=1.0),
         Goal("not worse than last week", WEEK_RATIO, most=1.0),
     )

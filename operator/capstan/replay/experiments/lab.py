@@ -145,9 +145,8 @@ class Lab:
         """
         loaded = self.loaded
         slo_set = loaded.options.slo or SloSet.SCENARIO
-        seeds = loaded.options.seeds
         try:
-            self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told, seeds=seeds)
+            self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told)
         except ValueError as problem:
             raise errors.Invalid("--scale-rate", str(problem)) from problem
 

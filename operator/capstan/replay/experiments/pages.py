@@ -17,6 +17,7 @@ from capstan.replay.experiments.figures import KWH_PER_J
 from capstan.replay.experiments.findings import Found, Line, Reached, Reading
 from capstan.replay.experiments.kinds import Figure
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
+from capstan.replay.pages.numbers import finite
 from capstan.replay.scores import compare
 from capstan.replay.scores.compare import Estimate
 from capstan.replay.scores.score import PolicyScore
@@ -279,7 +280,7 @@ def _row(line: Line) -> Json:
 def _reading(reading: Reading) -> Json:
     mean = reading.mean
     return {
-        "values": [None if value is None else _finite(value) for value in reading.values],
+        "values": [finite(value) for value in reading.values],
         "mean": None if mean is None else mean.mean,
         "half_width_95": None if mean is None else mean.half_width,
     }
@@ -298,7 +299,3 @@ def reached(each: Reached) -> Json:
         "half_width_95": None if value is None else value.half_width,
         "reached": each.met,
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

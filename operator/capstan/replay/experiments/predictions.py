@@ -23,6 +23,7 @@ from capstan.replay.experiments.pages import Json, Told
 from capstan.replay.experiments.promises import Promise, Watched
 from capstan.replay.pages import cells
 from capstan.replay.pages.cells import Cell, Headed, Titled
+from capstan.replay.pages.numbers import finite
 from capstan.replay.runs import Floats, Run
 from capstan.replay.scores import bands, compare, measure
 from capstan.replay.scores.bands import Band, Spread
@@ -34,9 +35,6 @@ ALL = "all pools"
 
 LEAST_REQUESTS = int(MIN_SAMPLE_REQUESTS)
 """Plans under which fewer requests arrived are left out: observed percentiles of fewer say nothing (DESIGN 4)."""
-
-LEAST_COVERED, MOST_COVERED = 0.85, 0.95
-"""Issue 5: 90 % bands cover 85 to 95 %."""
 
 GOOD_RATIO = 0.1
 """A median within a tenth of what was expected is called right: the profiles' own fit errors are of that size."""
@@ -167,19 +165,14 @@ def realised(promises: Iterable[Promise], run: Run, index: int, service: Service
         if (count := int(rows.sum())) >= LEAST_REQUESTS:
             effect = Effect(
                 power_w=promise.energy_j / promise.span_s,
-                ttft_s=_quantile(ttft_s[rows], percentile),
-                tpot_s=_quantile(tpot_s[rows & several], percentile),
+                ttft_s=measure.nearest_rank(ttft_s[rows], percentile),
+                tpot_s=measure.nearest_rank(tpot_s[rows & several], percentile),
             )
             yield Kept(promise, effect, count)
 
 
 def _or_never(values_s: Floats) -> Floats:
     return np.where(np.isfinite(values_s), values_s, np.inf)
-
-
-def _quantile(values: Floats, percentile_ratio: float) -> float | None:
-    """Return the nearest rank; None of none."""
-    return float(np.sort(values)[measure.rank(len(values), percentile_ratio)]) if len(values) else None
 
 
 def halved(kept: Iterable[Kept]) -> list[Kept]:
@@ -284,7 +277,7 @@ def _goals(found: dict[Quantity, tuple[Found, ...]]) -> Iterator[Reached]:
         if not quantity.judged:
             continue
         covered = replace(COVERED, name=f"{quantity.name}_{COVERED.name}")
-        for words, least, most in (("narrow", LEAST_COVERED, None), ("wide", None, MOST_COVERED)):
+        for words, least, most in (("narrow", bands.LEAST_COVERED, None), ("wide", None, bands.MOST_COVERED)):
             goal = Goal(
                 f"{quantity.words} band not too {words}, % of plans in it", covered, least=least, most=most, row=ALL
             )
@@ -300,7 +293,7 @@ def _json(quantity: Quantity, one: Found) -> Json:
         "label": one.label,
         "quantity": quantity.name,
         "plans": 0 if spread is None else spread.count,
-        "median_ratio": None if spread is None else _finite(spread.median_ratio),
+        "median_ratio": None if spread is None else finite(spread.median_ratio),
         "range_ratio": None if spread is None else _ends(spread.range),
         "band_ratio": None if band is None else _ends(band),
         "judged_plans": one.late,
@@ -328,12 +321,8 @@ def _plan(one: Kept) -> Json:
 
 def _effect(effect: Effect) -> Json:
     values = {"ttft_s": effect.ttft_s, "tpot_s": effect.tpot_s, "power_w": effect.power_w}
-    return {name: None if value is None else _finite(value) for name, value in values.items()}
+    return {name: finite(value) for name, value in values.items()}
 
 
 def _ends(band: Band) -> list[float | None]:
-    return [_finite(band.low_ratio), _finite(band.high_ratio)]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return [finite(band.low_ratio), finite(band.high_ratio)]

@@ -6,10 +6,10 @@ changes there is a new `SCHEMA_VERSION`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from capstan.replay.pages import shocks, summary
+from capstan.replay.pages.numbers import finite
 from capstan.replay.runs import Run, ServiceRun
 from capstan.replay.scores import compare, misplaced, routes
 from capstan.replay.scores.bill import Bill
@@ -50,7 +50,7 @@ def of(comparison: Comparison) -> Json:
 
 def _conditions(conditions: Conditions) -> Json:
     return {
-        "rate_multiple": _finite(conditions.rate_multiple),
+        "rate_multiple": finite(conditions.rate_multiple),
         "provisioning": conditions.provisioning,
         "clock_response": conditions.clock_response,
         "slo": str(conditions.slo),
@@ -62,7 +62,7 @@ def _system(comparison: Comparison, column: Column, relative: Relative) -> Json:
     return {
         "source": run.source,
         **_conditions(comparison.conditions),
-        "duration_s": _finite(run.duration_s),
+        "duration_s": finite(run.duration_s),
         **_figures(score.overall),
         "slo_met": score.slo_met,
         "budget_held": score.budget_held,
@@ -73,7 +73,7 @@ def _system(comparison: Comparison, column: Column, relative: Relative) -> Json:
         "domains": [_domain(domain) for domain in score.domains],
         "marks": [{"t_s": mark.t_s, "text": mark.text} for mark in run.marks],
         "settings": dict(run.settings),
-        "figures": {name: _finite(value) for name, value in sorted(run.figures.items())},
+        "figures": {name: finite(value) for name, value in sorted(run.figures.items())},
     }
 
 
@@ -82,15 +82,15 @@ def _figures(figures: Figures) -> Json:
         "requests": figures.arrived,
         "completed": figures.completed,
         "good": figures.good,
-        "slo_attainment_ratio": _finite(figures.attainment_ratio),
+        "slo_attainment_ratio": finite(figures.attainment_ratio),
         "slo_by_class": _pairs(figures.by_class),
-        "slo_windows_ratio": _finite(figures.windows_ratio),
+        "slo_windows_ratio": finite(figures.windows_ratio),
         "class_mix": _pairs(figures.class_mix),
         "ttft_s": _quantiles(figures.ttft_s),
         "tpot_s": _quantiles(figures.tpot_s),
         "tbt_s": _quantiles(figures.tbt_s),
-        "fluidity_low_ratio": _finite(figures.fluidity_low_ratio),
-        "fluidity_high_ratio": _finite(figures.fluidity_high_ratio),
+        "fluidity_low_ratio": finite(figures.fluidity_low_ratio),
+        "fluidity_high_ratio": finite(figures.fluidity_high_ratio),
         "output_tokens": figures.output_tokens,
     }
 
@@ -100,15 +100,15 @@ def _energy(column: Column) -> Json:
     score = column.score
     is_run = column.run.system != compare.BOUND
     return {
-        "energy_j": _finite(score.energy_j),
-        "energy_serving_j": _finite(score.energy.serving_j),
-        "energy_idle_j": _finite(score.energy.idle_j),
-        "energy_transition_j": _finite(score.energy.transition_j),
-        "energy_unassigned_j": _finite(score.energy_unassigned_j) if is_run else None,
-        "energy_node_j": _finite(score.energy_node_j),
-        "j_per_output_token": _finite(score.j_per_output_token),
-        "gpu_seconds": _finite(score.gpu_seconds),
-        "peak_power_w": _finite(score.peak_power_w),
+        "energy_j": finite(score.energy_j),
+        "energy_serving_j": finite(score.energy.serving_j),
+        "energy_idle_j": finite(score.energy.idle_j),
+        "energy_transition_j": finite(score.energy.transition_j),
+        "energy_unassigned_j": finite(score.energy_unassigned_j) if is_run else None,
+        "energy_node_j": finite(score.energy_node_j),
+        "j_per_output_token": finite(score.j_per_output_token),
+        "gpu_seconds": finite(score.gpu_seconds),
+        "peak_power_w": finite(score.peak_power_w),
         "reconfigurations": score.reconfigurations,
         "clock_changes": score.clock_changes,
     }
@@ -116,12 +116,12 @@ def _energy(column: Column) -> Json:
 
 def _bill(bill: Bill) -> Json:
     return {
-        "cost": _finite(bill.cost),
-        "cost_rent": _finite(bill.rent),
-        "cost_electricity": _finite(bill.electricity),
-        "carbon_g": _finite(bill.carbon_g),
-        "carbon_operational_g": _finite(bill.operational_g),
-        "carbon_embodied_g": _finite(bill.embodied_g),
+        "cost": finite(bill.cost),
+        "cost_rent": finite(bill.rent),
+        "cost_electricity": finite(bill.electricity),
+        "carbon_g": finite(bill.carbon_g),
+        "carbon_operational_g": finite(bill.operational_g),
+        "carbon_embodied_g": finite(bill.embodied_g),
     }
 
 
@@ -138,7 +138,7 @@ def _relative(relative: Relative) -> Json:
         "saving_carbon_ratio": relative.saving_carbon,
     }
     return {
-        **{name: None if estimate is None else _finite(estimate.mean) for name, estimate in estimates.items()},
+        **{name: None if estimate is None else finite(estimate.mean) for name, estimate in estimates.items()},
         "intervals": {name: _interval(estimate) for name, estimate in estimates.items()},
         "note": relative.note or None,
     }
@@ -148,7 +148,7 @@ def _interval(estimate: Estimate | None) -> Json | None:
     if estimate is None or estimate.half_width is None:
         return None
     low, high = estimate.mean - estimate.half_width, estimate.mean + estimate.half_width
-    return {"low": _finite(low), "high": _finite(high), "seeds": estimate.seeds}
+    return {"low": finite(low), "high": finite(high), "seeds": estimate.seeds}
 
 
 def _service(run: Run, score: PolicyScore) -> Json:
@@ -161,12 +161,12 @@ def _service(run: Run, score: PolicyScore) -> Json:
         "percentile_ratio": score.limits.percentile_ratio,
         **_figures(score.figures),
         "slo_met": score.slo_met,
-        "energy_j": _finite(score.energy_j),
-        "energy_serving_j": _finite(score.energy.serving_j),
-        "energy_idle_j": _finite(score.energy.idle_j),
-        "energy_transition_j": _finite(score.energy.transition_j),
-        "j_per_output_token": _finite(score.j_per_output_token),
-        "replicas_mean": _finite(summary.mean_replicas(run, score.policy)),
+        "energy_j": finite(score.energy_j),
+        "energy_serving_j": finite(score.energy.serving_j),
+        "energy_idle_j": finite(score.energy.idle_j),
+        "energy_transition_j": finite(score.energy.transition_j),
+        "j_per_output_token": finite(score.j_per_output_token),
+        "replicas_mean": finite(summary.mean_replicas(run, score.policy)),
         "recoveries": [_recovery(found) for found in shocks.of(run, score)],
         "guesses": None if told is None else _guesses(told, score),
         "request_energy_by_class": {} if told is None else {one.name: _class_energy(one) for one in routes.of(told)},
@@ -178,7 +178,7 @@ def _guesses(told: ServiceRun, score: PolicyScore) -> Json | None:
         return None
     found = misplaced.of(told.outcomes, told.routed, score.limits)
     return {
-        "accuracy_ratio": _finite(found.accuracy_ratio),
+        "accuracy_ratio": finite(found.accuracy_ratio),
         "confusion": [list(row) for row in found.confusion],
         **{name: _placed(getattr(found, name)) for name in ("right", "shorter", "longer")},
     }
@@ -187,9 +187,9 @@ def _guesses(told: ServiceRun, score: PolicyScore) -> Json | None:
 def _recovery(found: Recovery) -> Json:
     return {
         "t_s": found.t_s,
-        "recovered_after_s": _finite(found.recovered_after_s),
-        "debt_requests": _finite(found.debt_requests),
-        "late_s": _finite(found.late_s),
+        "recovered_after_s": finite(found.recovered_after_s),
+        "debt_requests": finite(found.debt_requests),
+        "late_s": finite(found.late_s),
     }
 
 
@@ -197,41 +197,36 @@ def _placed(found: Placed) -> Json:
     return {
         "requests": found.requests,
         "good": found.good,
-        "attainment_ratio": _finite(found.attainment_ratio),
-        "like_ratio": _finite(found.like_ratio),
-        "lost_requests": _finite(found.lost_requests),
+        "attainment_ratio": finite(found.attainment_ratio),
+        "like_ratio": finite(found.like_ratio),
+        "lost_requests": finite(found.lost_requests),
     }
 
 
 def _class_energy(found: ClassEnergy) -> Json:
     return {
         "requests": found.requests,
-        "request_j": _finite(found.request_j),
-        "odd_ratio": _finite(found.odd_ratio),
-        "odd_s": _finite(found.odd_s),
+        "request_j": finite(found.request_j),
+        "odd_ratio": finite(found.odd_ratio),
+        "odd_s": finite(found.odd_s),
     }
 
 
 def _domain(score: DomainScore) -> Json:
     return {
         "domain": score.domain,
-        "peak_w": _finite(score.peak_w),
-        "budget_w": _finite(score.budget_w),
-        "longest_over_s": _finite(score.longest_over_s),
-        "above_j": _finite(score.above_j),
-        "unknown_s": _finite(score.unknown_s),
+        "peak_w": finite(score.peak_w),
+        "budget_w": finite(score.budget_w),
+        "longest_over_s": finite(score.longest_over_s),
+        "above_j": finite(score.above_j),
+        "unknown_s": finite(score.unknown_s),
         "held": score.held,
     }
 
 
 def _quantiles(quantiles: Quantiles) -> Json:
-    return {"p50": _finite(quantiles.p50), "p90": _finite(quantiles.p90), "p99": _finite(quantiles.p99)}
+    return {"p50": finite(quantiles.p50), "p90": finite(quantiles.p90), "p99": finite(quantiles.p99)}
 
 
 def _pairs(pairs: Iterable[tuple[str, float]]) -> Json:
-    return {name: _finite(value) for name, value in pairs}
-
-
-def _finite(value: float | None) -> float | None:
-    """Return a number that JSON knows, or null."""
-    return None if value is None or not math.isfinite(value) else value
+    return {name: finite(value) for name, value in pairs}

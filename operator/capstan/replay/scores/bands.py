@@ -15,6 +15,9 @@ from capstan.replay.scores import measure
 BAND_RATIO = 0.9
 """What a band is to hold: issue 5 asks for 90 % bands."""
 
+LEAST_COVERED, MOST_COVERED = 0.85, 0.95
+"""And that they cover 85 to 95 %."""
+
 
 @dataclass(frozen=True, slots=True)
 class Band:

@@ -19,14 +19,15 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
+from capstan.model import slo
 from capstan.replay.runs import Floats, Ints, Outcomes
 from capstan.replay.scores import fluidity, limits
 
 Bools = npt.NDArray[np.bool_]
 Counts = tuple[int, int]
 
-WINDOW_S = 300.0
-"""DESIGN 7.1: 5-minute windows, by arrival, counted from the run's start."""
+WINDOW_S = slo.WINDOW_S
+"""By arrival, counted from the run's start."""
 
 BLOCK = 1 << 19
 """Requests read at a time: 4 MB a column, so that the temporaries of a block stay in the processor's caches."""
@@ -273,6 +274,14 @@ def _quantiles(values: Floats) -> Quantiles:
     ranks = [rank(len(values), ratio) for ratio in (0.5, 0.9, 0.99)]
     values.partition(ranks)
     return Quantiles(*(float(values[rank]) for rank in ranks))
+
+
+def nearest_rank(values: Floats, ratio: float) -> float | None:
+    """Return the smallest value that `ratio` of the values do not exceed; None of none."""
+    if not len(values):
+        return None
+    place = rank(len(values), ratio)
+    return float(np.partition(values, place)[place])
 
 
 def rank(count: int, ratio: float) -> int:

@@ -5,8 +5,7 @@ Who calls it: `app.search`. Must not know: files, HTML. A name that changes here
 
 from __future__ import annotations
 
-import math
-
+from capstan.replay.pages.numbers import finite
 from capstan.replay.setups import pages, screen
 from capstan.replay.setups.apart import Apart
 from capstan.replay.setups.finding import AnyPlayed, Found
@@ -63,14 +62,14 @@ def _played(found: Found, one: AnyPlayed) -> Json:
         "words": one.setup.words,
         "set_up": _setup(one.setup),
         "slo_met": one.slo_met,
-        "slo_attainment_ratio": _finite(one.attainment_ratio),
-        "energy_j": _finite(one.energy_j),
-        "energy_closed_form_j": _finite(found.screened_j(one.setup)),
-        "energy_unassigned_j": _finite(one.unassigned_j),
-        "j_per_output_token": _finite(one.energy_j / one.output_tokens if one.output_tokens else None),
-        "ttft_p99_s": _finite(one.ttft_s),
-        "tpot_p99_s": _finite(one.tpot_s),
-        "peak_sequences_per_replica": _finite(one.peak_sequences),
+        "slo_attainment_ratio": finite(one.attainment_ratio),
+        "energy_j": finite(one.energy_j),
+        "energy_closed_form_j": finite(found.screened_j(one.setup)),
+        "energy_unassigned_j": finite(one.unassigned_j),
+        "j_per_output_token": finite(one.energy_j / one.output_tokens if one.output_tokens else None),
+        "ttft_p99_s": finite(one.ttft_s),
+        "tpot_p99_s": finite(one.tpot_s),
+        "peak_sequences_per_replica": finite(one.peak_sequences),
         "requests": one.requests,
         "completed": one.completed,
         "remarks": list(pages.remarks(found, one)),
@@ -80,23 +79,18 @@ def _played(found: Found, one: AnyPlayed) -> Json:
 def _screened(row: Screened) -> Json:
     return {
         "set_up": _setup(row.setup),
-        "energy_j": _finite(row.energy_j),
-        "busiest_minute_stress_ratio": _finite(row.stress_ratio),
-        "busiest_minute_ttft_s": _finite(row.ttft_s),
-        "busiest_minute_tpot_s": _finite(row.tpot_s),
+        "energy_j": finite(row.energy_j),
+        "busiest_minute_stress_ratio": finite(row.stress_ratio),
+        "busiest_minute_ttft_s": finite(row.ttft_s),
+        "busiest_minute_tpot_s": finite(row.tpot_s),
     }
 
 
 def _apart(pair: Apart) -> Json:
     return {
         "set_up": _setup(pair.pair),
-        "energy_j": _finite(pair.energy_j),
-        "busiest_minute_stress_ratio": _finite(pair.stress_ratio),
-        "busiest_minute_ttft_s": _finite(pair.prefill.latency_s),
-        "busiest_minute_tpot_s": _finite(pair.decode.latency_s),
+        "energy_j": finite(pair.energy_j),
+        "busiest_minute_stress_ratio": finite(pair.stress_ratio),
+        "busiest_minute_ttft_s": finite(pair.prefill.latency_s),
+        "busiest_minute_tpot_s": finite(pair.decode.latency_s),
     }
-
-
-def _finite(value: float | None) -> float | None:
-    """Return a number that JSON knows, or null."""
-    return None if value is None or not math.isfinite(value) else value

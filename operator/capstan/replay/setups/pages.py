@@ -5,13 +5,13 @@ Who calls it: `app.search`. Must not know: files, how anything was found. Termin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import jinja2
 
 from capstan.replay.pages import words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
+from capstan.replay.pages.numbers import finite
 from capstan.replay.setups import drawings, pipeline
 from capstan.replay.setups.finding import AnyPlayed, Found
 from capstan.replay.setups.kinds import Engine, Objective, Pair, Setup
@@ -80,9 +80,9 @@ def limited(found: Found, one: AnyPlayed) -> str:
     held = found.alone.held
     told = []
     if one.ttft_s > max(held.ttft_s):
-        told.append(f"TTFT p99 is {words.ms(_finite(one.ttft_s))} of {words.ms(max(held.ttft_s))}")
+        told.append(f"TTFT p99 is {words.ms(finite(one.ttft_s))} of {words.ms(max(held.ttft_s))}")
     if one.tpot_s > held.tpot_s:
-        told.append(f"TPOT p99 is {words.ms(_finite(one.tpot_s))} of {words.ms(held.tpot_s)}")
+        told.append(f"TPOT p99 is {words.ms(finite(one.tpot_s))} of {words.ms(held.tpot_s)}")
     if one.completed < one.requests:
         told.append(f"{one.requests - one.completed:,} of {one.requests:,} requests never finished")
     if isinstance(one.setup, Setup) and (load := found.screen.stretches[0].load) is not None:
@@ -171,8 +171,8 @@ def _table(found: Found, each: list[AnyPlayed] | tuple[AnyPlayed, ...]) -> Heade
             Cell(unit.number(one.energy_j)),
             Cell(words.number(per_token, "", 2)),
             Cell(words.percent(one.attainment_ratio).removesuffix(" %"), Tone.GOOD if one.slo_met else Tone.BAD),
-            Cell(words.bare_ms(_finite(one.ttft_s))),
-            Cell(words.bare_ms(_finite(one.tpot_s))),
+            Cell(words.bare_ms(finite(one.ttft_s))),
+            Cell(words.bare_ms(finite(one.tpot_s))),
             Cell("; ".join(remarks(found, one))),
         )
         rows.append(Row(one.setup.words, cells))
@@ -233,7 +233,3 @@ def settings(found: Found) -> tuple[tuple[str, str], ...]:
 
 def _numbers(values: tuple[int, ...]) -> str:
     return ", ".join(f"{value:,}" for value in sorted(values))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
