@@ -171,8 +171,8 @@ def test_latencies_alone_are_those_of_the_operating_point(rps: float, prompt: in
     load, tiers = Workload(rps, prompt, output), (64.0, 2048.0)
     point = steady.operating_point(P, load, x=x, replicas=3, tiers_tokens=tiers)
     found = steady.latencies(P, load, x=x, replicas=3, tiers_tokens=tiers)
-    known = None if point is None else (point.ttft_s, point.tpot_s, point.tier_ttft_s)
-    assert known == (None if found is None else (found.ttft_s, found.tpot_s, found.tier_ttft_s))
+    known = None if point is None else (point.ttft_s, point.tpot_s, point.tiered)
+    assert known == (None if found is None else (found.ttft_s, found.tpot_s, found.tiered))
 
 
 def test_profiles_of_one_name_are_told_apart_where_they_are_keys() -> None:

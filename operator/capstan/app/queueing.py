@@ -28,8 +28,9 @@ LENGTH_FILES = {
 @click.option(
     "--requests", default=queueing.REQUESTS, show_default=True, type=click.IntRange(min=1000), help="Per line."
 )
+@click.option("--replicas", default=1, show_default=True, type=click.IntRange(1, 64), help="That share the arrivals.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-def command(files: tuple[Path, ...], lengths: str, requests: int, as_json: bool) -> None:
+def command(files: tuple[Path, ...], lengths: str, requests: int, replicas: int, as_json: bool) -> None:
     """Print the planner's latencies and watts beside the simulator's, over load, for PROFILES.
 
     Lengths are those of the shared trace where it is present, else drawn from its published statistics.
@@ -39,12 +40,12 @@ def command(files: tuple[Path, ...], lengths: str, requests: int, as_json: bool)
         line
         for file in files
         for x in CLOCK_RATIOS
-        for line in queueing.compare(_profile(file), pairs, x=x, requests=requests)
+        for line in queueing.compare(_profile(file), pairs, x=x, requests=requests, replicas=replicas)
     ]
     if as_json:
-        click.echo(json.dumps({"lengths": source, "lines": [asdict(line) for line in lines]}))
+        click.echo(json.dumps({"lengths": source, "replicas": replicas, "lines": [asdict(line) for line in lines]}))
         return
-    click.echo(f"lengths: {source}; {requests} requests a line; planner → world, planner's error")
+    click.echo(f"lengths: {source}; {requests} requests a line, replicas: {replicas}; planner → world, planner's error")
     for row in _table(lines):
         click.echo(row)
 
@@ -68,8 +69,9 @@ def _profile(path: Path) -> Profile:
 def _table(lines: list[queueing.Line]) -> list[str]:
     """Return a Markdown table, and a line with mean and largest errors."""
     rows = [
-        "| profile | clock | load | req/s | TTFT p50, ms | TTFT p99, ms | TPOT p50, ms | TPOT p99, ms | W per GPU |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| profile | clock | load | req/s | TTFT p50, ms | TTFT p99, ms | to 255 tokens | to 1,023 | TPOT p50, ms "
+        "| TPOT p99, ms | W per GPU |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [
         f"| {line.profile} | {line.clock_ratio:g} | {line.load_ratio:g} | {line.arrival_rps:.2f} | {_cells(line)} |"
@@ -78,7 +80,7 @@ def _table(lines: list[queueing.Line]) -> list[str]:
     errors = np.array([line.errors for line in lines if line.errors])
     if len(errors):
         parts = [
-            f"{name} {np.abs(of).mean():.0%} ({of.min():+.0%} to {of.max():+.0%})"
+            f"{name} {np.nanmean(np.abs(of)):.0%} ({np.nanmin(of):+.0%} to {np.nanmax(of):+.0%})"
             for name, of in zip(queueing.FIGURES, errors.T, strict=True)
         ]
         rows += ["", f"mean of the errors' sizes (range): {'; '.join(parts)}"]
@@ -86,7 +88,7 @@ def _table(lines: list[queueing.Line]) -> list[str]:
 
 
 def _cells(line: queueing.Line) -> str:
-    scales = (1e3, 1e3, 1e3, 1e3, 1.0)
+    scales = (1e3,) * (len(queueing.FIGURES) - 1) + (1.0,)
     cells = []
     for place, (name, scale) in enumerate(zip(queueing.FIGURES, scales, strict=True)):
         world = scale * getattr(line.world, name)

@@ -20,18 +20,16 @@ from capstan.api import scenario as files
 from capstan.app import progress
 from capstan.model.policy import Bounds
 from capstan.model.profile import ClockResponse
-from capstan.replay import load, traces
+from capstan.replay import load, play, traces
 from capstan.replay.options import Options
 from capstan.replay.pages import report
 from capstan.replay.pages.cells import Headed, Tone
 from capstan.replay.scores import limits
-from capstan.replay.searches import hindsight
 from capstan.replay.setups import demand, document, finding, measured, pages
 from capstan.replay.setups.finding import Asked, Found
 from capstan.replay.setups.kinds import Objective
 from capstan.replay.setups.screen import Grid, Screen
 from capstan.replay.setups.world import Alone
-from capstan.replay.stage import Stage
 
 BAD_INPUT, MISSED = 2, 3
 HTML_NAME, JSON_NAME = "search.html", "search.json"
@@ -127,7 +125,7 @@ def _found(loaded: load.Loaded, given: Given) -> Found:
     """Search, with a bar while it takes long."""
     slo_set = loaded.options.slo or limits.SloSet.SCENARIO
     with progress.stages() as told:
-        alone = Alone.of(loaded.scenario(rate=_rate(loaded, slo_set, told)), slo_set, given.policy)
+        alone = Alone.of(loaded.scenario(rate=play.rate_of(loaded, None, slo_set, told)[0]), slo_set, given.policy)
         truths = alone.scenario.truths[0]
         screen = Screen(
             profiles=truths,
@@ -144,19 +142,6 @@ def _found(loaded: load.Loaded, given: Given) -> Found:
         runs = given.runs or finding.runs_for(len(alone.requests))
         asked = Asked(Objective(given.objective), runs)
         return finding.find(alone, screen, asked, told=told, clock_s=time.monotonic)
-
-
-def _rate(loaded: load.Loaded, slo_set: limits.SloSet, told: finding.Told) -> float:
-    """Return the rate multiple, searched for where it is asked for as `auto:N`."""
-    asked = loaded.options.rate
-    if asked.replicas is None:
-        return asked.multiple
-    told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
-
-    def meets(multiple: float, replicas: int) -> bool:
-        return Stage(loaded.scenario(rate=multiple), slo_set).meets(replicas)
-
-    return hindsight.auto_rate(meets, asked.replicas)
 
 
 def _grid(alone: Alone, given: Given) -> Grid:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
-from capstan.model import latency, power
+from capstan.model import latency, power, tiers, waiting
 from capstan.model.profile import Profile
 from capstan.model.workload import PROMPT_CV2, Workload
 
@@ -29,12 +28,6 @@ theirs."""
 END_STEPS = 1.0
 """Half a step until the running one ends, half a step because the last chunk is not full: both uniform."""
 
-POOLING_EXPONENT = 0.35
-"""Replicas that share arrivals (fewest inside first) wait less: the mean wait of n of them is about n^-0.35 of one's
-at the same load each. Measured in the replayed world at 2, 3, 6 and 10 replicas and shares of busy time from 0.5 to
-0.9: 0.68 to 0.78, 0.53 to 0.73, 0.48 to 0.62, 0.39 to 0.58 (test_queueing holds it). One queue for all would gain far
-more; a router that counts requests does not see prompts."""
-
 MAX_SHARE = 0.97
 """Above this share of busy time the formulas say nothing useful: the queue is longer than any SLO."""
 
@@ -43,24 +36,15 @@ NEWTON_PRECISION = 1e-4
 """Relative size of the last correction; the batch is then right to about its square."""
 
 
-_Z = {ratio: NormalDist().inv_cdf(ratio) for ratio in (0.9, 0.95, 0.99)}
-"""Standard normal quantiles that SLOs ask for; computing one takes longer than all the rest."""
-
-
-def _tail_cv2(ratio: float) -> float:
-    """Return the squared coefficient of variation of a gamma variate with its p99 at `ratio` means (as below)."""
-    z = _Z[0.99]
-    return (1.5 * (z - math.sqrt(z * z - 4 * (math.cbrt(ratio) - 1)))) ** 2
-
-
-PROMPT_TAIL_CV2 = _tail_cv2(PROMPT_TAIL_RATIO)
+PROMPT_TAIL_CV2 = waiting.gamma_cv2(PROMPT_TAIL_RATIO, waiting.normal_quantile(0.99))
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """One replica in steady state. Latencies at the quantile asked for; `gpu_w` is the mean of one GPU.
 
-    `tier_ttft_s` is TTFT of a prompt of each length that was asked for, `ttft_s` that of the load's own prompts.
+    `tiered` says TTFT of the prompts that end at each length asked for, None where none is; `ttft_s` is that of all the
+    load's prompts.
     """
 
     batch: float
@@ -68,7 +52,7 @@ class OperatingPoint:
     tpot_s: float
     gpu_w: float
     kv_usage: float
-    tier_ttft_s: tuple[float, ...] = ()
+    tiered: tiers.Tiers | None = None
 
 
 @dataclass(slots=True)  # not frozen: made for every look, and a frozen one takes three times as long to make
@@ -77,7 +61,7 @@ class Latencies:
 
     ttft_s: float
     tpot_s: float
-    tier_ttft_s: tuple[float, ...] = ()
+    tiered: tiers.Tiers | None = None
 
 
 @dataclass(slots=True)
@@ -119,8 +103,7 @@ class _Engine:
 class _Queue:
     """Prompts before the chunk budget: steps per prompt, their time, the share of time in which any is taken.
 
-    `batch` sequences decode beside them, in steps of `step_s` without a prompt. `pooling_ratio`: what is left of a wait
-    where other replicas take arrivals, too.
+    `batch` sequences decode beside them, in steps of `step_s` without a prompt; `wait` is what prompts do before.
     """
 
     batch: float
@@ -128,7 +111,7 @@ class _Queue:
     steps_ratio: float
     service_s: float
     busy_ratio: float
-    pooling_ratio: float = 1.0
+    wait: waiting.Wait
 
 
 @dataclass(slots=True)
@@ -207,49 +190,57 @@ def _batch(engine: _Engine, load: Workload) -> float | None:
     return None
 
 
-def _queue(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float) -> _Queue:
-    """Return the queue for the chunk budget; decoding sequences take their tokens of it first."""
+def _queue(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float, replicas: int) -> _Queue:
+    """Return the queue for the chunk budget; decoding sequences take their tokens of it first.
+
+    Attention grows with the square of a prompt's length, so that service varies more than lengths do.
+    """
     room_tokens = max(engine.profile.chunk_tokens - batch, 1.0)
     steps = engine.chunks_ratio * max(engine.chunk_tokens / room_tokens, 1.0)
     service_s = steps * step_s + prompt_s
-    return _Queue(batch, step_s, steps, service_s, load.arrival_rps * service_s)
+    cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
+    busy = load.arrival_rps * service_s
+    free = min(busy, MAX_SHARE) / service_s  # of who is busier no steady state is told, and no wait asked for
+    wait = waiting.of(free, service_s, cv2_ratio=cv2, batch=batch, replicas=replicas)
+    return _Queue(batch, step_s, steps, service_s, busy, wait)
 
 
-def _ttft_s(engine: _Engine, load: Workload, queue: _Queue, *, z: float) -> float:
-    """Return the TTFT quantile: wait in an M/G/1 queue for the chunk budget, the own prompt, and a step at each end.
+def _ttft_s(engine: _Engine, load: Workload, queue: _Queue) -> tuple[float, float]:
+    """Return mean and variance of TTFT without its host time: the wait, the own prompt, and a step at each end.
 
     The quantile of a sum is not the sum of quantiles: mean and variance of wait and prompt are added, and the sum is
     taken for a gamma variate.
     """
-    wait_s, variance_s2 = _wait(engine, load, queue)
     steeper = (1 + engine.attention_s / queue.service_s) ** 2
     own_s2 = PROMPT_TAIL_CV2 * load.prompt_cv2_ratio / PROMPT_CV2 * steeper * queue.service_s**2
-    mean_s = wait_s + queue.service_s + END_STEPS * queue.step_s
-    return engine.profile.timing.queue_host_s + _gamma_quantile(mean_s, variance_s2 + own_s2, z)
+    mean_s = queue.wait.all_mean_s + queue.service_s + END_STEPS * queue.step_s
+    return mean_s, queue.wait.all_variance_s2 + own_s2
 
 
-def _wait(engine: _Engine, load: Workload, queue: _Queue) -> tuple[float, float]:
-    """Return mean and variance of the wait: Pollaczek-Khinchine and Takacs' second moment, gamma distributed prompts.
+def _tiers(
+    state: _State, load: Workload, tokens: tuple[float, ...], replicas: int, ttft: tuple[float, float]
+) -> tiers.Tiers | None:
+    """Return the tiers that end at these lengths, each beginning where the one before does; None: none is asked for."""
+    if not tokens:
+        return None
+    engine, queue, host_s = state.engine, state.queue, state.engine.profile.timing.queue_host_s
+    found, shortest, below = [], 0.0, 0.0
+    for longest in tokens:
+        up_to = tiers.below_ratio(longest, mean_tokens=load.prompt_tokens, cv2_ratio=load.prompt_cv2_ratio)
+        middle_s, longest_s = (_own_s(engine, load, queue, at) for at in ((shortest + longest) / 2, longest))
+        rps = (up_to - below) * load.arrival_rps * replicas
+        found.append(tiers.Tier(up_to - below, rps, host_s + middle_s, host_s + longest_s))
+        shortest, below = longest, up_to
+    return tiers.Tiers(tuple(found), queue.wait, host_s, ttft[0], math.sqrt(ttft[1]))
 
-    Attention grows with the square of a prompt's length, so that service varies more than lengths do.
-    """
-    service_s, free = queue.service_s, 1 - queue.busy_ratio
-    cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
-    wait_s = load.arrival_rps * service_s**2 * (1 + cv2) / (2 * free)
-    third_s3 = service_s**3 * (1 + cv2) * (1 + 2 * cv2)
-    variance_s2 = wait_s**2 + load.arrival_rps * third_s3 / (3 * free)
-    return wait_s * queue.pooling_ratio, variance_s2 * queue.pooling_ratio**2
 
-
-def _tier_ttft_s(engine: _Engine, load: Workload, queue: _Queue, tokens: float, *, z: float) -> float:
-    """Return the TTFT quantile of a prompt of `tokens` tokens that queues among the load's prompts."""
-    wait_s, variance_s2 = _wait(engine, load, queue)
+def _own_s(engine: _Engine, load: Workload, queue: _Queue, tokens: float) -> float:
+    """Return the time from its turn to its first token of a prompt of `tokens`, half a running step before included."""
     chunk = min(tokens, max(engine.profile.chunk_tokens - queue.batch, 1.0))
     chunks = math.ceil(tokens / chunk - 1e-9)  # of one known length: whole steps, where a mean of many takes parts
     added_s = engine.chunk_base_s + engine.linear_s(queue.batch + chunk) - engine.linear_s(queue.batch)
     own_s = chunks * queue.step_s + tokens / chunk * added_s + engine.attention_s * (tokens / load.prompt_tokens) ** 2
-    own_s += END_STEPS / 2 * queue.step_s  # half a step until the running one ends
-    return engine.profile.timing.queue_host_s + own_s + _gamma_quantile(wait_s, variance_s2, z)
+    return own_s + END_STEPS / 2 * queue.step_s
 
 
 def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, prompt_s: float, z: float) -> float:
@@ -264,18 +255,10 @@ def _tpot_s(engine: _Engine, load: Workload, queue: _Queue, *, prompt_s: float, 
     met = min(load.arrival_rps * queue.steps_ratio * mean_s, 1.0)
     clump = queue.steps_ratio * (1 + load.prompt_cv2_ratio) / (1 - queue.busy_ratio)
     variance = met * (1 - met) * clump / (clump + SHORT_OUTPUT_RATIO * load.output_tokens)
-    chunks_s = (min(_gamma_quantile(met, variance, z), 1.0) - met) * prompt_s / queue.steps_ratio
+    chunks_s = (min(waiting.gamma_quantile(met, variance, z), 1.0) - met) * prompt_s / queue.steps_ratio
     batch_s = _step_s(engine, batch + z * math.sqrt(batch)) - step_s
     squares_s2 = chunks_s * abs(chunks_s) + batch_s * abs(batch_s)  # independent: in quadrature, each with its sign
     return mean_s + math.copysign(math.sqrt(abs(squares_s2)), squares_s2)
-
-
-def _gamma_quantile(mean: float, variance: float, z: float) -> float:
-    """Return the quantile of a gamma variate at the standard normal quantile `z` (Wilson and Hilferty 1931)."""
-    if mean <= 0:
-        return 0.0
-    ninth = min(variance / mean / mean / 9, 1e6)  # a mean of almost nothing: neither 0 / 0 nor inf - inf
-    return mean * max(1 - ninth + z * math.sqrt(ninth), 0.0) ** 3
 
 
 def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float) -> float:
@@ -300,24 +283,24 @@ def _state(profile: Profile, load: Workload, *, x: float, replicas: int, percent
     batch = _batch(engine, load)
     if batch is None:
         return None
-    z = _Z.get(percentile_ratio) or NormalDist().inv_cdf(percentile_ratio)
+    z = waiting.normal_quantile(percentile_ratio)
     high_batch = batch + z * math.sqrt(batch)
     usage = high_batch * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
     if usage >= 1 or high_batch >= profile.max_num_seqs:
         return None
     step_s = _step_s(engine, batch)
     prompt_s = _prompt_s(engine, batch)
-    queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s)
-    queue.pooling_ratio = replicas**-POOLING_EXPONENT
+    queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s, replicas=replicas)
     return None if queue.busy_ratio >= MAX_SHARE else _State(engine, queue, prompt_s, z, usage)
 
 
-def _latencies(state: _State, load: Workload, tiers_tokens: tuple[float, ...]) -> Latencies:
+def _latencies(state: _State, load: Workload, tiers_tokens: tuple[float, ...], replicas: int) -> Latencies:
     engine, queue, z = state.engine, state.queue, state.normal_ratio
+    ttft = _ttft_s(engine, load, queue)
     return Latencies(
-        ttft_s=_ttft_s(engine, load, queue, z=z),
+        ttft_s=engine.profile.timing.queue_host_s + waiting.gamma_quantile(*ttft, z),
         tpot_s=_tpot_s(engine, load, queue, prompt_s=state.prompt_s, z=z),
-        tier_ttft_s=tuple(_tier_ttft_s(engine, load, queue, tokens, z=z) for tokens in tiers_tokens),
+        tiered=_tiers(state, load, tiers_tokens, replicas, ttft),
     )
 
 
@@ -332,7 +315,7 @@ def latencies(
 ) -> Latencies | None:
     """Return the latencies of `operating_point`: who asks only whether limits are kept need not wait for watts."""
     state = _state(profile, load, x=x, replicas=replicas, percentile_ratio=percentile_ratio)
-    return None if state is None else _latencies(state, load, tiers_tokens)
+    return None if state is None else _latencies(state, load, tiers_tokens, replicas)
 
 
 def operating_point(
@@ -352,17 +335,17 @@ def operating_point(
         x: Clock ratio in (0, 1].
         replicas: How many like it share the arrivals of their pool.
         percentile_ratio: Quantile of the latencies, as the SLO's.
-        tiers_tokens: Prompt lengths whose TTFT is asked for, too.
+        tiers_tokens: Ascending prompt lengths at which tiers end whose TTFT is asked for, too.
     """
     state = _state(profile, load, x=x, replicas=replicas, percentile_ratio=percentile_ratio)
     if state is None:
         return None
-    queue, known = state.queue, _latencies(state, load, tiers_tokens)
+    queue, known = state.queue, _latencies(state, load, tiers_tokens, replicas)
     return OperatingPoint(
         batch=queue.batch,
         ttft_s=known.ttft_s,
         tpot_s=known.tpot_s,
         gpu_w=_gpu_w(state.engine, load, batch=queue.batch, prompt_s=state.prompt_s, step_s=queue.step_s),
         kv_usage=state.kv_usage,
-        tier_ttft_s=known.tier_ttft_s,
+        tiered=known.tiered,
     )

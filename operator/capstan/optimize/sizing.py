@@ -55,10 +55,20 @@ def latencies(
 
 def stress_ratio(at: steady.OperatingPoint | steady.Latencies | None, slo: Slo) -> float:
     """Return the largest latency over its limit: 1 at the limit, inf where no steady state exists."""
-    if at is None:
-        return math.inf
-    tiers = (ttft_s / limit_s for ttft_s, (_, limit_s) in zip(at.tier_ttft_s, slo.tiers, strict=True))
-    return max(at.ttft_s / slo.ttft_s, at.tpot_s / slo.tpot_s, *tiers)
+    return math.inf if at is None else _stress_ratio(at, slo, at.tpot_s / slo.tpot_s)
+
+
+def first_stress_ratio(at: steady.OperatingPoint, slo: Slo) -> float:
+    """Return `stress_ratio` of the first token alone."""
+    return _stress_ratio(at, slo, 0.0)
+
+
+def _stress_ratio(at: steady.OperatingPoint | steady.Latencies, slo: Slo, least_ratio: float) -> float:
+    least_ratio = max(at.ttft_s / slo.ttft_s, least_ratio)
+    if at.tiered is None:
+        return least_ratio
+    limits_s = [limit_s for _, limit_s in slo.tiers]
+    return at.tiered.stress_ratio(limits_s, slo.ttft_s, percentile_ratio=slo.percentile_ratio, least_ratio=least_ratio)
 
 
 def meets(at: steady.OperatingPoint | steady.Latencies | None, slo: Slo, *, margin: float) -> bool:

@@ -189,7 +189,9 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
         scenarios = (loaded.scenario(seed=seed, servers=servers, rate=multiple) for seed in loaded.options.seeds)
         return all(Stage(scenario, slo_set).meets(replicas) for scenario in scenarios)
 
-    return hindsight.auto_rate(meets, asked.replicas), f"auto:{asked.replicas}"
+    given = loaded.scenario(seed=loaded.options.seeds[0], servers=servers, rate=1.0)
+    start_ratio = Stage(given, slo_set).carried_ratio(asked.replicas)
+    return hindsight.auto_rate(meets, asked.replicas, start_ratio=start_ratio), f"auto:{asked.replicas}"
 
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -1,11 +1,12 @@
-"""The planner's closed form beside the world: TTFT, TPOT and watts of one replica over load, Poisson arrivals.
+"""The planner's closed form beside the world: TTFT, TPOT and watts of a replica over load, Poisson arrivals.
 
-Who calls it: `app.queueing`, tests. Must not know: files, terminals, policies. The closed form is told the mean lengths
-and nothing else, as in `decide`; the world plays every request of the same load on the same physics.
+Who calls it: `app.queueing`, tests. Must not know: files, terminals, policies. The closed form is told mean lengths and
+the spread of prompts, nothing else, as in `decide`; the world plays every request of the same load on the same physics.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,7 +31,9 @@ DRAIN_S = 60.0  # how far to play on at a time; changes nothing else
 DRAWN = 20_000  # lengths kept of a published trace; the week has 30 million
 SEED = 17
 
-FIGURES = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "tpot_p99_s", "gpu_w")
+TIERS_TOKENS = (256.0, 1024.0)  # DESIGN 7.1's edges: short prompts end at the first, medium ones at the second
+
+FIGURES = ("ttft_p50_s", "ttft_p99_s", "short_p99_s", "medium_p99_s", "tpot_p50_s", "tpot_p99_s", "gpu_w")
 
 Lengths = tuple[Ints, Ints]
 """Prompt and output tokens of each request, as pairs, shapes `[request]`."""
@@ -38,10 +41,15 @@ Lengths = tuple[Ints, Ints]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One replica in steady state: what the planner says, or what the world did. Watts are one GPU's."""
+    """One replica in steady state: what the planner says, or what the world did. Watts are one GPU's.
+
+    `short_p99_s`, `medium_p99_s`: TTFT of the prompts of each of `TIERS_TOKENS`.
+    """
 
     ttft_p50_s: float
     ttft_p99_s: float
+    short_p99_s: float
+    medium_p99_s: float
     tpot_p50_s: float
     tpot_p99_s: float
     gpu_w: float
@@ -72,7 +80,13 @@ def drawn(statistics: Statistics, *, seed: int = SEED) -> Lengths:
 
 
 def compare(
-    profile: Profile, lengths: Lengths, *, x: float = 1.0, loads: Sequence[float] = LOADS, requests: int = REQUESTS
+    profile: Profile,
+    lengths: Lengths,
+    *,
+    x: float = 1.0,
+    loads: Sequence[float] = LOADS,
+    requests: int = REQUESTS,
+    replicas: int = 1,
 ) -> tuple[Line, ...]:
     """Return one line per load.
 
@@ -82,36 +96,50 @@ def compare(
         x: Clock ratio in (0, 1].
         loads: Shares of the saturated rate, in (0, 1).
         requests: Requests played per line.
+        replicas: Replicas that share the arrivals, the one with the fewest inside first.
     """
     saturated_rps = saturated(profile, lengths, x=x)
-    return tuple(_line(profile, lengths, x, ratio, ratio * saturated_rps, requests) for ratio in loads)
+    setting = _Setting(profile, x, replicas)
+    return tuple(_line(setting, lengths, ratio, ratio * saturated_rps, requests) for ratio in loads)
 
 
 def saturated(profile: Profile, lengths: Lengths, *, x: float) -> float:
     """Return the requests a second that one replica finishes while its queue never empties."""
     requests = _requests(lengths, np.zeros(SATURATING))
-    world = _world(profile, requests, x)
+    world = _world(_Setting(profile, x, 1), requests)
     _finish(world)
     done_s = np.sort(world.finish_s[np.isfinite(world.finish_s)])
     first, last = len(done_s) // 4, len(done_s) * 3 // 4
     return float((last - first) / (done_s[last] - done_s[first]))
 
 
-def planned(profile: Profile, load: Workload, *, x: float) -> Seen | None:
-    """Return what the closed form says of one replica."""
-    half = steady.operating_point(profile, load, x=x, percentile_ratio=0.5)
-    most = steady.operating_point(profile, load, x=x, percentile_ratio=0.99)
-    if half is None or most is None:
+def planned(profile: Profile, load: Workload, *, x: float, replicas: int = 1) -> Seen | None:
+    """Return what the closed form says of one of `replicas`, `load` being its own."""
+    half = steady.operating_point(profile, load, x=x, replicas=replicas, percentile_ratio=0.5)
+    most = steady.operating_point(
+        profile, load, x=x, replicas=replicas, percentile_ratio=0.99, tiers_tokens=TIERS_TOKENS
+    )
+    if half is None or most is None or most.tiered is None:
         return None
-    return Seen(half.ttft_s, most.ttft_s, half.tpot_s, most.tpot_s, most.gpu_w)
+    short_s, medium_s = (most.tiered.ttft_s(tier, 0.99) for tier in most.tiered.tiers)
+    return Seen(half.ttft_s, most.ttft_s, short_s, medium_s, half.tpot_s, most.tpot_s, most.gpu_w)
 
 
-def _line(profile: Profile, lengths: Lengths, x: float, ratio: float, rate_rps: float, count: int) -> Line:
-    gaps_s = np.random.default_rng(SEED).exponential(1 / rate_rps, count)
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    profile: Profile
+    x: float
+    replicas: int
+
+
+def _line(at: _Setting, lengths: Lengths, ratio: float, rate_rps: float, count: int) -> Line:
+    gaps_s = np.random.default_rng(SEED).exponential(1 / (rate_rps * at.replicas), count)
     requests = _requests(lengths, np.cumsum(gaps_s))
     came_rps = count / float(requests.arrival_s[-1])  # as it came out, not as it was drawn: sampling is nobody's error
-    load = Workload(came_rps, float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean()))
-    return Line(profile.name, x, ratio, rate_rps, planned(profile, load, x=x), _seen(profile, requests, x))
+    prompts, outputs = float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean())
+    load = Workload(came_rps / at.replicas, prompts, outputs, float(requests.prompt_tokens.var()) / prompts**2)
+    told = planned(at.profile, load, x=at.x, replicas=at.replicas)
+    return Line(at.profile.name, at.x, ratio, rate_rps, told, _seen(at, requests))
 
 
 def _requests(lengths: Lengths, arrival_s: Floats) -> Requests:
@@ -119,10 +147,10 @@ def _requests(lengths: Lengths, arrival_s: Floats) -> Requests:
     return Requests(arrival_s, lengths[0][pick], lengths[1][pick])
 
 
-def _world(profile: Profile, requests: Requests, x: float) -> kernel.World:
-    world = kernel.World(requests, (profile,), slots=1, end_s=float(requests.arrival_s[-1]) + 1.0)
-    slot = world.create(0, now_s=0.0, ready_s=0.0)
-    world.cap(slot, 0.0, x, float("inf"))
+def _world(at: _Setting, requests: Requests) -> kernel.World:
+    world = kernel.World(requests, (at.profile,), slots=at.replicas, end_s=float(requests.arrival_s[-1]) + 1.0)
+    for _ in range(at.replicas):
+        world.cap(world.create(0, now_s=0.0, ready_s=0.0), 0.0, at.x, float("inf"))
     return world
 
 
@@ -132,18 +160,25 @@ def _finish(world: kernel.World) -> None:
         world.advance(world.now_s + DRAIN_S)
 
 
-def _seen(profile: Profile, requests: Requests, x: float) -> Seen:
+def _seen(at: _Setting, requests: Requests) -> Seen:
     """Play the trace and measure what began after the warm-up; watts until the last arrival."""
     skip = int(len(requests) * WARM_UP_SHARE)
     begin_s, end_s = float(requests.arrival_s[skip]), float(requests.arrival_s[-1])
-    world = _world(profile, requests, x)
+    world = _world(at, requests)
     world.advance(begin_s)
     before_j = world.totals().energy_j
     world.advance(end_s)
-    watts = (world.totals().energy_j - before_j) / (end_s - begin_s) / profile.tp
+    watts = (world.totals().energy_j - before_j) / (end_s - begin_s) / (at.profile.tp * at.replicas)
     _finish(world)
     ttft_s = (world.first_s - requests.arrival_s)[skip:]
     gaps = requests.output_tokens[skip:] - 1
     tpot_s = ((world.finish_s - world.first_s)[skip:] / np.maximum(gaps, 1))[gaps > 0]
     ttft, tpot = np.nanquantile(ttft_s, (0.5, 0.99)), np.nanquantile(tpot_s, (0.5, 0.99))
-    return Seen(float(ttft[0]), float(ttft[1]), float(tpot[0]), float(tpot[1]), watts)
+    tier = np.digitize(requests.prompt_tokens[skip:], TIERS_TOKENS)
+    short_s, medium_s = (_quantile(ttft_s[tier == place]) for place in range(len(TIERS_TOKENS)))
+    return Seen(float(ttft[0]), float(ttft[1]), short_s, medium_s, float(tpot[0]), float(tpot[1]), watts)
+
+
+def _quantile(ttft_s: Floats) -> float:
+    """Return p99 of some prompts; NaN where there are none."""
+    return float(np.nanquantile(ttft_s, 0.99)) if len(ttft_s) else math.nan

@@ -90,6 +90,11 @@ class Stage:
         tp = max(profile.tp for profile in alone.truths[0])
         return self.evaluate(alone, instant=False)(Plan.fixed(tp, replicas)).slo_met
 
+    def carried_ratio(self, replicas: int) -> float:
+        """Return about how many times its rates that many replicas of the first service carry, before any run."""
+        alone = self._alone[0]
+        return hindsight.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
+
     # --- class pools -------------------------------------------------------------------------------
 
     def splits(self, index: int) -> tuple[Split, ...]:

@@ -83,8 +83,7 @@ def prefilling(profile: Profile, load: Workload, x: float, slo: Slo) -> Steady |
     found = sizing.point(profile, first, slo, x=x)
     if found is None:
         return None
-    tiers = (ttft_s / limit_s for ttft_s, (_, limit_s) in zip(found.tier_ttft_s, slo.tiers, strict=True))
-    return Steady(found.ttft_s, max(found.ttft_s / slo.ttft_s, *tiers, 0.0), found.gpu_w)
+    return Steady(found.ttft_s, sizing.first_stress_ratio(found, slo), found.gpu_w)
 
 
 def decoding(profile: Profile, load: Workload, x: float, slo: Slo) -> Steady | None:
