@@ -109,7 +109,13 @@ def _one(
     memory = dataclasses.replace(memory, unplaced=placing.noted(memory.unplaced, each))
     found = tuple(_pool(case, memory.unplaced, spare) for case in each)
     wanted = sum(fleets.gpus(one.fleet) for one in found)
-    limited = rooms.of(policy, [one.fleet for one in found], acting.limit(most_gpus), smallest_tp=known[0].tp)
+    limited = rooms.of(
+        policy,
+        [one.fleet for one in found],
+        [case.standing for case in each],
+        acting.limit(most_gpus),
+        smallest_tp=known[0].tp,
+    )
     if limited:
         each = tuple(rooms.held(case, room) for case, room in zip(each, limited, strict=True))
         found = tuple(_pool(case, memory.unplaced, spare) for case in each)

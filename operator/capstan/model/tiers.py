@@ -99,7 +99,7 @@ class Tiers:
         at_low = excess(low)
         if at_low <= 0:
             return low
-        high = 2 * low
+        high = 2 * low or 1.0
         while (at_high := excess(high)) > 0:
             low, at_low, high = high, at_high, 2 * high
         for look in range(MOST_LOOKS):

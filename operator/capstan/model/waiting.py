@@ -17,14 +17,15 @@ SEEN_AMONG = 3
 """A router that picks the replica with the fewest inside avoids one that computes a prompt where another is empty: the
 chance of meeting one falls by the chance that neighbours are not empty, of up to three of them."""
 
+POOLED_MOST = 6
 POOLED_FROM_RATIO = 2 / 3
 POOLED_EXPONENT = 0.4
 POOLED_EXPONENT_OF_PROMPTS = 0.8
 """Who meets one waits n^-(0.4 + 0.8 x the share of prompts among all inside) as long as before one of n replicas alone,
 from two thirds of the time busy on, below in proportion less shortened: a router that counts requests sees prompts
-where few sequences decode. These and the three above are rounded from a grid over both Azure traces of 2023, tp 4 and
-8, two clocks, 1, 2, 4 and 10 replicas, 0.05 to 0.8 of capacity in the replayed world; `capstan profile queueing
---replicas` prints what is left of the error (docs/explanation/queueing.md)."""
+where few sequences decode. Six gain what more gain, too (measured to 40). These and the three above are rounded from a
+grid over both Azure traces of 2023, tp 4 and 8, two clocks, 1 to 10 replicas, 0.05 to 0.8 of capacity in the replayed
+world; `capstan profile queueing --replicas` prints what is left of the error (docs/explanation/queueing.md)."""
 
 
 @dataclass(slots=True)  # not frozen: one for every look, and a frozen one takes three times as long to make
@@ -76,7 +77,7 @@ def of(arrival_rps: float, service_s: float, *, cv2_ratio: float, batch: float, 
     inside = batch + busy
     chance = busy * (1 - math.exp(-inside)) ** min(replicas - 1, SEEN_AMONG)
     exponent = POOLED_EXPONENT + POOLED_EXPONENT_OF_PROMPTS * busy / inside
-    shorter = 1 - (1 - replicas**-exponent) * min(busy / POOLED_FROM_RATIO, 1.0)
+    shorter = 1 - (1 - min(replicas, POOLED_MOST) ** -exponent) * min(busy / POOLED_FROM_RATIO, 1.0)
     return Wait(chance, shorter * mean_s, shorter * spread_s)
 
 

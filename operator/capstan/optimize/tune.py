@@ -111,8 +111,7 @@ def _usual_ratio(case: Case, inside: tuple[float, float] | None) -> float | None
     if inside is None or inside[0] <= 0:
         return before
     now_ratio = min(max(inside[0], USUAL_RATIOS[0]), USUAL_RATIOS[1])
-    if before is None:
-        return now_ratio
+    before = 1.0 if before is None else before
     return before + (now_ratio - before) * min(case.settings.instance_period_s / USUAL_S, 1.0)
 
 
@@ -123,8 +122,10 @@ def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[c
     """
     if case.blind is not None:
         return ()
-    rate_rps, read_s = _level_rps(case)
-    window_s = min(read_s, 2 * case.settings.rate_window_s)
+    rates, settings = case.memory.rates, case.settings
+    calm = peak.calm_rps(rates, now_s=case.now_s, window_s=settings.rate_window_s)
+    rate_rps, read_s = calm or peak.level_rps(rates, window_s=settings.rate_window_s)
+    window_s = read_s if calm is not None and read_s >= peak.CALM_S[0] else min(read_s, 2 * settings.rate_window_s)
     load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load)
 
