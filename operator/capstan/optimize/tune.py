@@ -19,7 +19,7 @@ from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
 BUSY_RATIO = 0.8  # of capacity: where the share of each degree is worked out, and where it matters
-KEEP_WITHIN_RATIO = 0.02  # a clock within 2 % of the least watts is kept: the physics is not better than that
+KEEP_WITHIN_RATIO = 0.04  # a clock within 4 % of the least watts is kept: two steps of the grid differ by less
 
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 

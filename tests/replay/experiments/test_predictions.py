@@ -260,8 +260,8 @@ def test_a_range_is_shown_from_low_to_high() -> None:
 
 
 def test_a_run_is_judged_plan_by_plan_and_says_how_many_counted(tmp_path: Path, root: Path) -> None:
-    """500 requests at 3 a second on one replica; the seed draws nothing, so it is one."""
-    made = experiments.folder(tmp_path, root, requests=500)
+    """2,000 requests at 3 a second on one replica; the seed draws nothing, so it is one."""
+    made = experiments.folder(tmp_path, root, requests=2000)
     asked = Options(profiles=made.path / "profiles", periods="60,30,5", scale_rate="1")
     room = lab.Lab(predictions.EXPERIMENT, made.path / "scenario.yaml", asked, told=lambda *_: None)
     told = predictions.judged(room, lambda *_: None)
