@@ -14,8 +14,10 @@ from capstan.api import convert
 from capstan.api.errors import Invalid
 from capstan.model.profile import Profile
 from capstan.replay import published, queueing, traces
+from capstan.replay.runs import Floats
 
 CLOCK_RATIOS = (1.0, 0.7)
+PLANNED_RATIO = 0.8  # of capacity: beyond it no plan stands, the SLO ends earlier
 LENGTH_FILES = {
     "conv": "AzureLLMInferenceTrace_conv.first_half.csv",
     "code": "AzureLLMInferenceTrace_code.first_half.csv",
@@ -77,14 +79,20 @@ def _table(lines: list[queueing.Line]) -> list[str]:
         f"| {line.profile} | {line.clock_ratio:g} | {line.load_ratio:g} | {line.arrival_rps:.2f} | {_cells(line)} |"
         for line in lines
     ]
-    errors = np.array([line.errors for line in lines if line.errors])
-    if len(errors):
-        parts = [
-            f"{name} {np.nanmean(np.abs(of)):.0%} ({np.nanmin(of):+.0%} to {np.nanmax(of):+.0%})"
-            for name, of in zip(queueing.FIGURES, errors.T, strict=True)
-        ]
-        rows += ["", f"mean of the errors' sizes (range): {'; '.join(parts)}"]
+    rows.append("")
+    for words, most in (("all loads", 1.0), (f"loads up to {PLANNED_RATIO:g}", PLANNED_RATIO)):
+        errors = np.array([line.errors for line in lines if line.errors and line.load_ratio <= most])
+        if len(errors):
+            rows.append(f"mean of the errors' sizes (range), {words}: {_summary(errors)}")
     return rows
+
+
+def _summary(errors: Floats) -> str:
+    """Return mean and range of each figure's error, shapes `[line, figure]`."""
+    return "; ".join(
+        f"{name} {np.nanmean(np.abs(of)):.0%} ({np.nanmin(of):+.0%} to {np.nanmax(of):+.0%})"
+        for name, of in zip(queueing.FIGURES, errors.T, strict=True)
+    )
 
 
 def _cells(line: queueing.Line) -> str:

@@ -23,9 +23,10 @@ POOLED_EXPONENT = 0.4
 POOLED_EXPONENT_OF_PROMPTS = 0.8
 """Who meets one waits n^-(0.4 + 0.8 x the share of prompts among all inside) as long as before one of n replicas alone,
 from two thirds of the time busy on, below in proportion less shortened: a router that counts requests sees prompts
-where few sequences decode. Six gain what more gain, too (measured to 40). These and the three above are rounded from a
-grid over both Azure traces of 2023, tp 4 and 8, two clocks, 1 to 10 replicas, 0.05 to 0.8 of capacity in the replayed
-world; `capstan profile queueing --replicas` prints what is left of the error (docs/explanation/queueing.md)."""
+where few sequences decode. Six gain what more gain, too (measured to 40, on all three traces). The others and the three
+above are rounded from a grid over both Azure traces of 2023, tp 4 and 8, two clocks, 1 to 10 replicas, 0.05 to 0.8 of
+capacity in the replayed world; `capstan profile queueing --replicas` prints what is left of the error
+(docs/explanation/queueing.md)."""
 
 
 @dataclass(slots=True)  # not frozen: one for every look, and a frozen one takes three times as long to make
