@@ -23,10 +23,9 @@ KEEP_WITHIN_RATIO = 0.04  # a clock within 4 % of the least watts is kept: two s
 
 FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
 
-
-INSIDE_SIGMAS = 5.0
+INSIDE_SIGMAS = 7.0
 """Of the requests inside, a Poisson count where many serve side by side and a wider one near saturation: three move the
-clocks of a constant load every minute (`rig decide steady`), and a burst is far beyond five."""
+clocks of a constant load every minute and five every five (`rig decide steady`); a burst is far beyond seven."""
 
 ENOUGH_INSIDE = 5.0  # requests: of fewer, nothing is learnt and nothing concluded
 USUAL_RATIOS = (0.5, 2.0)  # what is learnt of the usual count: a profile is not off by more, a first look may be
