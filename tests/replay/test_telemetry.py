@@ -28,6 +28,7 @@ class Look:
     arrivals: int
     finished: int
     lengths: tuple[float | None, float | None]
+    spread: float | None
     tokens_per_s: float
     ttft_s: tuple[float | None, ...]
     tpot_s: tuple[float | None, ...]
@@ -58,6 +59,7 @@ class Watcher(Scripted):
                     w.arrivals,
                     w.finished,
                     (w.prompt_tokens_mean, w.output_tokens_mean),
+                    w.prompt_cv2_ratio,
                     w.output_tokens_per_s,
                     tuple(w.ttft_s(q) for q in QUANTILES),
                     tuple(w.tpot_s(q) for q in QUANTILES),
@@ -141,6 +143,8 @@ def test_lengths_and_latencies_are_those_of_who_finished_in_the_window(
         several = ids[outputs[ids] > 1]
         means = [float(c[ids].mean()) if len(ids) else None for c in (done.requests.prompt_tokens, outputs)]
         assert list(look.lengths) == means
+        prompts = done.requests.prompt_tokens[ids]
+        assert look.spread == (pytest.approx(prompts.var() / prompts.mean() ** 2) if len(ids) else None)
         assert look.ttft_s == tuple(rank(ttft_s[ids], q) for q in QUANTILES)
         assert look.tpot_s == tuple(rank(tpot_s[several], q) for q in QUANTILES)
 

@@ -25,6 +25,7 @@ class FakeWindow:
     arrivals: int = 600
     finished: int = 600
     prompt_tokens_mean: float | None = 1000.0
+    prompt_cv2_ratio: float | None = None
     output_tokens_mean: float | None = 200.0
     output_tokens_per_s: float = 2000.0
     power_w: float | None = None

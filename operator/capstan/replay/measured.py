@@ -51,6 +51,14 @@ class Measured:
         return float(self._notes.lengths(self.ids)[0].mean()) if len(self.ids) else None
 
     @property
+    def prompt_cv2_ratio(self) -> float | None:
+        """Squared coefficient of variation of the prompt lengths of those that finished."""
+        if not len(self.ids):
+            return None
+        prompts = self._notes.lengths(self.ids)[0]
+        return float(prompts.var()) / float(prompts.mean()) ** 2
+
+    @property
     def output_tokens_mean(self) -> float | None:
         """Mean output length of those that finished."""
         return float(self._notes.lengths(self.ids)[1].mean()) if len(self.ids) else None

@@ -77,6 +77,11 @@ class Window(Protocol):
         ...
 
     @property
+    def prompt_cv2_ratio(self) -> float | None:
+        """Squared coefficient of variation of prompt lengths."""
+        ...
+
+    @property
     def output_tokens_mean(self) -> float | None:
         """Mean output length."""
         ...

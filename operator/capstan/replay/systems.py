@@ -126,6 +126,7 @@ class Capstan:
             gpu_product=product,
             capped=capped,
             classes=seen.classes(self._settings.rate_window_s) if policy.pools.by_class else (),
+            prompt_cv2_ratio=self._spread(seen),
             lanes=tuple(self._lane(policy, lane) for lane in seen.pools) if len(seen.pools) > 1 else (),
         )
 
@@ -146,6 +147,14 @@ class Capstan:
             stress_ratio=self._stress(lane, policy),
             lane=lane.pool,
         )
+
+    def _spread(self, seen: ServiceSeen) -> float | None:
+        """Return how much prompts vary, over as long as enough of them take; None: the look-back has too few."""
+        for span_s in (WINDOW_S, self._settings.lookback_s):
+            window = seen.window(span_s)
+            if window.finished >= decide.MIN_SPREAD_REQUESTS:
+                return window.prompt_cv2_ratio
+        return None
 
     def _stress(self, seen: ServiceSeen | PoolSeen, policy: Policy) -> Sample[float]:
         """Return how near the limits the last minutes were; too few requests, or too short a time, say nothing."""

@@ -212,7 +212,7 @@ def _classes(view: View, pooled: reading.Pooled) -> tuple[fleet.ClassDemand, ...
 
 def _spread(pooled: reading.Pooled) -> float | None:
     """Return how much prompt lengths vary, once enough requests tell it; few of them look more alike than they are."""
-    if pooled.prompts is None or pooled.prompts.histogram.total < case.MIN_SAMPLE_REQUESTS:
+    if pooled.prompts is None or pooled.prompts.histogram.total < case.MIN_SPREAD_REQUESTS:
         return None
     return mix.cv2_ratio(pooled.prompts)
 
