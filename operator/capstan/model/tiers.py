@@ -18,7 +18,8 @@ TOLD_S = 3600.0
 """A tier is held by itself from a thousand requests an hour on: DESIGN 7.1 does so from a thousand on, since of fewer
 p99 cannot be told; an hour is the longest window of usual SLO alarms that still acts (burn rate of an hour)."""
 
-PRECISION = 1e-6  # of a stress, as a share of it
+PRECISION = 1e-5  # of a stress, as a share of it: no limit is known better
+FIRST_STEP = 1.05  # of all requests together little more is asked for than of the tightest tier
 MOST_LOOKS = 80  # at a load where anybody is late; six mostly do
 
 
@@ -99,9 +100,11 @@ class Tiers:
         at_low = excess(low)
         if at_low <= 0:
             return low
-        high = 2 * low or 1.0
+        step = FIRST_STEP
+        high = low * step or 1.0
         while (at_high := excess(high)) > 0:
-            low, at_low, high = high, at_high, 2 * high
+            step *= step
+            low, at_low, high = high, at_high, high * step
         for look in range(MOST_LOOKS):
             if high - low <= PRECISION * high:
                 break
