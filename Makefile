@@ -7,6 +7,7 @@ RIG := PYTHONPATH=e2e $(BIN)/python -m rig
 STAMP := .venv/.installed
 GENERATED := crds charts docs/reference
 TEST_ARGS ?=
+CORES ?= auto
 export CAPSTAN DEMO_ARGS TRACE OUT CHAOS FULL
 
 .PHONY: help setup fmt lint types test gen verify bench demo rig rig-down rig-binaries e2e all lock
@@ -44,9 +45,9 @@ verify: gen  ## Generated files are current
 rig-binaries: setup
 	-@$(RIG) build
 
-test: setup rig-binaries  ## Every test (integration tests run on a real API server)
+test: setup rig-binaries  ## Every test, on every core (integration tests on a real API server); CORES=0: on one
 	@mkdir -p out/test
-	@$(BIN)/pytest --junitxml=out/test/junit.xml $(TEST_ARGS)
+	@$(BIN)/pytest --numprocesses=$(CORES) --dist=loadgroup --junitxml=out/test/junit.xml $(TEST_ARGS)
 
 demo: setup  ## The main job: a real control plane, a simulated GPU fleet, a trace, a verdict (about 6 minutes)
 	@$(RIG) demo $(DEMO_ARGS)

@@ -10,6 +10,16 @@ from capstan.replay import traces
 from rig.nvml import build
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTROL_PLANE = ("integration", "test_controlplane.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one core (what they share is made once), and all that use a control plane together."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        on_control_plane = item.path.parent.name in CONTROL_PLANE or item.path.name in CONTROL_PLANE
+        item.add_marker(pytest.mark.xdist_group("control plane" if on_control_plane else str(item.path)))
 
 
 @pytest.fixture(scope="session")
