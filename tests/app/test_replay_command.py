@@ -77,6 +77,7 @@ FLAGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a rate in words": (("--scale-rate", "twice"), ("--scale-rate", "twice")),
     "no rate at all": (("--scale-rate", "nan"), ("--scale-rate",)),
     "an automatic rate for nobody": (("--scale-rate", "auto:0"), ("--scale-rate", "auto:12")),
+    "an automatic rate for more than fit": (("--scale-rate", "auto:4000"), ("--scale-rate", "auto:4000", "room for")),
     "so low a rate that nothing is left": (("--scale-rate", "0.0001"), ("llm/chat", "not one of its 300 requests")),
     "an endless stretch": (("--scale-time", "inf"), ("--scale-time", "above 0")),
     "two periods": (("--periods", "60,5"), ("--periods", "60,5", "1800,300,5")),

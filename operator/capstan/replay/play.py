@@ -179,6 +179,9 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
     """Return the rate multiple, and how the size of the fleet came about.
 
     A fleet does where it meets the SLO at every seed of the options.
+
+    Raises:
+        Invalid: No rate needs as many replicas as `auto:N` says.
     """
     asked = loaded.options.rate
     if asked.replicas is None:
@@ -190,8 +193,11 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
         return all(Stage(scenario, slo_set).meets(replicas) for scenario in scenarios)
 
     given = loaded.scenario(seed=loaded.options.seeds[0], servers=servers, rate=1.0)
-    start_ratio = Stage(given, slo_set).carried_ratio(asked.replicas)
-    return hindsight.auto_rate(meets, asked.replicas, start_ratio=start_ratio), f"auto:{asked.replicas}"
+    try:
+        start_ratio = Stage(given, slo_set).carried_ratio(asked.replicas)
+        return hindsight.auto_rate(meets, asked.replicas, start_ratio=start_ratio), f"auto:{asked.replicas}"
+    except ValueError as problem:
+        raise errors.Invalid("--scale-rate", str(problem)) from problem
 
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:

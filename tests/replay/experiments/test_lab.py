@@ -206,7 +206,7 @@ def test_a_rehearsal_is_cut_after_its_first_minutes(folder: Folder) -> None:
 
 REFUSED = {
     "a system that nobody made": (Row("x", "magic"), AS_TOLD, "--systems: magic"),
-    "a rate that nothing needs": (FIXED, Options(scale_rate="auto:4000"), "--scale-rate"),
+    "more replicas than there is room for": (FIXED, Options(scale_rate="auto:4000"), "--scale-rate: auto:4000 asks"),
     "a rate in words": (FIXED, Options(scale_rate="much"), "--scale-rate: much"),
     "periods in the wrong order": (FIXED, Options(periods="5,60,300"), "--periods"),
 }

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 
-from capstan.api import errors
 from capstan.api import scenario as files
 from capstan.replay import load, play, start
 from capstan.replay.configured import Configured
@@ -145,10 +144,7 @@ class Lab:
         """
         loaded = self.loaded
         slo_set = loaded.options.slo or SloSet.SCENARIO
-        try:
-            self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told)
-        except ValueError as problem:
-            raise errors.Invalid("--scale-rate", str(problem)) from problem
+        self.rate, self.provisioning = play.rate_of(loaded, None, slo_set, self._told)
 
     def _read(self, asked: Options) -> Loaded:
         options = over(self._base, asked)

@@ -202,10 +202,20 @@ def carried_ratio(model: fluid.Model, requests: Requests, count: int) -> float:
     """Return about how many times its rates `count` replicas of the largest tp carry of a trace; 1 where none says.
 
     By the closed form at full clock, in the window that 95 % of the windows are at or below (DESIGN 7.1).
+
+    Raises:
+        ValueError: Fleet and bounds have no room for that many.
     """
+    tp = max(model.degrees(), default=0)
+    if tp == 0 or model.most(tp) < count:
+        most = model.most(tp) if tp else 0
+        raise ValueError(
+            f"auto:{count} asks for more than the {most} replicas that fleet and bounds have room for; "
+            "ask for fewer, or give more with --servers and maxReplicas"
+        )
     loads = fluid.loads(requests, WINDOW_S)
     busy = int(np.argsort(loads.arrivals, kind="stable")[round(BUSY_SHARE * (len(loads) - 1))])
-    load, profile = loads.workload(busy), model.profile(max(model.degrees()))
+    load, profile = loads.workload(busy), model.profile(tp)
     if load is None:
         return 1.0
     one_rps = sizing.capacity_rps(profile, load, model.slo, margin=GUESS_STRESS_RATIO, replicas=sizing.pooled(count))
