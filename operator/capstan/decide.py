@@ -25,10 +25,10 @@ from capstan.model.sample import Fresh
 from capstan.optimize import advice, drift, fleets, lanes, placing, replicas, rooms, share, split, tune
 from capstan.optimize import case as cases
 from capstan.optimize import scene as scenes
-from capstan.optimize.case import MIN_SAMPLE_REQUESTS, MIN_SPREAD_REQUESTS, Settings
+from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 from capstan.optimize.scene import POOL, Scene, profile_for
 
-__all__ = ["MIN_SAMPLE_REQUESTS", "MIN_SPREAD_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
+__all__ = ["MIN_SAMPLE_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
 
 QUIET = (Reason.NO_CHANGE_NEEDED, Reason.COOLING_DOWN)  # reasons that say nothing while another pool has news
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from capstan.model import steady
 from capstan.model.classes import Edges
 from capstan.model.slo import Slo
-from capstan.model.workload import PROMPT_CV2, Workload
+from capstan.model.workload import PROMPT_CV2, Workload, spread_ratio
 from support.builders import profile
 
 NINE = Edges()
@@ -184,3 +184,13 @@ def test_a_longer_tier_is_a_longer_wait_for_its_first_token() -> None:
     found = [at.tiered.ttft_s(tier, 0.99) for tier in at.tiered.tiers]
     assert found == sorted(found)
     assert found[0] < at.ttft_s
+
+
+@pytest.mark.parametrize(
+    ("measured", "requests", "expected"),
+    [(0.51, 50, 0.77), (0.14, 1000, 0.209), (0.9, 7, 0.9), (2.0, 0, 0.9)],
+    ids=["few", "documents", "the usual", "nobody"],
+)
+def test_few_requests_say_little_of_how_much_prompts_vary(measured: float, requests: float, expected: float) -> None:
+    """(50 x 0.51 + 100 x 0.9) / 150 = 0.77; (1000 x 0.14 + 90) / 1100 = 0.209."""
+    assert spread_ratio(measured, requests) == pytest.approx(expected, abs=0.001)

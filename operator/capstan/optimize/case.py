@@ -24,10 +24,6 @@ LATE_RATIO = 1.5
 p99 stands once in a hundred looks, and every such look would be two changes of the clock."""
 MIN_SAMPLE_REQUESTS = 200.0  # observed percentiles of fewer requests say nothing (DESIGN 4)
 
-MIN_SPREAD_REQUESTS = 50.0
-"""How much prompts vary is told by fewer than a percentile: of fifty to about 30 %; unknown it may be six times off
-(documents that are all long)."""
-
 MOST_BIAS_RATIO = 0.25
 """DESIGN 5: the online estimate of a profile's bias is clipped to +-25 %."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from capstan import decide
 from capstan.forecast import known
 from capstan.forecast.known import Known
+from capstan.model import workload
 from capstan.model.fleet import Observed, PoolObserved, ServiceObserved
 from capstan.model.plan import Decision, Memory, PolicyDecision, PolicyMemory, PoolMemory
 from capstan.model.policy import Policy
@@ -149,12 +150,12 @@ class Capstan:
         )
 
     def _spread(self, seen: ServiceSeen) -> float | None:
-        """Return how much prompts vary, over as long as enough of them take; None: the look-back has too few."""
-        for span_s in (WINDOW_S, self._settings.lookback_s):
-            window = seen.window(span_s)
-            if window.finished >= decide.MIN_SPREAD_REQUESTS:
-                return window.prompt_cv2_ratio
-        return None
+        """Return how much prompts vary, over the look-back where few came lately; None where nobody came at all."""
+        window = seen.window(WINDOW_S)
+        if window.finished < decide.MIN_SAMPLE_REQUESTS:
+            window = seen.window(self._settings.lookback_s)
+        measured = window.prompt_cv2_ratio
+        return None if measured is None else workload.spread_ratio(measured, window.finished)
 
     def _stress(self, seen: ServiceSeen | PoolSeen, policy: Policy) -> Sample[float]:
         """Return how near the limits the last minutes were; too few requests, or too short a time, say nothing."""

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from capstan.model import fleet, mix, reading, sample, slo
+from capstan.model import fleet, mix, reading, sample, slo, workload
 from capstan.model.reasons import Reason
 from capstan.optimize import case
 from capstan.serving.cluster import Node, Pod
@@ -211,10 +211,11 @@ def _classes(view: View, pooled: reading.Pooled) -> tuple[fleet.ClassDemand, ...
 
 
 def _spread(pooled: reading.Pooled) -> float | None:
-    """Return how much prompt lengths vary, once enough requests tell it; few of them look more alike than they are."""
-    if pooled.prompts is None or pooled.prompts.histogram.total < case.MIN_SPREAD_REQUESTS:
+    """Return how much prompt lengths vary; None where no prompt was counted."""
+    if pooled.prompts is None or pooled.prompts.histogram.total <= 0:
         return None
-    return mix.cv2_ratio(pooled.prompts)
+    found = mix.cv2_ratio(pooled.prompts)
+    return None if found is None else workload.spread_ratio(found, pooled.prompts.histogram.total)
 
 
 def _grader(age_s: float | None) -> Callable[[float | None, Reason], sample.Sample[float]]:
