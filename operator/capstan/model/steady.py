@@ -190,18 +190,21 @@ def _batch(engine: _Engine, load: Workload) -> float | None:
     return None
 
 
-def _queue(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float, replicas: int) -> _Queue:
-    """Return the queue for the chunk budget; decoding sequences take their tokens of it first.
+def _queue(
+    engine: _Engine, load: Workload, *, batch: float, prompt_s: float, step_s: float, replicas: int
+) -> _Queue | None:
+    """Return the queue for the chunk budget, or None where it never ends; decoding sequences take their tokens first.
 
     Attention grows with the square of a prompt's length, so that service varies more than lengths do.
     """
     room_tokens = max(engine.profile.chunk_tokens - batch, 1.0)
     steps = engine.chunks_ratio * max(engine.chunk_tokens / room_tokens, 1.0)
     service_s = steps * step_s + prompt_s
-    cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
     busy = load.arrival_rps * service_s
-    free = min(busy, MAX_SHARE) / service_s  # of who is busier no steady state is told, and no wait asked for
-    wait = waiting.of(free, service_s, cv2_ratio=cv2, batch=batch, replicas=replicas)
+    if busy >= MAX_SHARE:
+        return None
+    cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
+    wait = waiting.of(load.arrival_rps, service_s, cv2_ratio=cv2, batch=batch, replicas=replicas)
     return _Queue(batch, step_s, steps, service_s, busy, wait)
 
 
@@ -291,7 +294,7 @@ def _state(profile: Profile, load: Workload, *, x: float, replicas: int, percent
     step_s = _step_s(engine, batch)
     prompt_s = _prompt_s(engine, batch)
     queue = _queue(engine, load, batch=batch, prompt_s=prompt_s, step_s=step_s, replicas=replicas)
-    return None if queue.busy_ratio >= MAX_SHARE else _State(engine, queue, prompt_s, z, usage)
+    return None if queue is None else _State(engine, queue, prompt_s, z, usage)
 
 
 def _latencies(state: _State, load: Workload, tiers_tokens: tuple[float, ...], replicas: int) -> Latencies:

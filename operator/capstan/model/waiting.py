@@ -73,8 +73,6 @@ def of(arrival_rps: float, service_s: float, *, cv2_ratio: float, batch: float, 
     mean_s = service_s * (1 + cv2_ratio) / (2 * (1 - busy))  # of who waits: Pollaczek-Khinchine over the busy share
     square_s2 = 2 * busy * mean_s**2 + service_s**2 * (1 + cv2_ratio) * (1 + 2 * cv2_ratio) / (3 * (1 - busy))
     spread_s = math.sqrt(max(square_s2 - mean_s**2, 0.0))
-    if replicas == 1:
-        return Wait(busy, mean_s, spread_s)
     inside = batch + busy
     chance = busy * (1 - math.exp(-inside)) ** min(replicas - 1, SEEN_AMONG)
     exponent = POOLED_EXPONENT + POOLED_EXPONENT_OF_PROMPTS * busy / inside

@@ -121,18 +121,22 @@ def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[c
     """
     if case.blind is not None:
         return ()
-    rates, settings = case.memory.rates, case.settings
-    calm = peak.calm_rps(rates, now_s=case.now_s, window_s=settings.rate_window_s)
-    rate_rps, read_s = calm or peak.level_rps(rates, window_s=settings.rate_window_s)
-    window_s = read_s if calm is not None and read_s >= peak.CALM_S[0] else min(read_s, 2 * settings.rate_window_s)
+    rate_rps, window_s = _level_rps(case)
     load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load)
 
 
 def _level_rps(case: Case) -> tuple[float, float]:
-    """Return the rate of now and over how long it was read."""
+    """Return the rate of now, and the span whose counting error a clock must carry.
+
+    That is what stood still for the longest of spans, whole; else of any rate two windows at most.
+    """
     rates, window_s = case.memory.rates, case.settings.rate_window_s
-    return peak.calm_rps(rates, now_s=case.now_s, window_s=window_s) or peak.level_rps(rates, window_s=window_s)
+    calm = peak.calm_rps(rates, now_s=case.now_s, window_s=window_s)
+    if calm is not None and calm[1] >= peak.CALM_S[0]:
+        return calm
+    rate_rps, read_s = calm or peak.level_rps(rates, window_s=window_s)
+    return rate_rps, min(read_s, 2 * window_s)
 
 
 def _serving(case: Case, fleet: plan.Fleet) -> plan.Fleet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from capstan.model.slo import Slo
 from capstan.replay.noted import Bools, Notes, Snapshot
-from capstan.replay.runs import Floats, Ints
+from capstan.replay.runs import Floats, Ints, cv2_ratio
 from capstan.replay.scores import measure
 
 
@@ -55,8 +55,7 @@ class Measured:
         """Squared coefficient of variation of the prompt lengths of those that finished."""
         if not len(self.ids):
             return None
-        prompts = self._notes.lengths(self.ids)[0]
-        return float(prompts.var()) / float(prompts.mean()) ** 2
+        return cv2_ratio(self._notes.lengths(self.ids)[0])
 
     @property
     def output_tokens_mean(self) -> float | None:

@@ -136,9 +136,7 @@ def _line(at: _Setting, lengths: Lengths, ratio: float, rate_rps: float, count: 
     gaps_s = np.random.default_rng(SEED).exponential(1 / (rate_rps * at.replicas), count)
     requests = _requests(lengths, np.cumsum(gaps_s))
     came_rps = count / float(requests.arrival_s[-1])  # as it came out, not as it was drawn: sampling is nobody's error
-    prompts, outputs = float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean())
-    load = Workload(came_rps / at.replicas, prompts, outputs, float(requests.prompt_tokens.var()) / prompts**2)
-    told = planned(at.profile, load, x=at.x, replicas=at.replicas)
+    told = planned(at.profile, requests.workload(came_rps / at.replicas), x=at.x, replicas=at.replicas)
     return Line(at.profile.name, at.x, ratio, rate_rps, told, _seen(at, requests))
 
 

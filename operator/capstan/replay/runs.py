@@ -14,10 +14,16 @@ import numpy.typing as npt
 from capstan.model.classes import Edges
 from capstan.model.routes import TokenCost
 from capstan.model.slo import Slo
+from capstan.model.workload import Workload
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.str_]
+
+
+def cv2_ratio(tokens: Ints) -> float:
+    """Return the squared coefficient of variation of lengths, at least one of them and none of all zero."""
+    return float(tokens.var()) / float(tokens.mean()) ** 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,11 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def workload(self, arrival_rps: float) -> Workload:
+        """Return these lengths, at least one request's, as they come at a rate."""
+        prompts = self.prompt_tokens
+        return Workload(arrival_rps, float(prompts.mean()), float(self.output_tokens.mean()), cv2_ratio(prompts))
 
 
 @dataclass(frozen=True, slots=True)

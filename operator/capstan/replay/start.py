@@ -67,10 +67,8 @@ def for_peak(profile: Profile, requests: Requests, slo: Slo) -> int:
     rate_rps = peak.guarded_rps(
         int(np.bincount(minutes).max()) / units.SECONDS_PER_MINUTE, window_s=units.SECONDS_PER_MINUTE
     )
-    prompts = requests.prompt_tokens
-    mean = float(prompts.mean())
-    load = Workload(rate_rps, mean, float(requests.output_tokens.mean()), float(prompts.var()) / mean**2)
-    return sizing.smallest(profile, load.coarse(), slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN) or 1
+    load = requests.workload(rate_rps).coarse()
+    return sizing.smallest(profile, load, slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN) or 1
 
 
 def shared(services: tuple[Service, ...], nodes: tuple[Node, ...]) -> tuple[Service, ...]:
@@ -107,15 +105,9 @@ def first_load(requests: Requests) -> Workload:
     """
     early = requests.arrival_s < FIRST_S
     first = early if early.any() else ~early
-    busiest = int(np.bincount((requests.arrival_s[first] / units.SECONDS_PER_MINUTE).astype(np.int64)).max())
-    prompt = requests.prompt_tokens[first]
-    mean = float(prompt.mean())
-    return Workload(
-        arrival_rps=busiest / units.SECONDS_PER_MINUTE,
-        prompt_tokens=mean,
-        output_tokens=float(requests.output_tokens[first].mean()),
-        prompt_cv2_ratio=float(prompt.var()) / mean**2,
-    )
+    held = Requests(requests.arrival_s[first], requests.prompt_tokens[first], requests.output_tokens[first])
+    busiest = int(np.bincount((held.arrival_s / units.SECONDS_PER_MINUTE).astype(np.int64)).max())
+    return held.workload(busiest / units.SECONDS_PER_MINUTE)
 
 
 def most_replicas(policy: Policy, profile: Profile, nodes: tuple[Node, ...]) -> int:

@@ -21,7 +21,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
 from capstan.model.slo import WINDOW_S
 from capstan.replay import foreseen
-from capstan.replay.runs import Requests
+from capstan.replay.runs import Requests, cv2_ratio
 from capstan.replay.scenario import Scenario
 from capstan.replay.seen import PoolSeen, Seen, Service, ServiceSeen, Want
 
@@ -222,7 +222,6 @@ def _learnt(policy: str, history: Requests, settings: decide.Settings) -> Policy
         (t_s, count / window_s) for t_s, count in zip((times_s - end_s).tolist(), counts.tolist(), strict=True)
     )
     recent = history.arrival_s > end_s - window_s
-    prompt = history.prompt_tokens[recent]
-    mean = float(prompt.mean())
-    lengths = (mean, float(history.output_tokens[recent].mean()), float(prompt.var()) / mean**2)
+    prompts = history.prompt_tokens[recent]
+    lengths = (float(prompts.mean()), float(history.output_tokens[recent].mean()), cv2_ratio(prompts))
     return PolicyMemory(policy, (PoolMemory(decide.POOL, rates=rates, lengths=lengths),))

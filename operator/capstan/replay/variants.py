@@ -13,7 +13,6 @@ from capstan.api import variants as documents
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.variant import Draft, Variant
-from capstan.model.workload import Workload
 from capstan.optimize import variants
 from capstan.optimize.variants import Choice, Offer
 from capstan.replay import believed
@@ -77,14 +76,7 @@ def chosen(asked: str, found: Offered, policy: Policy, requests: Requests, *, gp
 
 def cheapest(found: Offered, policy: Policy, requests: Requests, *, gpus: int) -> Choice | None:
     """Return what serves a trace's mean load with the least watts, good enough and inside the SLO; None: nothing."""
-    prompt = requests.prompt_tokens
-    mean = float(prompt.mean())
-    load = Workload(
-        arrival_rps=len(requests) / max(float(requests.arrival_s[-1]), 1.0),
-        prompt_tokens=mean,
-        output_tokens=float(requests.output_tokens.mean()),
-        prompt_cv2_ratio=float(prompt.var()) / mean**2,
-    )
+    load = requests.workload(len(requests) / max(float(requests.arrival_s[-1]), 1.0))
     return variants.cheapest(
         load, policy.slo, policy.bounds, found.offers, min_quality_ratio=found.min_quality_ratio, gpus=gpus
     )

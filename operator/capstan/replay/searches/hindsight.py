@@ -207,8 +207,8 @@ def carried_ratio(model: fluid.Model, requests: Requests, count: int) -> float:
         ValueError: Fleet and bounds have no room for that many.
     """
     tp = max(model.degrees(), default=0)
-    if tp == 0 or model.most(tp) < count:
-        most = model.most(tp) if tp else 0
+    most = model.most(tp) if tp else 0
+    if most < count:
         raise ValueError(
             f"auto:{count} asks for more than the {most} replicas that fleet and bounds have room for; "
             "ask for fewer, or give more with --servers and maxReplicas"
@@ -238,13 +238,13 @@ def auto_rate(meets: Callable[[float, int], bool], count: int, *, start_ratio: f
     while high / low > 1 + RATE_TOLERANCE_RATIO:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if meets(middle, count) else (low, middle)
-    for lower in range(LUCKY_STEPS if count > 1 else 0):
+    if count == 1:
+        return low
+    for lower in range(LUCKY_STEPS):
         ratio = low / (1 + RATE_TOLERANCE_RATIO) ** lower
         if not meets(ratio, count - 1) and (lower == 0 or meets(ratio, count)):
             return ratio
-    if count > 1:
-        raise ValueError(f"at {low:.4g} times the rate {count - 1} replicas carry the trace too; choose another N")
-    return low
+    raise ValueError(f"at {low:.4g} times the rate {count - 1} replicas carry the trace too; choose another N")
 
 
 def _bracket(meets: Callable[[float, int], bool], count: int, start_ratio: float) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from capstan.model.profile import Profile
 from capstan.model.workload import Workload
-from capstan.replay.runs import Floats, Requests
+from capstan.replay.runs import Floats, Requests, cv2_ratio
 from capstan.replay.searches import fluid
 
 MINUTE_S = 60.0
@@ -39,8 +39,7 @@ def stretches(requests: Requests, like: Profile, *, groups: int = GROUPS) -> tup
         groups: How many groups the others make.
     """
     minutes = fluid.loads(requests, MINUTE_S)
-    prompts = requests.prompt_tokens
-    cv2 = float(prompts.var() / prompts.mean() ** 2)
+    cv2 = cv2_ratio(requests.prompt_tokens)
     order = np.argsort(-_work_s(minutes, like, _context_tokens(requests)), kind="stable")
     parts = [order[:1], *np.array_split(order[1:], groups)]
     return tuple(_joined(minutes, part, cv2) for part in parts if len(part))

@@ -15,7 +15,7 @@ from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.replay import queueing
 from capstan.replay.published import Statistics
-from capstan.replay.runs import Ints
+from capstan.replay.runs import Ints, cv2_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +76,4 @@ def _bucket(tokens: Ints, there: np.typing.NDArray[np.bool_], low_tokens: float,
     if not there.any():
         return _Bucket(0.0, 0.0, 0.0, low_tokens, high_tokens)
     held = np.maximum(tokens[there], 1)  # a request has at least one token each way
-    mean = float(held.mean())
-    return _Bucket(float(there.mean()), mean, float(held.var()) / mean**2, low_tokens, high_tokens)
+    return _Bucket(float(there.mean()), float(held.mean()), cv2_ratio(held), low_tokens, high_tokens)
