@@ -122,41 +122,6 @@ def test_where_no_fixed_fleet_meets_the_slo_there_is_none() -> None:
     assert hindsight.best_static(rule(lambda _: False, gpus), model(), REQUESTS) is None
 
 
-@pytest.mark.parametrize("start", [0.1, 1.0, 7.0])
-@pytest.mark.parametrize("count", [1, 3, 6])
-def test_auto_finds_the_largest_rate_that_a_count_carries(start: float, count: int) -> None:
-    """A world in which a replica carries 1.7 times the trace."""
-    found = hindsight.auto_rate(lambda rate, n: rate <= 1.7 * n, count, start_ratio=start)
-    assert 1.7 * count / 1.011 <= found <= 1.7 * count
-
-
-def test_auto_looks_lower_where_one_fewer_does_by_chance() -> None:
-    """Two carry the trace up to 1.7 times; by luck one does, too, from 1.65 on."""
-    found = hindsight.auto_rate(lambda rate, n: rate <= 1.7 and (n == 2 or rate >= 1.65 or rate <= 1.0), 2)
-    assert 1.6 <= found < 1.65
-
-
-def test_the_closed_form_says_about_where_to_look() -> None:
-    """What it says of twelve replicas is within a third of what three carry four times over; of nobody it says 1."""
-    few, many = (hindsight.carried_ratio(model(most_gpus=96), REQUESTS, count) for count in (3, 12))
-    assert 0 < few < many < 6 * few
-    looks: list[float] = []
-
-    def meets(rate: float, count: int) -> bool:
-        looks.append(rate)
-        return rate <= 1.05 * few and count == 3
-
-    assert hindsight.auto_rate(meets, 3, start_ratio=few) == pytest.approx(1.05 * few, rel=0.011)
-    assert len(looks) <= 7
-
-
-def test_auto_says_when_no_rate_needs_that_many() -> None:
-    with pytest.raises(ValueError, match="1 replicas carry the trace too"):
-        hindsight.auto_rate(lambda rate, n: rate <= 2.0, 2)
-    with pytest.raises(ValueError, match="3 replicas never meet the SLO"):
-        hindsight.auto_rate(lambda rate, n: False, 3)
-
-
 def test_a_budget_counts_runs_once_and_ends() -> None:
     budget = Budget(rule(lambda plan: gpus(plan) > 4, gpus), 2)
     assert budget.run(Plan.fixed(4, 1)).slo_met is False

@@ -30,7 +30,7 @@ from capstan.replay.scores.compare import (
     Comparison,
     Conditions,
 )
-from capstan.replay.searches import demand, hindsight, honesty
+from capstan.replay.searches import demand, honesty, rate
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan
 
@@ -186,18 +186,26 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
     asked = loaded.options.rate
     if asked.replicas is None:
         return asked.multiple, "as given"
-    told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet", 0.0)
+    seeds = loaded.options.seeds
 
+    @functools.lru_cache(maxsize=1)  # a week's scenario takes gigabytes
+    def stage(multiple: float, seed: int) -> Stage:
+        told(f"the rate at which {asked.replicas} replicas are the smallest fixed fleet: {multiple:.4g}", 0.0)
+        return Stage(loaded.scenario(seed=seed, servers=servers, rate=multiple), slo_set)
+
+    @functools.cache
     def meets(multiple: float, replicas: int) -> bool:
-        scenarios = (loaded.scenario(seed=seed, servers=servers, rate=multiple) for seed in loaded.options.seeds)
-        return all(Stage(scenario, slo_set).meets(replicas) for scenario in scenarios)
+        return all(stage(multiple, seed).meets(replicas) for seed in seeds)
 
-    given = loaded.scenario(seed=loaded.options.seeds[0], servers=servers, rate=1.0)
+    def screen(multiple: float, replicas: int) -> bool:
+        return all(stage(multiple, seed).meets_when_busy(replicas) for seed in seeds)
+
     try:
-        start_ratio = Stage(given, slo_set).carried_ratio(asked.replicas)
-        return hindsight.auto_rate(meets, asked.replicas, start_ratio=start_ratio), f"auto:{asked.replicas}"
+        start_ratio = stage(1.0, seeds[0]).carried_ratio(asked.replicas)
+        found = rate.auto_rate(meets, asked.replicas, start_ratio=start_ratio, screen=screen)
     except ValueError as problem:
         raise errors.Invalid("--scale-rate", str(problem)) from problem
+    return found, f"auto:{asked.replicas}"
 
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:

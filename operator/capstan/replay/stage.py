@@ -19,7 +19,7 @@ from capstan.replay.runs import Floats, Requests, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits, measure, score
 from capstan.replay.scores.compare import BEST_STATIC, ORACLE, SINGLE_POOL, STATIC_POOLS
-from capstan.replay.searches import fluid, hindsight, oracle, plans
+from capstan.replay.searches import fluid, hindsight, oracle, plans, rate
 from capstan.replay.searches.plans import Laned, Plan, Schedule, Scheduled, Standing, whole
 from capstan.replay.searches.schedule import Planner
 from capstan.replay.searches.trial import Evaluate, Trial, Tried
@@ -86,14 +86,27 @@ class Stage:
 
     def meets(self, replicas: int) -> bool:
         """Return whether `replicas` of the first service's largest tp meet its SLO at full clock."""
+        return score.of(self._fixed_run(self._alone[0], replicas), self.slo_set).slo_met
+
+    def meets_when_busy(self, replicas: int) -> bool:
+        """Return whether they do as far as the busy hours tell (`searches.rate.busy`)."""
         alone = self._alone[0]
+        service = alone.services[0]
+        busy = rate.busy(service.requests)
+        service = dataclasses.replace(service, requests=busy.requests, predicted=None)
+        lasting_s = float(busy.requests.arrival_s[-1])
+        played = self._fixed_run(dataclasses.replace(alone, services=(service,), duration_s=lasting_s), replicas)
+        return score.of(busy.run(played), self.slo_set).slo_met
+
+    def _fixed_run(self, alone: Scenario, replicas: int) -> Run:
         tp = max(profile.tp for profile in alone.truths[0])
-        return self.evaluate(alone, instant=False)(Plan.fixed(tp, replicas)).slo_met
+        plan = {alone.services[0].policy.key: whole(Plan.fixed(tp, replicas))}
+        return engine.run(alone, Scheduled("fixed", plan))
 
     def carried_ratio(self, replicas: int) -> float:
         """Return about how many times its rates that many replicas of the first service carry, before any run."""
         alone = self._alone[0]
-        return hindsight.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
+        return rate.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
 
     # --- class pools -------------------------------------------------------------------------------
 

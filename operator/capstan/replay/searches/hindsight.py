@@ -1,19 +1,14 @@
-"""Fixed fleets chosen with hindsight: the smallest that meets the SLO, the cheapest of all, the rate that fits a count.
+"""Fixed fleets chosen with hindsight: the smallest that meets the SLO, and the cheapest of all.
 
-Who calls it: `app.replay` for `single-pool`, `best-static` and `--scale-rate auto:N`. Must not know: the engine (it
+Who calls it: `replay.stage` for `single-pool`, `best-static` and `static-pools`. Must not know: the engine (it
 asks `Evaluate`), files. The fluid model guesses where to begin; whether a fleet meets the SLO is the world's word.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
-from capstan.model.slo import WINDOW_S
-from capstan.optimize import sizing
 from capstan.replay.runs import Requests
 from capstan.replay.searches import fluid
 from capstan.replay.searches.plans import SLOT_S, Fleet, Plan
@@ -31,13 +26,6 @@ FINE_MHZ = 30.0
 GUESS_STRESS_RATIO = 1.0  # the first fleet that is run is the one whose busiest minute is at its limits
 MOST_MISSES = 3  # in a row: lateness is noisy by about one rung of clock in runs of ten minutes
 
-RATE_TOLERANCE_RATIO = 0.01
-"""DESIGN 7.1 leaves it open; one per cent of a rate moves energy by less than one per cent, five seeds by more."""
-
-FIRST_STEP = 1.06  # of a rate: the closed form is off by about so much (docs/explanation/queueing.md)
-MOST_STEPS = 24  # doublings but the first four: a rate a million times the trace's is no trace any more
-LUCKY_STEPS = 20  # down in rate, where one fewer does by chance: lateness is noisy by several percent of a rate
-BUSY_SHARE = 0.95  # of the windows that must be met
 RUNG = 0.05
 LADDER = tuple(1 - RUNG * i for i in range(11))
 """Shares of the maximum clock, 99 MHz apart on H100, down to half: there a step's watts fall slower than its time
@@ -196,64 +184,3 @@ def _down_the_clocks(budget: Budget, model: fluid.Model, tp: int, count: int) ->
 def _met_j(budget: Budget, plan: Plan) -> float:
     trial = budget.run(plan)
     return trial.energy_j if trial.slo_met else float("inf")
-
-
-def carried_ratio(model: fluid.Model, requests: Requests, count: int) -> float:
-    """Return about how many times its rates `count` replicas of the largest tp carry of a trace; 1 where none says.
-
-    By the closed form at full clock, in the window that 95 % of the windows are at or below (DESIGN 7.1).
-
-    Raises:
-        ValueError: Fleet and bounds have no room for that many.
-    """
-    tp = max(model.degrees(), default=0)
-    most = model.most(tp) if tp else 0
-    if most < count:
-        raise ValueError(
-            f"auto:{count} asks for more than the {most} replicas that fleet and bounds have room for; "
-            "ask for fewer, or give more with --servers and maxReplicas"
-        )
-    loads = fluid.loads(requests, WINDOW_S)
-    busy = int(np.argsort(loads.arrivals, kind="stable")[round(BUSY_SHARE * (len(loads) - 1))])
-    load, profile = loads.workload(busy), model.profile(tp)
-    if load is None:
-        return 1.0
-    one_rps = sizing.capacity_rps(profile, load, model.slo, margin=GUESS_STRESS_RATIO, replicas=sizing.pooled(count))
-    return count * one_rps / load.arrival_rps or 1.0
-
-
-def auto_rate(meets: Callable[[float, int], bool], count: int, *, start_ratio: float = 1.0) -> float:
-    """Return the largest rate multiple, to 1 %, at which `single-pool` needs `count` replicas.
-
-    Args:
-        meets: Whether a count meets the SLO on the trace at a rate multiple, in the world.
-        count: N of `auto:N`, >= 1.
-        start_ratio: Where to look first (`carried_ratio`): a look of a week takes minutes, one beyond capacity more.
-
-    Raises:
-        ValueError: No rate needs exactly that many: at the largest one that `count` carries and a little below, one
-            fewer carries it, too, or even the smallest rate is too much.
-    """
-    low, high = _bracket(meets, count, start_ratio)
-    while high / low > 1 + RATE_TOLERANCE_RATIO:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if meets(middle, count) else (low, middle)
-    if count == 1:
-        return low
-    for lower in range(LUCKY_STEPS):
-        ratio = low / (1 + RATE_TOLERANCE_RATIO) ** lower
-        if not meets(ratio, count - 1) and (lower == 0 or meets(ratio, count)):
-            return ratio
-    raise ValueError(f"at {low:.4g} times the rate {count - 1} replicas carry the trace too; choose another N")
-
-
-def _bracket(meets: Callable[[float, int], bool], count: int, start_ratio: float) -> tuple[float, float]:
-    """Return a multiple that `count` carries and the next one that it does not; steps grow until they are doublings."""
-    ratio, step = start_ratio, FIRST_STEP
-    carried = meets(ratio, count)
-    for _ in range(MOST_STEPS):
-        following = ratio * step if carried else ratio / step
-        if meets(following, count) is not carried:
-            return (ratio, following) if carried else (following, ratio)
-        ratio, step = following, min(step * step, 2.0)
-    raise ValueError(f"auto:{count} finds no rate: {count} replicas {'always' if carried else 'never'} meet the SLO")
