@@ -147,6 +147,15 @@ class Stage:
             self._static[index, codes] = found
         return self._static[index, codes]
 
+    def shown_static(self, index: int, codes: tuple[int, ...]) -> Tried | None:
+        """Return what a search for moving plans is shown of fixed ones: of a long trace, only what is known already.
+
+        There the search for it takes longer than the other, and a fleet that never moves is far from the best.
+        """
+        count = len(self.lane(index, codes).services[0].requests)
+        known = (index, codes) in self._static
+        return self.static(index, codes) if known or hindsight.runs_for(count) > hindsight.LEAST_STATIC_RUNS else None
+
     def static_j(self, index: int, one: Split) -> float:
         """Return the joules of a split's best fixed fleets; infinite where a pool has none."""
         tried = [self.static(index, codes) for codes in one]
@@ -254,7 +263,7 @@ class _Search:
             oracle.runs_for(len(requests)),
             lambda done: self._told(before + done / pools),
         )
-        static = stage.static(self._index, codes)
+        static = stage.shown_static(self._index, codes)
         candidates = [*([] if static is None else [static.plan]), *self._realised(codes)]
         found = oracle.search(evaluate, planner, requests, candidates=candidates)
         self.runs += found.runs
