@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from capstan import units
 from capstan.model.classes import Split
 from capstan.optimize import lanes, split
 from capstan.replay import classify, engine
@@ -35,6 +36,10 @@ joules by a third at most, and nearly alike in every split."""
 LATE_RATIO = 0.9
 """A pool of several may have this share of its late requests in the oracle's search: beside other pools its replicas
 have other slots, so that ties fall otherwise, and a plan that just met the SLO alone may just miss it."""
+
+
+LONG_S = 6 * units.SECONDS_PER_HOUR
+"""Of a trace beyond this a part is played for the whole where only the way is searched: less takes seconds anyway."""
 
 
 class Stage:
@@ -89,14 +94,27 @@ class Stage:
         return score.of(self._fixed_run(self._alone[0], replicas), self.slo_set).slo_met
 
     def meets_when_busy(self, replicas: int) -> bool:
-        """Return whether they do as far as the busy hours tell (`searches.rate.busy`)."""
-        alone = self._alone[0]
-        service = alone.services[0]
-        busy = rate.busy(service.requests)
-        service = dataclasses.replace(service, requests=busy.requests, predicted=None)
-        lasting_s = float(busy.requests.arrival_s[-1])
-        played = self._fixed_run(dataclasses.replace(alone, services=(service,), duration_s=lasting_s), replicas)
+        """Return whether they do as far as the busy hours of a long trace tell (`searches.rate.busy`)."""
+        if not self._long:
+            return self.meets(replicas)
+        busy = rate.busy(self._alone[0].services[0].requests)
+        played = self._fixed_run(self._with(busy.requests), replicas)
         return score.of(busy.run(played), self.slo_set).slo_met
+
+    @property
+    def _long(self) -> bool:
+        return float(self._alone[0].services[0].requests.arrival_s[-1]) > LONG_S
+
+    def _meets_in_an_hour(self, ratio: float, replicas: int) -> bool:
+        """Return whether they meet it in the trace's critical hour at a rate multiple: a guess at the whole."""
+        hour = rate.critical_hour(self._alone[0].services[0].requests, ratio)
+        return score.of(self._fixed_run(self._with(hour), replicas), self.slo_set).slo_met
+
+    def _with(self, requests: Requests) -> Scenario:
+        """Return the first service's scenario with other requests."""
+        alone = self._alone[0]
+        service = dataclasses.replace(alone.services[0], requests=requests, predicted=None)
+        return dataclasses.replace(alone, services=(service,), duration_s=float(requests.arrival_s[-1]))
 
     def _fixed_run(self, alone: Scenario, replicas: int) -> Run:
         tp = max(profile.tp for profile in alone.truths[0])
@@ -104,9 +122,16 @@ class Stage:
         return engine.run(alone, Scheduled("fixed", plan))
 
     def carried_ratio(self, replicas: int) -> float:
-        """Return about how many times its rates that many replicas of the first service carry, before any run."""
+        """Return about how many times its rates that many replicas of the first service carry.
+
+        The closed form says so, and of a long trace its critical hour.
+
+        Raises:
+            ValueError: There is no room for that many, or they carry no rate.
+        """
         alone = self._alone[0]
-        return rate.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
+        ratio = rate.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
+        return rate.largest(self._meets_in_an_hour, replicas, start_ratio=ratio) if self._long else ratio
 
     # --- class pools -------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 Who calls it: `replay.play` and `replay.stage`. Must not know: the engine (it asks whether a count meets), files.
 
-A look at a week plays tens of millions of requests. A fixed fleet is late in its busy hours or nowhere, so the search
-looks at those alone; the whole trace has the last word.
+A look at a week plays tens of millions of requests. One hour of it says about where to look; a fixed fleet is late in
+its busy hours or nowhere, so those alone show the way; the whole trace has the last word.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from capstan.replay.searches.hindsight import GUESS_STRESS_RATIO
 TOLERANCE_RATIO = 0.01
 """DESIGN 7.1 leaves it open; one per cent of a rate moves energy by less than one per cent, five seeds by more."""
 
-FIRST_STEP = 1.06  # of a rate: the closed form is off by about so much (docs/explanation/queueing.md)
+FIRST_STEP = 1.06  # of a rate: the closed form is off by more, an hour of the trace by less
 MOST_STEPS = 24  # doublings but the first four: a rate a million times the trace's is no trace any more
 LUCKY_STEPS = 20  # down in rate, where one fewer does by chance: lateness is noisy by several percent of a rate
 BUSY_SHARE = 0.95  # of the windows that must be met
@@ -74,16 +74,25 @@ def auto_rate(meets: Meets, count: int, *, start_ratio: float = 1.0, screen: Mee
         ValueError: No rate needs exactly that many: at the largest one that `count` carries and a little below, one
             fewer carries it, too, or even the smallest rate is too much.
     """
-    looks = meets if screen is None else screen
-    low, high = _bracket(looks, count, start_ratio)
-    while high / low > 1 + TOLERANCE_RATIO:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if looks(middle, count) else (low, middle)
+    low = largest(meets if screen is None else screen, count, start_ratio=start_ratio)
     for lower in range(LUCKY_STEPS):
         ratio = low / (1 + TOLERANCE_RATIO) ** lower
         if meets(ratio, count) and (count == 1 or not meets(ratio, count - 1)):
             return ratio
     raise ValueError(f"no rate near {low:.4g} times the trace's needs {count} replicas and no fewer; choose another N")
+
+
+def largest(meets: Meets, count: int, *, start_ratio: float) -> float:
+    """Return the largest rate multiple, to 1 %, that a count carries.
+
+    Raises:
+        ValueError: It carries any, or none.
+    """
+    low, high = _bracket(meets, count, start_ratio)
+    while high / low > 1 + TOLERANCE_RATIO:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if meets(middle, count) else (low, middle)
+    return low
 
 
 def _bracket(meets: Meets, count: int, start_ratio: float) -> tuple[float, float]:
@@ -103,7 +112,7 @@ def _critical(amounts: Floats) -> int:
     return int(np.argsort(amounts, kind="stable")[round(BUSY_SHARE * (len(amounts) - 1))])
 
 
-# --- busy hours --------------------------------------------------------------------------------------
+# --- a part for the whole --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +145,11 @@ class Busy:
 
 def busy(requests: Requests) -> Busy:
     """Return the hours of a trace in which a fleet may be late that just meets the SLO."""
-    window = (requests.arrival_s / WINDOW_S).astype(np.int64)
-    tokens: Floats = np.bincount(window, weights=requests.prompt_tokens + requests.output_tokens).astype(np.float64)
-    hour = (requests.arrival_s / units.SECONDS_PER_HOUR).astype(np.int64)
+    tokens = _tokens(requests, WINDOW_S)
     windows_hour = (np.arange(len(tokens)) * WINDOW_S / units.SECONDS_PER_HOUR).astype(np.int64)
     hours = np.zeros(windows_hour[-1] + 1, dtype=np.bool_)
     hours[windows_hour[tokens >= BUSY_RATIO * tokens[_critical(tokens)]]] = True
+    hour = _place(requests, units.SECONDS_PER_HOUR)
     inside = hours[hour]
     quiet_before: Ints = np.cumsum(~hours)
     moved_s = units.SECONDS_PER_HOUR * quiet_before[hour[inside]].astype(np.float64)
@@ -149,3 +157,20 @@ def busy(requests: Requests) -> Busy:
         requests.arrival_s[inside] - moved_s, requests.prompt_tokens[inside], requests.output_tokens[inside]
     )
     return Busy(requests, inside, held, moved_s)
+
+
+def critical_hour(requests: Requests, ratio: float) -> Requests:
+    """Return the hour that 95 % of the hours are at or below, at a rate multiple: all in it comes that much sooner."""
+    at = _critical(_tokens(requests, units.SECONDS_PER_HOUR))
+    inside = _place(requests, units.SECONDS_PER_HOUR) == at
+    arrival_s = (requests.arrival_s[inside] - at * units.SECONDS_PER_HOUR) / ratio
+    return Requests(arrival_s, requests.prompt_tokens[inside], requests.output_tokens[inside])
+
+
+def _tokens(requests: Requests, period_s: float) -> Floats:
+    tokens = requests.prompt_tokens + requests.output_tokens
+    return np.bincount(_place(requests, period_s), weights=tokens).astype(np.float64)
+
+
+def _place(requests: Requests, period_s: float) -> Ints:
+    return (requests.arrival_s / period_s).astype(np.int64)
