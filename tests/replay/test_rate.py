@@ -76,67 +76,44 @@ def test_the_whole_trace_has_the_last_word() -> None:
     assert rate.auto_rate(lambda ratio, n: ratio <= n, 2, screen=lambda ratio, n: ratio <= 0.9 * n) <= 1.8
 
 
-# --- busy hours --------------------------------------------------------------------------------------
+# --- a part for the whole ----------------------------------------------------------------------------
 
 
 def hours(*rates_rps: float) -> Requests:
     """Requests of one length, evenly spaced, an hour at each rate."""
     arrival_s = np.concatenate(
-        [at * HOUR_S + (np.arange(int(rps * HOUR_S)) + 0.5) / rps for at, rps in enumerate(rates_rps)]
+        [at * HOUR_S + (np.arange(round(rps * HOUR_S)) + 0.5) / rps for at, rps in enumerate(rates_rps)]
     )
     return Requests(arrival_s, np.full(len(arrival_s), 1155), np.full(len(arrival_s), 211))
 
 
-def test_busy_hours_stand_one_after_the_other() -> None:
-    """Of 0.1, 1, 0.1, 0.9 and 0.5 rps the second and the fourth hour are within a fifth of the critical window's."""
-    whole = hours(0.1, 1.0, 0.1, 0.9, 0.5)
-    busy = rate.busy(whole)
-    assert sorted({int(at) for at in whole.arrival_s[busy.inside] // HOUR_S}) == [1, 3]
-    assert busy.requests.arrival_s[0] == whole.arrival_s[busy.inside][0] - HOUR_S
-    assert busy.requests.arrival_s[-1] == whole.arrival_s[busy.inside][-1] - 2 * HOUR_S
-    assert (np.diff(busy.requests.arrival_s) > 0).all()
+def test_a_sample_is_every_eighth_hour_of_the_load_one_after_the_other() -> None:
+    """Of sixteen hours that get busier by 0.01 rps, the fifth and the thirteenth: their mean is that of all, nearly."""
+    found = rate.sample(hours(*(0.01 * (at + 1) for at in range(16))))
+    counts = np.bincount((found.arrival_s / HOUR_S).astype(np.int64))
+    assert counts.tolist() == [round(0.05 * HOUR_S), round(0.13 * HOUR_S)]
+    assert (np.diff(found.arrival_s) > 0).all()
 
 
-def test_a_level_trace_is_busy_throughout() -> None:
-    whole = hours(0.5, 0.5)
-    busy = rate.busy(whole)
-    assert busy.inside.all()
-    assert busy.requests.arrival_s.tolist() == whole.arrival_s.tolist()
+def test_the_order_of_a_sample_is_that_of_the_trace() -> None:
+    """The busier of the two comes first where it did."""
+    found = rate.sample(hours(*(0.01 * (16 - at) for at in range(16))))
+    counts = np.bincount((found.arrival_s / HOUR_S).astype(np.int64))
+    assert counts.tolist() == [round(0.13 * HOUR_S), round(0.05 * HOUR_S)]
 
 
-@pytest.mark.parametrize(("busy_rps", "met"), [(1.0, True), (40.0, False)])
-def test_the_busy_hours_say_of_a_fleet_what_the_whole_trace_does(busy_rps: float, met: bool) -> None:
-    scenario = small.scenario(hours(0.01, busy_rps, *[0.01] * 6))
-    stage = Stage(dataclasses.replace(scenario, duration_s=8 * HOUR_S))
-    assert (stage.meets_when_busy(1), stage.meets(1)) == (met, met)
+def test_the_same_requests_at_twice_the_rate_come_in_half_the_time() -> None:
+    given = hours(0.1)
+    assert rate.faster(given, 2.0).arrival_s.tolist() == (given.arrival_s / 2).tolist()
 
 
-def test_hours_that_were_not_played_count_as_served() -> None:
-    """One quiet hour of a hundred requests beside a busy one: in the run of the whole all of them are there."""
-    whole = hours(100 / HOUR_S, 1.0)
-    scenario = small.scenario(whole)
-    busy = rate.busy(whole)
-    held = dataclasses.replace(scenario.services[0], requests=busy.requests)
-    played = Stage(dataclasses.replace(scenario, services=(held,))).single_pool()
-    outcomes = busy.run(played).services[0].outcomes
-    assert len(outcomes.first_s) == len(whole)
-    assert (outcomes.first_s[:100] == whole.arrival_s[:100]).all()
-    waits_s = outcomes.first_s[100:] - whole.arrival_s[100:]
-    np.testing.assert_allclose(waits_s, played.services[0].outcomes.first_s - busy.requests.arrival_s, atol=1e-6)
-
-
-def test_the_critical_hour_comes_at_the_rate_that_is_asked_for() -> None:
-    """Of 20 hours 95 % are at or below the second busiest: 0.9 rps, at twice the rate in half the time."""
-    found = rate.critical_hour(hours(*[0.1] * 18, 0.9, 1.0), 2.0)
-    assert len(found) == int(0.9 * HOUR_S)
-    assert 0 <= found.arrival_s[0] < found.arrival_s[-1] < HOUR_S / 2
-
-
-def test_of_a_long_trace_an_hour_says_about_where_to_look() -> None:
-    """Evenly spaced requests: what the hour carries is what every hour does, so that the whole agrees within a step."""
-    stage = Stage(dataclasses.replace(small.scenario(hours(*[0.2] * 7)), duration_s=7 * HOUR_S))
-    ratio = stage.carried_ratio(1)
-    rated = dataclasses.replace(stage.scenario.services[0], requests=hours(*[0.2 * ratio / 1.05] * 7))
-    assert Stage(dataclasses.replace(stage.scenario, services=(rated,))).meets(1)
-    rated = dataclasses.replace(rated, requests=hours(*[0.2 * ratio * 1.1] * 7))
-    assert not Stage(dataclasses.replace(stage.scenario, services=(rated,))).meets(1)
+@pytest.mark.parametrize(("rps", "met"), [(0.5, True), (40.0, False)])
+def test_a_sample_says_of_a_fleet_what_the_whole_trace_does(rps: float, met: bool) -> None:
+    scenario = small.scenario(hours(*[0.02] * 6, rps, 0.02, 0.02))
+    stage = Stage(dataclasses.replace(scenario, duration_s=9 * HOUR_S))
+    assert stage.long
+    assert not Stage(small.scenario(hours(0.02))).long
+    whole, part = stage.meets(1), stage.sampled()
+    assert whole is met
+    assert part.meets(1), "the busy hour is not among the sampled ones: the whole trace has the last word"
+    assert part.faster(rps / 0.02).meets(1) is met

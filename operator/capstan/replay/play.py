@@ -197,12 +197,18 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
     def meets(multiple: float, replicas: int) -> bool:
         return all(stage(multiple, seed).meets(replicas) for seed in seeds)
 
-    def screen(multiple: float, replicas: int) -> bool:
-        return all(stage(multiple, seed).meets_when_busy(replicas) for seed in seeds)
+    @functools.cache
+    def sample(seed: int) -> Stage:
+        return stage(1.0, seed).sampled()
 
+    def screen(multiple: float, replicas: int) -> bool:
+        return all(sample(seed).faster(multiple).meets(replicas) for seed in seeds)
+
+    given = stage(1.0, seeds[0])
     try:
-        start_ratio = stage(1.0, seeds[0]).carried_ratio(asked.replicas)
-        found = rate.auto_rate(meets, asked.replicas, start_ratio=start_ratio, screen=screen)
+        start_ratio = given.carried_ratio(asked.replicas)
+        way = screen if given.long else None
+        found = rate.auto_rate(meets, asked.replicas, start_ratio=start_ratio, screen=way)
     except ValueError as problem:
         raise errors.Invalid("--scale-rate", str(problem)) from problem
     return found, f"auto:{asked.replicas}"

@@ -91,47 +91,34 @@ class Stage:
 
     def meets(self, replicas: int) -> bool:
         """Return whether `replicas` of the first service's largest tp meet its SLO at full clock."""
-        return score.of(self._fixed_run(self._alone[0], replicas), self.slo_set).slo_met
-
-    def meets_when_busy(self, replicas: int) -> bool:
-        """Return whether they do as far as the busy hours of a long trace tell (`searches.rate.busy`)."""
-        if not self._long:
-            return self.meets(replicas)
-        busy = rate.busy(self._alone[0].services[0].requests)
-        played = self._fixed_run(self._with(busy.requests), replicas)
-        return score.of(busy.run(played), self.slo_set).slo_met
-
-    @property
-    def _long(self) -> bool:
-        return float(self._alone[0].services[0].requests.arrival_s[-1]) > LONG_S
-
-    def _meets_in_an_hour(self, ratio: float, replicas: int) -> bool:
-        """Return whether they meet it in the trace's critical hour at a rate multiple: a guess at the whole."""
-        hour = rate.critical_hour(self._alone[0].services[0].requests, ratio)
-        return score.of(self._fixed_run(self._with(hour), replicas), self.slo_set).slo_met
-
-    def _with(self, requests: Requests) -> Scenario:
-        """Return the first service's scenario with other requests."""
         alone = self._alone[0]
-        service = dataclasses.replace(alone.services[0], requests=requests, predicted=None)
-        return dataclasses.replace(alone, services=(service,), duration_s=float(requests.arrival_s[-1]))
-
-    def _fixed_run(self, alone: Scenario, replicas: int) -> Run:
         tp = max(profile.tp for profile in alone.truths[0])
         plan = {alone.services[0].policy.key: whole(Plan.fixed(tp, replicas))}
-        return engine.run(alone, Scheduled("fixed", plan))
+        return score.of(engine.run(alone, Scheduled("fixed", plan)), self.slo_set).slo_met
+
+    @property
+    def long(self) -> bool:
+        """Whether the first service's trace is so long that a sample shows the way."""
+        return float(self._alone[0].services[0].requests.arrival_s[-1]) > LONG_S
+
+    def sampled(self) -> Stage:
+        """Return the first service alone with a sample of its trace's hours."""
+        return self._with(rate.sample(self._alone[0].services[0].requests))
+
+    def faster(self, ratio: float) -> Stage:
+        """Return the first service alone with its requests at a multiple of their rates."""
+        return self._with(rate.faster(self._alone[0].services[0].requests, ratio))
+
+    def _with(self, requests: Requests) -> Stage:
+        alone = self._alone[0]
+        service = dataclasses.replace(alone.services[0], requests=requests, predicted=None)
+        lasting_s = float(requests.arrival_s[-1])
+        return Stage(dataclasses.replace(alone, services=(service,), duration_s=lasting_s), self.slo_set)
 
     def carried_ratio(self, replicas: int) -> float:
-        """Return about how many times its rates that many replicas of the first service carry.
-
-        The closed form says so, and of a long trace its critical hour.
-
-        Raises:
-            ValueError: There is no room for that many, or they carry no rate.
-        """
+        """Return about how many times its rates that many replicas of the first service carry, before any run."""
         alone = self._alone[0]
-        ratio = rate.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
-        return rate.largest(self._meets_in_an_hour, replicas, start_ratio=ratio) if self._long else ratio
+        return rate.carried_ratio(self.model(alone), alone.services[0].requests, replicas)
 
     # --- class pools -------------------------------------------------------------------------------
 
