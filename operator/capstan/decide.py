@@ -232,6 +232,7 @@ def _pool(case: cases.Case, unplaced: placing.Unplaced, spare: int | None) -> _P
         voted_at_s=tuned.voted_at_s,
         bias_spent_since_s=drift.spent_since_s(case, sized.reason),
         inside_ratio=tuned.inside_ratio,
+        decode_ratio=tuned.decode_ratio,
     )
     moved = {tp for tp, _ in sized.fleet} != {tp for tp, _ in case.standing}
     tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens

@@ -120,6 +120,7 @@ class PoolMemory:
         margin_ratio: Share of each limit that closed forms are held to, as latencies that were seen have corrected it.
         bias_spent_since_s: Since when that correction stands at its tight end, and limits are broken all the same.
         inside_ratio: Requests inside over those of the steady state that was worked out, as it usually is.
+        decode_ratio: Decode time over the profile's, as it was learnt; None: never.
     """
 
     pool: str
@@ -137,6 +138,7 @@ class PoolMemory:
     margin_ratio: float | None = None
     bias_spent_since_s: float | None = None
     inside_ratio: float | None = None
+    decode_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

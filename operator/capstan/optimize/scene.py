@@ -14,7 +14,7 @@ from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.optimize import case as cases
-from capstan.optimize import foresight, lanes, plausible
+from capstan.optimize import bias, foresight, lanes, plausible
 from capstan.optimize.case import Settings
 
 POOL = "all"  # the one pool of the Single scheme
@@ -79,7 +79,7 @@ class Scene:
             classes=lane.codes if count > 1 else (),
             seen=seen,
             pools=pools,
-            profiles=self.profiles,
+            profiles=tuple(bias.corrected(profile, memory.decode_ratio) for profile in self.profiles),
             memory=kept,
             settings=settings,
             most_gpus=most_gpus,

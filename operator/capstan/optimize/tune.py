@@ -14,7 +14,7 @@ from capstan.forecast import peak
 from capstan.model import plan, power, sample
 from capstan.model.reasons import Reason
 from capstan.model.workload import Workload
-from capstan.optimize import clock, fleets, mix, sizing
+from capstan.optimize import bias, clock, fleets, mix, sizing
 from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
@@ -44,13 +44,16 @@ class Choice:
     candidates: tuple[plan.Candidate, ...] = ()
     voted_at_s: float | None = None
     inside_ratio: float | None = None
+    decode_ratio: float | None = None
 
 
 def choose(case: Case, fleet: plan.Fleet) -> Choice:
     """Return the clock cap for a fleet under the load of now, or the load that is inside and not in any rate yet."""
     inside_ratio = _inside_ratio(case, fleet)
     found = _chosen(case, fleet, room_ratio=_ahead_ratio(case, inside_ratio))
-    return dataclasses.replace(found, inside_ratio=_usual_ratio(case, inside_ratio))
+    now = None if inside_ratio is None or case.alarmed else inside_ratio[0]
+    decode_ratio = bias.learnt(case.memory.decode_ratio, now, period_s=case.settings.instance_period_s)
+    return dataclasses.replace(found, inside_ratio=_usual_ratio(case, inside_ratio), decode_ratio=decode_ratio)
 
 
 def _chosen(case: Case, fleet: plan.Fleet, *, room_ratio: float) -> Choice:
