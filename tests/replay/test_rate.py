@@ -82,7 +82,7 @@ def test_the_whole_trace_has_the_last_word() -> None:
 def hours(*rates_rps: float) -> Requests:
     """Requests of one length, evenly spaced, an hour at each rate."""
     arrival_s = np.concatenate(
-        [at * HOUR_S + (np.arange(round(rps * HOUR_S)) + 0.5) / rps for at, rps in enumerate(rates_rps)]
+        [at * HOUR_S + (np.arange(round(rps * HOUR_S)) + 0.5) / max(rps, 1e-9) for at, rps in enumerate(rates_rps)]
     )
     return Requests(arrival_s, np.full(len(arrival_s), 1155), np.full(len(arrival_s), 211))
 
@@ -100,6 +100,12 @@ def test_the_order_of_a_sample_is_that_of_the_trace() -> None:
     found = rate.sample(hours(*(0.01 * (16 - at) for at in range(16))))
     counts = np.bincount((found.arrival_s / HOUR_S).astype(np.int64))
     assert counts.tolist() == [round(0.13 * HOUR_S), round(0.05 * HOUR_S)]
+
+
+def test_of_a_trace_with_one_hour_of_requests_that_hour_is_the_sample() -> None:
+    only = hours(*[0.0] * 7, 0.1)
+    found = rate.sample(only)
+    np.testing.assert_allclose(found.arrival_s, only.arrival_s - 7 * HOUR_S)
 
 
 def test_the_same_requests_at_twice_the_rate_come_in_half_the_time() -> None:

@@ -70,7 +70,7 @@ def auto_rate(meets: Meets, count: int, *, start_ratio: float = 1.0, screen: Mee
         ValueError: No rate needs exactly that many: at the largest one that `count` carries and a little below, one
             fewer carries it, too, or even the smallest rate is too much.
     """
-    low = largest(meets if screen is None else screen, count, start_ratio=start_ratio)
+    low = _largest(meets if screen is None else screen, count, start_ratio=start_ratio)
     for lower in range(LUCKY_STEPS):
         ratio = low / (1 + TOLERANCE_RATIO) ** lower
         if meets(ratio, count) and (count == 1 or not meets(ratio, count - 1)):
@@ -78,7 +78,7 @@ def auto_rate(meets: Meets, count: int, *, start_ratio: float = 1.0, screen: Mee
     raise ValueError(f"no rate near {low:.4g} times the trace's needs {count} replicas and no fewer; choose another N")
 
 
-def largest(meets: Meets, count: int, *, start_ratio: float) -> float:
+def _largest(meets: Meets, count: int, *, start_ratio: float) -> float:
     """Return the largest rate multiple, to 1 %, that a count carries.
 
     Raises:
@@ -112,11 +112,12 @@ def _critical(amounts: Floats) -> int:
 
 
 def sample(requests: Requests) -> Requests:
-    """Return every eighth hour of a trace, in the order of their load, as if no time had passed between them."""
+    """Return every eighth hour that has requests, by their load, in their order, as if no time had passed between them."""
     hour = (requests.arrival_s / units.SECONDS_PER_HOUR).astype(np.int64)
     tokens = np.bincount(hour, weights=requests.prompt_tokens + requests.output_tokens)
+    order = np.argsort(tokens, kind="stable")[np.count_nonzero(tokens == 0) :]  # an hour without requests shows nothing
     taken = np.zeros(len(tokens), dtype=np.bool_)
-    taken[np.argsort(tokens, kind="stable")[SAMPLE // 2 :: SAMPLE]] = True
+    taken[order[min(SAMPLE // 2, len(order) - 1) :: SAMPLE]] = True
     left_out: Ints = np.cumsum(~taken)
     inside = taken[hour]
     sooner_s = units.SECONDS_PER_HOUR * left_out[hour[inside]]
