@@ -13,8 +13,8 @@ from capstan.forecast.known import Known
 from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
-from capstan.optimize import case as cases
 from capstan.optimize import bias, foresight, lanes, plausible
+from capstan.optimize import case as cases
 from capstan.optimize.case import Settings
 
 POOL = "all"  # the one pool of the Single scheme

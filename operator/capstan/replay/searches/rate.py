@@ -112,7 +112,7 @@ def _critical(amounts: Floats) -> int:
 
 
 def sample(requests: Requests) -> Requests:
-    """Return every eighth hour that has requests, by their load, in their order, as if no time had passed between them."""
+    """Return every eighth hour that has requests, by their load, as if no time had passed between them."""
     hour = (requests.arrival_s / units.SECONDS_PER_HOUR).astype(np.int64)
     tokens = np.bincount(hour, weights=requests.prompt_tokens + requests.output_tokens)
     order = np.argsort(tokens, kind="stable")[np.count_nonzero(tokens == 0) :]  # an hour without requests shows nothing
