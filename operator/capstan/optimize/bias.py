@@ -10,6 +10,7 @@ inside than the steady state at this rate and clock has are engines that decode 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from capstan.model.profile import Profile
 
@@ -50,5 +51,5 @@ def learnt(before: float | None, inside_ratio: float | None, *, period_s: float)
     low, high = BELIEVED_RATIOS
     now_ratio = min(max(inside_ratio, low), high)
     known = 1.0 if before is None else before
-    after = known * now_ratio ** min(period_s / LEARNT_S, 1.0)
+    after = known * math.pow(now_ratio, min(period_s / LEARNT_S, 1.0))
     return min(max(after, 1 - MOST_RATIO), 1 + MOST_RATIO)
