@@ -53,27 +53,21 @@ def decide(
     """
     past = {one.policy: one for one in histories}
     turn = advice.turn(observed, policies, memory, settings)
-    claims, gpus = [_claim(observed, policy, memory) for policy in policies], dict(observed.gpus)
+    each = scenes.of(observed, policies, profiles, memory, settings, past)
+    claims, gpus = [_claim(scene) for scene in each], dict(observed.gpus)
     most, spare = share.limits(claims, gpus), share.spare(claims, gpus)
     decided = tuple(
-        _one(
-            Scene.of(observed, policy, profiles, memory.of(policy.key), settings, past),
-            most.get(policy.key),
-            spare=spare.get(policy.key),
-            advised=policy.key == turn,
-        )
-        for policy in policies
+        _one(scene, most.get(scene.policy.key), spare=spare.get(scene.policy.key), advised=scene.policy.key == turn)
+        for scene in each
     )
     return plan.Decision(tuple(d for d, _ in decided), plan.Memory(tuple(m for _, m in decided)))
 
 
-def _claim(observed: fleet.Observed, policy: Policy, memory: plan.Memory) -> share.Claim:
+def _claim(scene: Scene) -> share.Claim:
     """Return what a policy wanted in the last cycle, at least what it has."""
-    seen = observed.of(policy.key)
-    held = sum(pool.tp * pool.desired for pool in seen.pools) if seen is not None else 0
-    product = None if seen is None else seen.gpu_product
-    wanted = memory.of(policy.key).wanted_gpus or held
-    return share.Claim(policy.key, product, policy.priority, wanted, 0 if seen is None else _held_gpus(seen))
+    policy, seen = scene.policy, scene.seen
+    wanted = scene.memory.wanted_gpus or sum(pool.tp * pool.desired for pool in seen.pools)
+    return share.Claim(policy.key, seen.gpu_product, policy.priority, wanted, _held_gpus(seen))
 
 
 def _held_gpus(seen: fleet.ServiceObserved) -> int:
@@ -106,8 +100,8 @@ def _one(
     acting = dataclasses.replace(scene, profiles=known, memory=memory)
     foreseen = acting.foreseen(most_gpus)
     each = foreseen.cases
-    memory = dataclasses.replace(memory, unplaced=placing.noted(memory.unplaced, each))
-    found = tuple(_pool(case, memory.unplaced, spare) for case in each)
+    unplaced = placing.noted(memory.unplaced, each)
+    found = tuple(_pool(case, unplaced, spare) for case in each)
     wanted = sum(fleets.gpus(one.fleet) for one in found)
     limited = rooms.of(
         policy,
@@ -118,13 +112,18 @@ def _one(
     )
     if limited:
         each = tuple(rooms.held(case, room) for case, room in zip(each, limited, strict=True))
-        found = tuple(_pool(case, memory.unplaced, spare) for case in each)
+        found = tuple(_pool(case, unplaced, spare) for case in each)
+    advises = advice.advises(policy)
     memory = dataclasses.replace(
-        memory, pools=tuple(one.memory for one in found), wanted_gpus=wanted, tracker=foreseen.tracker
+        memory,
+        pools=tuple(one.memory for one in found),
+        wanted_gpus=wanted,
+        tracker=foreseen.tracker,
+        unplaced=unplaced,
+        advice=memory.advice if advises else None,
+        advised_at_s=memory.advised_at_s if advises else None,
     )
-    if not advice.advises(policy):
-        memory = dataclasses.replace(memory, advice=None, advised_at_s=None)
-    elif advised:
+    if advises and advised:
         memory = _advised(scene, acting, each, memory, most_gpus)
     decision = dataclasses.replace(
         _joined(policy, found, memory),

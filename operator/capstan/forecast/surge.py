@@ -46,8 +46,12 @@ def ready_rps(rates: Rates, *, lead_s: float, window_s: float) -> float | None:
 
 def _surged(rates: Rates, lead_s: float, window_s: float) -> bool:
     """Return whether a rate was more than twice the lowest of the `lead_s` before it."""
+    begun = _after_its_start(rates, window_s)
+    each_rps = [rate_rps for _, rate_rps in begun]
+    if not each_rps or max(each_rps) <= RISE_RATIO * min(each_rps):  # mostly so, and told in a tenth of the time
+        return False
     lowest: deque[tuple[float, float]] = deque()  # of the last `lead_s`, rising: the first one is the least
-    for t_s, rate_rps in _after_its_start(rates, window_s):
+    for t_s, rate_rps in begun:
         while lowest and lowest[-1][1] >= rate_rps:
             lowest.pop()
         lowest.append((t_s, rate_rps))

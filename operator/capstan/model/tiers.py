@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from capstan.model import waiting
 
@@ -50,6 +50,7 @@ class Tiers:
     host_s: float
     mean_s: float
     spread_s: float
+    _answered: tuple[tuple[tuple[float, ...], float, float, float], float] | None = field(default=None, repr=False)
 
     def ttft_s(self, tier: Tier, percentile_ratio: float) -> float:
         """Return a tier's TTFT at a percentile.
@@ -81,11 +82,19 @@ class Tiers:
             percentile_ratio: Quantile.
             least_ratio: What the stress is anyway (another latency's): nothing below is looked for.
         """
+        asked = (tuple(limits_s), longest_limit_s, percentile_ratio, least_ratio)
+        if self._answered is None or self._answered[0] != asked:  # steady states are remembered, and asked every cycle
+            stress = self._most(limits_s, percentile_ratio, least_ratio)
+            self._answered = asked, self._quantile(stress, limits_s, longest_limit_s, 1 - percentile_ratio)
+        return self._answered[1]
+
+    def _most(self, limits_s: Sequence[float], percentile_ratio: float, least_ratio: float) -> float:
+        """Return the most of a stress and those of the tiers that are told."""
         stress = least_ratio
         for tier, limit_s in zip(self.tiers, limits_s, strict=True):
             if tier.told:
                 stress = max(stress, self.ttft_s(tier, percentile_ratio) / limit_s)
-        return self._quantile(stress, limits_s, longest_limit_s, 1 - percentile_ratio)
+        return stress
 
     def _quantile(self, low: float, limits_s: Sequence[float], longest_limit_s: float, may_ratio: float) -> float:
         """Return the stress at or above `low` beyond which no more than `may_ratio` of the requests are late.

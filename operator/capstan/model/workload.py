@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ USUAL_REQUESTS = 100.0
 GRID_RATIO = 1.02
 """Rates and lengths of a minute are not known better than this: 2,500 requests have a counting error of 2 %."""
 
+LOG_GRID = math.log(GRID_RATIO)
 
 CV2_STEP = 0.05
 """Grid of `prompt_cv2_ratio`: a wait moves by half of its relative change (Pollaczek-Khinchine)."""
@@ -49,8 +51,12 @@ class Workload:
 
     def coarse(self) -> Workload:
         """Return this demand rounded up to a grid of 2 %: an answer worked out once serves the neighbours, too."""
-        spread = round(self.prompt_cv2_ratio / CV2_STEP) * CV2_STEP
-        return Workload(_up(self.arrival_rps), _up(self.prompt_tokens), _up(self.output_tokens), spread)
+        known = self.coarse_lengths()
+        return Workload(_up(self.arrival_rps), known.prompt_tokens, known.output_tokens, known.prompt_cv2_ratio)
+
+    def coarse_lengths(self) -> Workload:
+        """Return `coarse` of no arrivals: the lengths alone, as a capacity is asked by."""
+        return _coarse_lengths(self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,13 @@ def spread_ratio(measured_ratio: float, requests: float) -> float:
     return (requests * measured_ratio + USUAL_REQUESTS * PROMPT_CV2) / (requests + USUAL_REQUESTS)
 
 
+@functools.lru_cache(maxsize=1024)  # a cycle asks by the same lengths half a dozen times
+def _coarse_lengths(prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float) -> Workload:
+    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP)
+
+
 def _up(value: float) -> float:
     """Return the next point of the grid at or above a value; 0 stays 0."""
     if value <= 0:
         return 0.0
-    return float(GRID_RATIO ** math.ceil(math.log(value) / math.log(GRID_RATIO) - 1e-9))
+    return float(GRID_RATIO ** math.ceil(math.log(value) / LOG_GRID - 1e-9))

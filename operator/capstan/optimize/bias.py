@@ -10,6 +10,7 @@ inside than the steady state at this rate and clock has are engines that decode 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 from capstan.model.profile import Profile
@@ -25,8 +26,11 @@ BELIEVED_RATIOS = (0.7, 1.4)  # what one look may say: more is a burst or a lull
 def corrected(profile: Profile, decode_ratio: float | None) -> Profile:
     """Return a profile whose decode steps take so many times as long."""
     ratio = 1.0 if decode_ratio is None else round(decode_ratio / STEP_RATIO) * STEP_RATIO
-    if ratio == 1.0:
-        return profile
+    return profile if ratio == 1.0 else _slower(profile, ratio)
+
+
+@functools.lru_cache(maxsize=1024)  # the same object in every cycle: equal ones would be compared at every look
+def _slower(profile: Profile, ratio: float) -> Profile:
     timing = profile.timing
     slower = dataclasses.replace(
         timing,

@@ -5,7 +5,7 @@ Who calls it: `case`, `replicas`, `mix`, `tune`. Must not know: policies, memory
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from capstan.model.plan import Fleet
 from capstan.model.profile import Profile
@@ -48,14 +48,31 @@ def covers(fleet: Fleet, other: Fleet) -> bool:
     return all(counts.get(tp, 0) >= count for tp, count in other)
 
 
+class _Capacities(Mapping[int, float]):
+    """Capacities by degree, each worked out when it is looked at: most looks are at the degree that stands."""
+
+    def __init__(self, profiles: Iterable[Profile], one_rps: Callable[[Profile], float]) -> None:
+        self._profiles = {profile.tp: profile for profile in profiles}
+        self._one_rps = one_rps
+
+    def __getitem__(self, tp: int) -> float:
+        return self._one_rps(self._profiles[tp])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._profiles)
+
+    def __len__(self) -> int:
+        return len(self._profiles)
+
+
 def capacities_rps(
     profiles: Iterable[Profile], load: Workload, slo: Slo, *, margin: float, replicas: int
-) -> dict[int, float]:
+) -> Mapping[int, float]:
     """Return what one of `replicas` of each degree carries inside the SLO at full clock; 0 where it cannot."""
-    asked, pooled = load.at(0.0).coarse(), sizing.pooled(replicas)
-    return {
-        profile.tp: sizing.capacity_rps(profile, asked, slo, margin=margin, replicas=pooled) for profile in profiles
-    }
+    asked, pooled = load.coarse_lengths(), sizing.pooled(replicas)
+    return _Capacities(
+        profiles, lambda profile: sizing.capacity_rps(profile, asked, slo, margin=margin, replicas=pooled)
+    )
 
 
 def capacity_rps(fleet: Fleet, each_rps: Mapping[int, float]) -> float:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capstan.model.plan import Fleet
@@ -87,9 +88,9 @@ def cheapest(question: Question) -> Answer | None:
     return min(answers, key=lambda answer: (answer.cost_w, fleets.gpus(answer.fleet)), default=None)
 
 
-def capacities_rps(question: Question) -> dict[int, float]:
+def capacities_rps(question: Question) -> Mapping[int, float]:
     """Return what a replica of each degree carries among as many as the peak asks for of the best."""
-    found: dict[int, float] = {}
+    found: Mapping[int, float] = {}
     count = max(fleets.replicas(question.least), 1)
     for _ in range(2):
         margin = question.margin_ratio
@@ -105,19 +106,24 @@ def allowed(question: Question, fleet: Fleet) -> bool:
     return fleets.replicas(fleet) <= question.most_replicas and (gpus is None or fleets.gpus(fleet) <= gpus)
 
 
-def cost_w(question: Question, fleet: Fleet, each_rps: dict[int, float]) -> float:
+def cost_w(question: Question, fleet: Fleet, each_rps: Mapping[int, float]) -> float:
     """Return mean watts of a fleet at the mean load, and what its GPUs cost beside."""
     parts = shares(question.profiles, fleet, question.load, each_rps)
     if not parts:
         return math.inf
-    search = clock.Search(parts, question.slo, min_clock_mhz=question.min_clock_mhz, margin=question.margin_ratio)
-    best = clock.least_power(search.run())
-    watts = search.at(0).gpus_w if best is None else best.gpus_w
+    watts = _least_w(parts, question.slo, min_clock_mhz=question.min_clock_mhz, margin=question.margin_ratio)
     return watts + question.per_gpu_w * fleets.gpus(fleet)
 
 
+def _least_w(parts: tuple[clock.Part, ...], slo: Slo, *, min_clock_mhz: float | None, margin: float) -> float:
+    """Return watts of parts under the clock that is best for them; none keeps the SLO: under the full one."""
+    search = clock.Search(parts, slo, min_clock_mhz=min_clock_mhz, margin=margin)
+    best = clock.least_power(search.run())
+    return search.at(0).gpus_w if best is None else best.gpus_w
+
+
 def shares(
-    profiles: tuple[Profile, ...], fleet: Fleet, load: Workload, each_rps: dict[int, float]
+    profiles: tuple[Profile, ...], fleet: Fleet, load: Workload, each_rps: Mapping[int, float]
 ) -> tuple[clock.Part, ...]:
     """Return a fleet's parts, each replica with the share of the load that its capacity is of all."""
     whole_rps = fleets.capacity_rps(fleet, each_rps)
@@ -131,7 +137,7 @@ def shares(
     )
 
 
-def _simple(question: Question, each_rps: dict[int, float]) -> list[Fleet]:
+def _simple(question: Question, each_rps: Mapping[int, float]) -> list[Fleet]:
     """Return the smallest fleets that carry the peak with more of one degree beside what must stay."""
     found: list[Fleet] = []
     left_rps = question.peak_rps - fleets.capacity_rps(question.least, each_rps)
@@ -142,42 +148,70 @@ def _simple(question: Question, each_rps: dict[int, float]) -> list[Fleet]:
     return found
 
 
-def _proposed(question: Question, each_rps: dict[int, float]) -> Fleet | None:
+def _proposed(question: Question, each_rps: Mapping[int, float]) -> Fleet | None:
     """Return the integer programme's fleet, or None where it has none within its nodes."""
-    import highspy  # here, not above: an operator whose policies have one degree each never loads it, nor numpy
-
-    program = highspy.Highs()  # type: ignore[no-untyped-call]  # its stubs leave the constructor bare
-    program.silent()
-    for name, value in SOLVER:
-        program.setOptionValue(name, value)
     columns = [(profile.tp, *one) for profile in question.profiles for one in _columns_of(question, profile, each_rps)]
     if not columns:
         return None
-    counts = [
-        program.addIntegral(lb=0, ub=question.most_replicas, obj=watts + question.per_gpu_w * tp)
-        for tp, _, watts in columns
-    ]
-    each = list(zip(counts, columns, strict=True))
-    program.addConstr(sum(n * load_rps for n, (_, load_rps, _) in each) >= question.load.arrival_rps)
-    program.addConstr(sum(n * each_rps[tp] for n, (tp, _, _) in each) >= question.peak_rps)
-    program.addConstr(sum(n * 1.0 for n, _ in each) <= question.most_replicas)
-    if question.most_gpus is not None:
-        program.addConstr(sum(n * tp for n, (tp, _, _) in each) <= question.most_gpus)
-    for tp, least in question.least:
-        program.addConstr(sum((n * 1.0 for n, (own, _, _) in each if own == tp), 0.0 * counts[0]) >= least)
-    program.minimize()
-    if program.getInfo().primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return None
+    costs_w = [watts + question.per_gpu_w * tp for tp, _, watts in columns]
+    counts = _solved(costs_w, _rows(question, columns, each_rps), most=question.most_replicas)
     found: dict[int, int] = {}
-    for n, (tp, _, _) in each:
-        found[tp] = found.get(tp, 0) + round(program.val(n))
+    for (tp, _, _), count in zip(columns, counts, strict=False):  # no solution, no counts
+        found[tp] = found.get(tp, 0) + round(count)
     return fleets.of(found) or None
 
 
-def _columns_of(question: Question, profile: Profile, each_rps: dict[int, float]) -> tuple[tuple[float, float], ...]:
+_Row = tuple[float, float, Sequence[float]]
+"""One constraint, each in a unit of its own: the sum of counts times values, shape `[column]`, lies between the two."""
+
+
+def _rows(
+    question: Question, columns: Sequence[tuple[int, float, float]], each_rps: Mapping[int, float]
+) -> tuple[_Row, ...]:
+    """Return what binds the counts of columns of (tp, load, watts)."""
+    rows: list[_Row] = [
+        (question.load.arrival_rps, math.inf, [load_rps for _, load_rps, _ in columns]),
+        (question.peak_rps, math.inf, [each_rps[tp] for tp, _, _ in columns]),
+        (-math.inf, question.most_replicas, [1.0] * len(columns)),
+    ]
+    if question.most_gpus is not None:
+        rows.append((-math.inf, question.most_gpus, [float(tp) for tp, _, _ in columns]))
+    rows += [(least, math.inf, [float(tp == own) for own, _, _ in columns]) for tp, least in question.least]
+    return tuple(rows)
+
+
+def _solved(costs_w: Sequence[float], rows: Sequence[_Row], *, most: int) -> Sequence[float]:
+    """Return a count of each column, from 0 to `most`, at the least cost; none where no solution was found.
+
+    The programme is passed whole: written down as expressions, a column and a row at a time, it took half as long as
+    to be solved.
+    """
+    import highspy  # here, not above: an operator whose policies have one degree each never loads it, nor numpy
+
+    count, programme = len(costs_w), highspy.HighsLp()
+    programme.num_col_, programme.num_row_ = count, len(rows)
+    programme.col_cost_, programme.integrality_ = [*costs_w], [highspy.HighsVarType.kInteger] * count
+    programme.col_lower_, programme.col_upper_ = [0.0] * count, [most] * count
+    programme.row_lower_, programme.row_upper_ = [low for low, _, _ in rows], [high for _, high, _ in rows]
+    matrix = programme.a_matrix_
+    matrix.format_ = highspy.MatrixFormat.kRowwise
+    matrix.start_ = [count * row for row in range(len(rows) + 1)]
+    matrix.index_ = [*range(count)] * len(rows)
+    matrix.value_ = [value for _, _, values in rows for value in values]
+    solver = highspy.Highs()  # type: ignore[no-untyped-call]  # its stubs leave the constructor bare
+    solver.silent()
+    for name, value in SOLVER:
+        solver.setOptionValue(name, value)
+    solver.passModel(programme)
+    solver.run()
+    feasible = solver.getInfo().primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
+    return solver.getSolution().col_value if feasible else ()
+
+
+def _columns_of(question: Question, profile: Profile, each_rps: Mapping[int, float]) -> tuple[tuple[float, float], ...]:
     if each_rps[profile.tp] <= 0:
         return ()
-    lengths = question.load.at(0.0).coarse()
+    lengths = question.load.coarse_lengths()
     return _columns(profile, lengths, question.slo, each_rps[profile.tp], question.margin_ratio, question.min_clock_mhz)
 
 
@@ -189,9 +223,7 @@ def _columns(
     found = []
     for index in range(1, BINS + 1):
         load = lengths.at(one_rps * index / BINS)
-        search = clock.Search((clock.Part(profile, 1, load),), slo, min_clock_mhz=min_clock_mhz, margin=margin)
-        best = clock.least_power(search.run())
-        watts = search.at(0).gpus_w if best is None else best.gpus_w
+        watts = _least_w((clock.Part(profile, 1, load),), slo, min_clock_mhz=min_clock_mhz, margin=margin)
         if watts < math.inf:
             found.append((load.arrival_rps, watts))
     return tuple(found)

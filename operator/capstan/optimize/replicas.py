@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from capstan.forecast import peak
@@ -74,8 +75,7 @@ def choose(case: Case) -> Choice:
     if case.policy.knobs.replicas is Knob.OFF:
         return _kept_gpus(case, kept)
     wanted, why, forecast_rps, looked_s = _wanted(case)
-    each_rps = _each_rps(case)
-    raised = fleets.capacity_rps(wanted, each_rps) > fleets.capacity_rps(standing, each_rps)
+    raised = wanted != standing and _carries_more(case, wanted, standing)
     if raised and case.seen.capped:
         return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps, looked_s)
     hold = None if raised or wanted == standing else _hold_down(case)
@@ -152,7 +152,12 @@ def _since_s(case: Case, fleet: plan.Fleet) -> float:
     return before_s if before_s is not None and case.memory.fleet == fleet else case.now_s
 
 
-def _each_rps(case: Case) -> dict[int, float]:
+def _carries_more(case: Case, fleet: plan.Fleet, other: plan.Fleet) -> bool:
+    each_rps = _each_rps(case)
+    return fleets.capacity_rps(fleet, each_rps) > fleets.capacity_rps(other, each_rps)
+
+
+def _each_rps(case: Case) -> Mapping[int, float]:
     load = case.load(0.0)
     count = fleets.replicas(case.standing)
     if load is None:
@@ -242,7 +247,8 @@ def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | No
     if left_rps <= 0:
         return others
     near = dict(standing).get(tp, 0)
-    count = sizing.smallest(profile, load.coarse(), case.slo, peak_rps=left_rps, near=near, margin=case.margin)
+    lengths = load.coarse_lengths()
+    count = sizing.smallest(profile, lengths, case.slo, peak_rps=left_rps, near=near, margin=case.margin)
     return None if count is None else fleets.with_more(others, tp, count)
 
 
@@ -278,7 +284,7 @@ def _stay_s(case: Case) -> float:
     return max(case.settings.cluster_period_s, 0.0 if calm is None else calm[1])
 
 
-def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: dict[int, float]) -> bool:
+def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: Mapping[int, float]) -> bool:
     """Return whether the load is carried while degrees change hands: new replicas fit beside the old ones.
 
     Where they do not, some old ones have to go first: those that stay must carry the load (promise P4: a

@@ -7,7 +7,8 @@ know: what is chosen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 
 from capstan.forecast.known import Known
 from capstan.model import fleet, plan
@@ -31,20 +32,6 @@ class Scene:
     memory: plan.PolicyMemory
     settings: Settings
     history: Known | None = None
-
-    @classmethod
-    def of(
-        cls,
-        observed: fleet.Observed,
-        policy: Policy,
-        profiles: tuple[Profile, ...],
-        memory: plan.PolicyMemory,
-        settings: Settings,
-        histories: Mapping[str, Known],
-    ) -> Scene:
-        """Return what concerns one policy."""
-        seen = plausible.service(observed.of(policy.key) or fleet.ServiceObserved(policy.key, ()))
-        return cls(observed.now_s, policy, seen, profiles, memory, settings, histories.get(policy.key))
 
     def limit(self, most_gpus: int | None) -> int | None:
         """Return the GPUs of all pools together."""
@@ -94,6 +81,32 @@ class Scene:
         return own if count > 1 else (main_pool(self.policy, self.seen, self.profiles),)
 
 
+def of(
+    observed: fleet.Observed,
+    policies: Iterable[Policy],
+    profiles: tuple[Profile, ...],
+    memory: plan.Memory,
+    settings: Settings,
+    histories: Mapping[str, Known],
+) -> tuple[Scene, ...]:
+    """Return a scene per policy: of what was seen and is remembered of all, what concerns it."""
+    now_s = observed.now_s
+    seen = {one.policy: plausible.service(one) for one in observed.services}
+    remembered = {one.policy: one for one in memory.policies}
+    return tuple(
+        Scene(
+            now_s,
+            policy,
+            seen.get(policy.key) or fleet.ServiceObserved(policy.key, ()),
+            profiles,
+            remembered.get(policy.key) or plan.PolicyMemory(policy.key),
+            settings,
+            histories.get(policy.key),
+        )
+        for policy in policies
+    )
+
+
 def _narrowed(policy: Policy, pools: int, index: int) -> Policy:
     """Return the policy as one of several pools is bound by it: one replica each at least, room for the others."""
     bounds = policy.bounds
@@ -129,7 +142,12 @@ def usable(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile,
 def _as_started(profile: Profile, seen: fleet.ServiceObserved) -> Profile:
     """Return a profile with the start-up measured at its degree, of the slowest pool; as it is where none was."""
     measured = [p.startup_s for p in seen.pools if p.tp == profile.tp and p.startup_s is not None]
-    return dataclasses.replace(profile, startup_s=max(measured)) if measured else profile
+    return _with_startup(profile, max(measured)) if measured else profile
+
+
+@functools.lru_cache(maxsize=1024)  # the same object in every cycle: equal ones would be compared at every look
+def _with_startup(profile: Profile, startup_s: float) -> Profile:
+    return dataclasses.replace(profile, startup_s=startup_s)
 
 
 def main_pool(policy: Policy, seen: fleet.ServiceObserved, profiles: tuple[Profile, ...]) -> fleet.PoolObserved:

@@ -19,6 +19,7 @@ REMEMBERED = 1 << 14  # answers: of 500 policies some eight each, of their degre
 PATIENCE = 3  # looks in which the bracket must halve; else the next one is its middle
 
 
+@functools.lru_cache(maxsize=1024)  # asked for several times a look
 def pooled(replicas: int) -> int:
     """Return a count of replicas rounded down to 1, 2, 3, 4, 6, 8, 12 ...: waits of neighbours differ by little."""
     power = 1 << (max(replicas, 1).bit_length() - 1)
