@@ -22,6 +22,7 @@ from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
+from capstan.model.workload import Phase
 from capstan.optimize import advice, drift, fleets, lanes, placing, replicas, rooms, share, split, tune
 from capstan.optimize import case as cases
 from capstan.optimize import scene as scenes
@@ -152,7 +153,7 @@ def _freed(scene: Scene, memory: plan.PolicyMemory) -> Scene:
     freed = dataclasses.replace(knobs, tensor_parallel=tensor_parallel, pools=pools)
     policy = dataclasses.replace(scene.policy, knobs=freed)
     profiles = scenes.usable(policy, scene.seen, scene.profiles)
-    if policy.pools.by_class and memory.classes and pools is Knob.ACT:
+    if pools is Knob.ACT and _parted(policy, memory):
         memory = dataclasses.replace(memory, split=_best_split(policy, profiles, memory, scene.settings, scene.now_s))
     return dataclasses.replace(scene, policy=policy, profiles=profiles, memory=memory)
 
@@ -177,17 +178,27 @@ def _classified(
         memory = dataclasses.replace(memory, classes=classes, seen_at_s=now_s, seen_cycles=cycles + 1)
     since_s = memory.split_since_s
     due = since_s is None or now_s - since_s >= settings.cluster_period_s
-    if not (due and classes and policy.pools.by_class and policy.knobs.pools is Knob.ACT):
+    if not (due and policy.knobs.pools is Knob.ACT and _parted(policy, memory)):
         return memory
     return dataclasses.replace(
         memory, split=_best_split(policy, profiles, memory, settings, now_s), split_since_s=now_s
     )
 
 
+def _parted(policy: Policy, memory: plan.PolicyMemory) -> bool:
+    """Return whether enough is known to part pools: of classes their demand, of phases the lengths of requests.
+
+    Phases share the replicas that were planned for both, so that a plan comes first.
+    """
+    if policy.pools.phases_apart:
+        return bool(memory.pools) and all(own.lengths is not None and own.fleet is not None for own in memory.pools)
+    return policy.pools.by_class and bool(memory.classes)
+
+
 def _best_split(
     policy: Policy, profiles: tuple[Profile, ...], memory: plan.PolicyMemory, settings: Settings, now_s: float
 ) -> Split:
-    """Return which classes share a pool, at the usual demand of each."""
+    """Return which classes share a pool, at the usual demand of each; all where phases are apart."""
     cost = split.cost_of(
         policy,
         profiles,
@@ -234,7 +245,7 @@ def _pool(case: cases.Case, unplaced: placing.Unplaced, spare: int | None) -> _P
         decode_ratio=tuned.decode_ratio,
     )
     moved = {tp for tp, _ in sized.fleet} != {tp for tp, _ in case.standing}
-    tokens_rps = 0.0 if load is None else load.arrival_rps * load.output_tokens
+    tokens_rps = 0.0 if load is None else load.arrival_rps * load.made_tokens
     expected = tune.expected(case, sized.fleet, cap_mhz)
     return _Pool(sized.fleet, plans, sized, tuned, expected, tokens_rps, memory, reshaped=moved)
 
@@ -251,13 +262,18 @@ def _joined(policy: Policy, pools: tuple[_Pool, ...], memory: plan.PolicyMemory)
         expected=plan.together([one.expected for one in pools], sum(one.tokens_rps for one in pools)),
         replicas_reason=Reason.KNOB_OFF if knobs.replicas is Knob.OFF else _telling(one.sized.reason for one in pools),
         clock_reason=Reason.KNOB_OFF if knobs.clock is Knob.OFF else _telling(one.tuned.reason for one in pools),
-        forecast_rps=sum(forecasts) if forecasts else None,
+        forecast_rps=_together_rps(policy, forecasts) if forecasts else None,
         candidates=tuple(candidate for one in pools for candidate in one.tuned.candidates),
         advice=() if advised is None else advised.pools,
         advice_reason=None if advised is None else advised.reason,
         advice_expected=plan.Effect() if advised is None else advised.expected,
         tp_reason=_tp_reason(policy, pools, advised),
     )
+
+
+def _together_rps(policy: Policy, rates_rps: list[float]) -> float:
+    """Return the requests that pools have together: classes share them, phases each have all."""
+    return max(rates_rps) if policy.pools.phases_apart else sum(rates_rps)
 
 
 def _tp_reason(policy: Policy, pools: tuple[_Pool, ...], advised: plan.Advice | None) -> Reason:
@@ -290,8 +306,13 @@ def _without_profile(
 ) -> plan.PolicyDecision:
     """Keep what serves, inside the bounds, at full clock: without physics nothing may be lowered."""
     if len(seen.pools) > 1:
-        classes = {lane.name: lane.codes for lane in lanes.of(policy, memory.split)} if len(memory.split) > 1 else {}
-        pools = tuple(plan.PoolPlan(p.pool, p.tp, p.desired, None, classes.get(p.pool, ())) for p in seen.pools)
+        own = lanes.of(policy, memory.split)
+        classes = {lane.name: lane.codes for lane in own} if len(memory.split) > 1 else {}
+        phase = {lane.name: lane.phase for lane in own}
+        pools = tuple(
+            plan.PoolPlan(p.pool, p.tp, p.desired, None, classes.get(p.pool, ()), phase=phase.get(p.pool, Phase.BOTH))
+            for p in seen.pools
+        )
     else:
         count, _ = replicas.bounded(policy, main.desired, main.tp)
         pools = (plan.PoolPlan(main.pool, main.tp, count),)

@@ -140,9 +140,6 @@ def power_domain(
 
 
 def _refuse_undecided(spec: ServingPolicySpec) -> None:
-    if spec.pools.scheme is Scheme.DISAGGREGATED:
-        fix = f"{spec.pools.scheme} is not decided by this version; use Single or ByClass"
-        raise errors.Invalid("spec.pools.scheme", fix)
     if spec.slo.tbt_milliseconds is not None:
         raise errors.Invalid("spec.slo.tbtMilliseconds", "is not held by this version; remove it")
 
@@ -159,7 +156,8 @@ def _slo(spec: SloSpec) -> Slo:
 
 def _pools(spec: PoolsSpec) -> Pools:
     edges = Edges(spec.classes.prompt_tokens, spec.classes.output_tokens)
-    return Pools(spec.scheme is Scheme.BY_CLASS, edges, spec.count)
+    scheme = spec.scheme
+    return Pools(scheme is Scheme.BY_CLASS, edges, spec.count, phases_apart=scheme is Scheme.DISAGGREGATED)
 
 
 def _refuse_unheld(spec: PowerDomainSpec) -> None:

@@ -158,8 +158,9 @@ class Pools(Spec):
     """Pools of the policy."""
 
     scheme: Scheme = Scheme.SINGLE
-    """Single: one pool for all requests. ByClass: classes may have pools of their own; decided in replay, advice on a
-    cluster (status.advice). Disaggregated: refused by this version."""
+    """Single: one pool for all requests. ByClass: classes may have pools of their own. Disaggregated: one pool computes
+    prompts, another decodes, each with its own replicas, degree and clock. More than one pool is decided in replay and
+    advice on a cluster (status.advice)."""
     classes: Classes = Classes()
     """What makes a class, under ByClass."""
     count: Annotated[int | None, Strict(), Field(ge=1, le=MAX_POOLS)] = None

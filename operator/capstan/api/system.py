@@ -28,6 +28,8 @@ class Split(StrEnum):
     """A pool for every class."""
     COUNT = "Count"
     """As many pools as `count` says; which classes share one is decided."""
+    DISAGGREGATED = "Disaggregated"
+    """A pool that computes prompts and one that decodes them."""
 
 
 class Begin(StrEnum):

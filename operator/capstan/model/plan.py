@@ -9,6 +9,7 @@ from capstan.model.classes import Split
 from capstan.model.fleet import ClassDemand
 from capstan.model.outlook import Tracker
 from capstan.model.reasons import Reason
+from capstan.model.workload import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ def together(effects: Sequence[Effect], tokens_per_s: float) -> Effect:
 class PoolPlan:
     """One pool: `replicas` engines of `tp` GPUs, each capped at `clock_cap_mhz` (None: no cap, full clock).
 
-    `classes` are the codes of the request classes it serves (`model.classes`); empty: all of them. A mix of degrees
-    is several plans under one pool name; `weight_ratio` is the share of requests that one replica takes beside others.
+    `classes` are the codes of the request classes it serves (`model.classes`); empty: all of them. `phase` is what it
+    plays of them: a prefill pool hands over to the decode pool of the same plan. A mix of degrees is several plans
+    under one pool name; `weight_ratio` is the share of requests that one replica takes beside others.
     """
 
     pool: str
@@ -56,6 +58,7 @@ class PoolPlan:
     clock_cap_mhz: float | None = None
     classes: tuple[int, ...] = ()
     weight_ratio: float = 1.0
+    phase: Phase = Phase.BOTH
 
     @property
     def gpus(self) -> int:

@@ -79,15 +79,24 @@ class Pools:
         by_class: Whether classes may have pools of their own; False: one pool for all.
         edges: What makes a class.
         count: Pools, exactly; None: as many as pay (one where nothing is gained).
+        phases_apart: Whether prompts are computed in one pool and decoded in another; not beside `by_class`.
     """
 
     by_class: bool = False
     edges: Edges = DEFAULT_EDGES
     count: int | None = None
+    phases_apart: bool = False
 
     def __post_init__(self) -> None:
+        if self.by_class and self.phases_apart:
+            raise ValueError("pools are by class or by phase, not both")
         if self.count is not None and not 1 <= self.count <= self.edges.count:
             raise ValueError("count lies between 1 and the number of classes")
+
+    @property
+    def several(self) -> bool:
+        """Whether there may be more than one pool."""
+        return self.by_class or self.phases_apart
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     FORECAST_PEAK = "ForecastPeak"  # replicas follow the forecast peak
     LEAST_ENERGY = "LeastEnergy"  # the clock, or the degrees, with the least joules that meet the SLO
     CLASSES_APART = "ClassesApart"  # advice: request classes in pools of their own cost less than together
+    PHASES_APART = "PhasesApart"  # advice: prefill and decode in pools of their own cost less than together
     NO_CHANGE_NEEDED = "NoChangeNeeded"  # the plan in force is still the best one
     REQUESTS_WAITING = "RequestsWaiting"  # an alarm: requests wait, so full clock and more replicas
     AT_MINIMUM = "AtMinimum"  # bounds.minReplicas holds the plan up

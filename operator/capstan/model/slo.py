@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from capstan.model.workload import Phase
 
 WINDOW_S = 300.0
 """The window that an SLO is judged by (DESIGN 7.1); alarms are quicker."""
@@ -36,6 +38,16 @@ class Slo:
     def tier_tokens(self) -> tuple[float, ...]:
         """Return the prompt lengths that tiers end at."""
         return tuple(float(tokens) for tokens, _ in self.tiers)
+
+    def of_phase(self, phase: Phase) -> Slo:
+        """Return the limits of a pool that plays a phase: of the other phase's latency there is none, so infinity."""
+        match phase:
+            case Phase.BOTH:
+                return self
+            case Phase.PREFILL:
+                return replace(self, tpot_s=math.inf)
+            case Phase.DECODE:
+                return replace(self, ttft_s=math.inf, tiers=())
 
     def of_prompts(self, shortest_tokens: float, longest_tokens: float) -> Slo:
         """Return the limits of a pool whose prompts have `shortest_tokens` to below `longest_tokens` tokens."""

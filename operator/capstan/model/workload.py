@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 PROMPT_CV2 = 0.9
 """Squared coefficient of variation of prompt lengths: 0.89, 0.93, 0.87 in Azure's conversation and code traces of 2023
@@ -22,18 +23,29 @@ CV2_STEP = 0.05
 """Grid of `prompt_cv2_ratio`: a wait moves by half of its relative change (Pollaczek-Khinchine)."""
 
 
+class Phase(StrEnum):
+    """Which part of each request a pool plays; a pool that plays one of them is named so."""
+
+    BOTH = "both"
+    PREFILL = "prefill"
+    """The prompt and the first token, which go to another pool with the keys and values."""
+    DECODE = "decode"
+    """Every token after the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Mean demand on one pool. Shapes: scalars. `prompt_tokens` and `output_tokens` are means per request.
 
     `prompt_cv2_ratio` is the squared coefficient of variation of prompt lengths: a pool of one class has less than a
-    whole service.
+    whole service. Lengths are those of whole requests, also where the pool plays one phase of them.
     """
 
     arrival_rps: float
     prompt_tokens: float
     output_tokens: float
     prompt_cv2_ratio: float = PROMPT_CV2
+    phase: Phase = Phase.BOTH
 
     def __post_init__(self) -> None:
         if not (
@@ -47,16 +59,30 @@ class Workload:
 
     def at(self, arrival_rps: float) -> Workload:
         """Return the same lengths at another arrival rate."""
-        return Workload(arrival_rps, self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio)
+        return Workload(arrival_rps, self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio, self.phase)
+
+    def of_phase(self, phase: Phase) -> Workload:
+        """Return the same requests where this phase of them is played."""
+        return replace(self, phase=phase)
+
+    @property
+    def made_tokens(self) -> float:
+        """Output tokens that are made of each request where this phase of it is played."""
+        match self.phase:
+            case Phase.BOTH:
+                return self.output_tokens
+            case Phase.PREFILL:
+                return 1.0
+            case Phase.DECODE:
+                return self.output_tokens - 1
 
     def coarse(self) -> Workload:
         """Return this demand rounded up to a grid of 2 %: an answer worked out once serves the neighbours, too."""
-        known = self.coarse_lengths()
-        return Workload(_up(self.arrival_rps), known.prompt_tokens, known.output_tokens, known.prompt_cv2_ratio)
+        return self.coarse_lengths().at(_up(self.arrival_rps))
 
     def coarse_lengths(self) -> Workload:
         """Return `coarse` of no arrivals: the lengths alone, as a capacity is asked by."""
-        return _coarse_lengths(self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio)
+        return _coarse_lengths(self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio, self.phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +109,8 @@ def spread_ratio(measured_ratio: float, requests: float) -> float:
 
 
 @functools.lru_cache(maxsize=1024)  # a cycle asks by the same lengths half a dozen times
-def _coarse_lengths(prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float) -> Workload:
-    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP)
+def _coarse_lengths(prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float, phase: Phase) -> Workload:
+    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP, phase)
 
 
 def _up(value: float) -> float:

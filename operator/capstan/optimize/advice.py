@@ -16,6 +16,7 @@ from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
+from capstan.model.workload import Phase
 from capstan.optimize import clock, fleets, mix, replicas, tune
 from capstan.optimize.case import Case, Settings
 
@@ -24,7 +25,7 @@ def advises(policy: Policy) -> bool:
     """Return whether a knob that shapes pools only advises, and has something to choose from."""
     knobs, bounds = policy.knobs, policy.bounds
     degrees = knobs.tensor_parallel is Knob.ADVISE and len(bounds.tensor_parallel) > 1
-    return degrees or (knobs.pools is Knob.ADVISE and policy.pools.by_class)
+    return degrees or (knobs.pools is Knob.ADVISE and policy.pools.several)
 
 
 def turn(observed: fleet.Observed, policies: Iterable[Policy], memory: plan.Memory, settings: Settings) -> str | None:
@@ -61,7 +62,7 @@ def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice | None:
     advised_w = sum(answer.cost_w for answer in answers)
     if advised_w > kept_w * (1 - replicas.WORTH_RATIO):
         return None
-    reason = Reason.CLASSES_APART if len(free) > len(acting) else Reason.LEAST_ENERGY
+    reason = _why(free, acting)
     caps = [_cap_mhz(case, answer.fleet) for case, answer in zip(free, answers, strict=True)]
     each = list(zip(free, answers, caps, strict=True))
     effects = [tune.expected(case, answer.fleet, cap_mhz) for case, answer, cap_mhz in each]
@@ -72,11 +73,20 @@ def of(free: Sequence[Case], acting: Sequence[Case]) -> plan.Advice | None:
 
 def shown(advice: plan.Advice | None, pools: Sequence[plan.PoolPlan]) -> plan.Advice | None:
     """Return the advice where it differs from a plan in its pools or their degrees, else None."""
-    if advice is None or {(pool.classes, pool.tp) for pool in advice.pools} == {
-        (pool.classes, pool.tp) for pool in pools
-    }:
+    if advice is None or _shape(advice.pools) == _shape(pools):
         return None
     return advice
+
+
+def _shape(pools: Iterable[plan.PoolPlan]) -> set[tuple[tuple[int, ...], Phase, int]]:
+    return {(pool.classes, pool.phase, pool.tp) for pool in pools}
+
+
+def _why(free: Sequence[Case], acting: Sequence[Case]) -> Reason:
+    """Return what advised pools have over those in force."""
+    if len(free) <= len(acting):
+        return Reason.LEAST_ENERGY
+    return Reason.CLASSES_APART if free[0].phase is Phase.BOTH else Reason.PHASES_APART
 
 
 def plans(case: Case, fleet: plan.Fleet, cap_mhz: float | None) -> tuple[plan.PoolPlan, ...]:
@@ -84,7 +94,8 @@ def plans(case: Case, fleet: plan.Fleet, cap_mhz: float | None) -> tuple[plan.Po
     weights = tune.weights(case, fleet)
     entries = fleet or ((case.tp, 0),)
     return tuple(
-        plan.PoolPlan(case.pool, tp, count, cap_mhz, case.classes, weights.get(tp, 1.0)) for tp, count in entries
+        plan.PoolPlan(case.pool, tp, count, cap_mhz, case.classes, weights.get(tp, 1.0), case.phase)
+        for tp, count in entries
     )
 
 
@@ -111,4 +122,4 @@ def _cap_mhz(case: Case, fleet: plan.Fleet) -> float | None:
 
 def _tokens_per_s(case: Case) -> float:
     load = case.load(case.memory.rates[-1][1])
-    return 0.0 if load is None else load.arrival_rps * load.output_tokens
+    return 0.0 if load is None else load.arrival_rps * load.made_tokens

@@ -13,7 +13,7 @@ from capstan.model.policy import Knob, Objective, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
-from capstan.model.workload import PROMPT_CV2, Workload
+from capstan.model.workload import PROMPT_CV2, Phase, Workload
 from capstan.optimize import fleets, smoothing
 
 DEFAULT_CALENDAR = Calendar()
@@ -84,6 +84,8 @@ class Case:
         pools: Its replicas as the API server shows them, one record per tp.
         profiles: The physics of every tp that a plan may use, ascending; never empty.
         most_gpus: GPUs that it may have; None: only the bounds bind.
+        beside_gpus: Of those, what the policy's other pools have.
+        phase: What it plays of each request.
         foreseen_rps: The peak of the next epoch as history tells it; None: there is none, the last rates must do.
     """
 
@@ -98,7 +100,9 @@ class Case:
     memory: plan.PoolMemory
     settings: Settings
     most_gpus: int | None = None
+    beside_gpus: int = 0
     foreseen_rps: float | None = None
+    phase: Phase = Phase.BOTH
 
     @property
     def ready(self) -> int:
@@ -178,11 +182,13 @@ class Case:
     def queued(self) -> bool:
         """Whether more requests wait than a replica's next steps take in, and more than the TTFT limit explains.
 
-        By Little's law the requests that wait are the rate times their mean wait.
+        By Little's law the requests that wait are the rate times their mean wait. Where they only decode they wait for
+        nobody's prompt, and no limit explains any of it.
         """
         waiting = self.seen.waiting
         arrival = self.seen.arrival_rps
-        within_limit = LATE_RATIO * arrival.value * self.slo.ttft_s if isinstance(arrival, sample.Fresh) else 0.0
+        limit_s = 0.0 if self.phase is Phase.DECODE else self.slo.ttft_s
+        within_limit = LATE_RATIO * arrival.value * limit_s if isinstance(arrival, sample.Fresh) else 0.0
         ready = max(self.ready, 1)
         limit = max(WAITING_PER_REPLICA * ready + CHANCE_SIGMAS * math.sqrt(ready), within_limit)
         return isinstance(waiting, sample.Fresh) and waiting.value > limit
@@ -204,7 +210,7 @@ class Case:
 
     def load(self, arrival_rps: float) -> Workload | None:
         """Return `arrival_rps` with the lengths in memory, or None while no lengths are known."""
-        return None if self.memory.lengths is None else Workload(arrival_rps, *self.memory.lengths)
+        return None if self.memory.lengths is None else Workload(arrival_rps, *self.memory.lengths, phase=self.phase)
 
 
 def remembered(

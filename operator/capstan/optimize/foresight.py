@@ -19,6 +19,7 @@ from capstan.forecast.known import Known
 from capstan.forecast.peak import Rates
 from capstan.model import fleet
 from capstan.model.outlook import Tracker
+from capstan.model.workload import Phase
 from capstan.optimize import lanes
 from capstan.optimize.case import Case
 
@@ -92,9 +93,9 @@ def _since_s(calendar: Calendar, now_s: float, window_s: float) -> float:
 
 
 def _whole(cases: Sequence[Case], since_s: float) -> Rates:
-    """Return the arrival rates of all pools together."""
+    """Return the arrival rates of all pools together; each phase has all of them."""
     recent = [peak.since(case.memory.rates, since_s) for case in cases]
-    if len(recent) == 1:
+    if len(recent) == 1 or cases[0].phase is not Phase.BOTH:
         return recent[0]
     by_time: dict[float, float] = {}
     for t_s, rate_rps in (pair for rates in recent for pair in rates):
@@ -104,8 +105,8 @@ def _whole(cases: Sequence[Case], since_s: float) -> Rates:
 
 def _shares(cases: Sequence[Case], classes: Iterable[fleet.ClassDemand]) -> list[float]:
     """Return each pool's share of the requests; where classes have no demand, that of its last rate."""
-    if len(cases) == 1:
-        return [1.0]
+    if len(cases) == 1 or cases[0].phase is not Phase.BOTH:
+        return [1.0] * len(cases)
     known_classes = tuple(classes)
     loads = [lanes.demand(known_classes, case.classes) for case in cases]
     rates = [0.0 if load is None else load.arrival_rps for load in loads]

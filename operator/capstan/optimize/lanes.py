@@ -1,16 +1,16 @@
-"""A policy's pools by class: their names, limits, demand, and what was seen of each.
+"""A policy's pools by class or by phase: their names, limits, demand, and what was seen of each.
 
 Who calls it: `decide`, `split`, `advice`. Must not know: fleets, clocks.
 
-A *lane* is a pool before anybody said how many replicas it has: a set of request classes with the limits and the
-demand that are theirs.
+A *lane* is a pool before anybody said how many replicas it has: a set of request classes, or a phase of all requests,
+with the limits and the demand that are its own. Classes share the requests; phases each play all of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from capstan.model import fleet, plan
@@ -18,24 +18,29 @@ from capstan.model.classes import Edges, Split
 from capstan.model.policy import Policy
 from capstan.model.sample import Fresh, Sample
 from capstan.model.slo import Slo
-from capstan.model.workload import Workload
+from capstan.model.workload import Phase, Workload
 from capstan.optimize import smoothing
 
 LONGEST_TOKENS = math.inf
+APART = (Phase.PREFILL, Phase.DECODE)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A set of classes: the name of their pool, their codes, and the limits that bind there."""
+    """A set of classes: the name of their pool, their codes, the limits that bind there, and the phase it plays."""
 
     name: str
     codes: tuple[int, ...]
     slo: Slo
+    phase: Phase = Phase.BOTH
 
 
 def of(policy: Policy, split: Split) -> tuple[Lane, ...]:
-    """Return the lanes of a split; one for everything where it is empty."""
+    """Return the lanes of a split; one for everything where it is empty. Phases part the whole, once it is said."""
     edges = policy.pools.edges
+    if policy.pools.phases_apart and split:
+        (whole,) = edges.whole()
+        return tuple(Lane(phase, whole, policy.slo.of_phase(phase), phase) for phase in APART)
     return tuple(Lane(edges.pool_name(codes), codes, limits(policy, codes)) for codes in split or edges.whole())
 
 
@@ -116,6 +121,8 @@ def seen_of(
 
     Where the service is one lane, or where classes are not told apart, that is the service itself.
     """
+    if lane.phase is not Phase.BOTH:
+        return _seen_of_phase(lane, seen)
     now = demand(seen.classes, lane.codes)
     usual = demand(classes, lane.codes)
     whole = len(lane.codes) == edges.count
@@ -138,42 +145,73 @@ def seen_of(
     )
 
 
+def _seen_of_phase(lane: Lane, seen: fleet.ServiceObserved) -> fleet.ServiceObserved:
+    """Return the service with the queues and latencies of one of its phases."""
+    no = fleet.NO_DATA
+    own = seen.of_lane(lane.name) or fleet.ServiceObserved(seen.policy, ())
+    return dataclasses.replace(
+        seen,
+        running=own.running,
+        waiting=own.waiting,
+        ttft_s=own.ttft_s if lane.phase is Phase.PREFILL else no,
+        tpot_s=own.tpot_s if lane.phase is Phase.DECODE else no,
+        sample_requests=own.sample_requests,
+        stress_ratio=own.stress_ratio,
+    )
+
+
 def _none(seen: fleet.ServiceObserved) -> Sample[float]:
     """Return why a lane's rate is not known: for what reason the service's is not, else nobody asked."""
     return Fresh(0.0, seen.arrival_rps.age_s) if isinstance(seen.arrival_rps, Fresh) else seen.arrival_rps
 
 
-def inherited(memory: plan.PolicyMemory, new: Sequence[Lane]) -> tuple[plan.PoolMemory, ...]:
+def inherited(
+    memory: plan.PolicyMemory, new: Sequence[Lane], needs: Callable[[], Sequence[float]] = tuple
+) -> tuple[plan.PoolMemory, ...]:
     """Return the memory of each lane: its own, or under a new split its share of what all had before.
 
     Rates are shared by requests, replicas by tokens: those that stand serve on, in another pool, and are given up no
-    sooner than any others.
+    sooner than any others. Each of several phases has all requests, and replicas as it needs them.
+
+    Args:
+        memory: As of the last cycle.
+        new: The lanes in force now.
+        needs: What the lanes of phases need for the same requests, each in proportion to the others; asked only where
+            replicas are to be dealt by it.
     """
     if {lane.name for lane in new} == {own.pool for own in memory.pools}:
         return tuple(memory.of(lane.name) for lane in new)
     by_time: dict[float, float] = {}
     counts: dict[int, int] = {}
     for own in memory.pools:
-        for t_s, rate_rps in own.rates:
+        for t_s, rate_rps in own.rates if own.pool != Phase.DECODE else ():  # what it serves came through prefill
             by_time[t_s] = by_time.get(t_s, 0.0) + rate_rps
         for tp, count in own.fleet or ():
             counts[tp] = counts.get(tp, 0) + count
-    loads = [demand(memory.classes, lane.codes) for lane in new]
-    requests = _shares([0.0 if load is None else load.arrival_rps for load in loads])
-    tokens = _shares(
-        [0.0 if load is None else load.arrival_rps * (load.prompt_tokens + load.output_tokens) for load in loads]
-    )
+    requests, work = _parts(memory.classes, new, needs)
     since = [own.fleet_since_s for own in memory.pools if own.fleet_since_s is not None]
     known = bool(memory.pools) and all(own.fleet is not None for own in memory.pools)
     return tuple(
         plan.PoolMemory(
             lane.name,
             rates=tuple((t_s, by_time[t_s] * requests[index]) for t_s in sorted(by_time)),
-            fleet=_dealt(counts, tokens)[index] if known else None,
+            fleet=_dealt(counts, work)[index] if known else None,
             fleet_since_s=max(since, default=None) if known else None,
         )
         for index, lane in enumerate(new)
     )
+
+
+def _parts(
+    classes: tuple[fleet.ClassDemand, ...], new: Sequence[Lane], needs: Callable[[], Sequence[float]]
+) -> tuple[list[float], list[float]]:
+    """Return each lane's share of the requests, and of the work that replicas are dealt by."""
+    if new[0].phase is not Phase.BOTH:
+        return [1.0] * len(new), _shares(needs())
+    loads = [demand(classes, lane.codes) for lane in new]
+    requests = [0.0 if load is None else load.arrival_rps for load in loads]
+    tokens = [0.0 if load is None else load.arrival_rps * (load.prompt_tokens + load.output_tokens) for load in loads]
+    return _shares(requests), _shares(tokens)
 
 
 def _shares(amounts: Sequence[float]) -> list[float]:
@@ -183,12 +221,12 @@ def _shares(amounts: Sequence[float]) -> list[float]:
 
 
 def _dealt(counts: Mapping[int, int], shares: Sequence[float]) -> list[plan.Fleet]:
-    """Return replicas dealt out one by one to whoever has least for its share; none is lost."""
+    """Return replicas dealt out one by one to whoever has none, else least for its share; none is lost."""
     dealt: list[dict[int, int]] = [{} for _ in shares]
     held = [0.0] * len(shares)
     for tp in sorted(counts, reverse=True):
         for _ in range(counts[tp]):
-            index = min(range(len(shares)), key=lambda i: ((held[i] + tp) / max(shares[i], 1e-9), i))
+            index = min(range(len(shares)), key=lambda i: (held[i] > 0, (held[i] + tp) / max(shares[i], 1e-9), i))
             dealt[index][tp] = dealt[index].get(tp, 0) + 1
             held[index] += tp
     return [tuple(sorted(each.items())) for each in dealt]

@@ -293,9 +293,10 @@ def _bridged(case: Case, fleet: plan.Fleet, forecast_rps: float, each_rps: Mappi
     standing = case.standing
     counts = dict(standing)
     new = fleets.of({tp: max(count - counts.get(tp, 0), 0) for tp, count in fleet})
-    if case.most_gpus is None or fleets.gpus(standing) + fleets.gpus(new) <= case.most_gpus:
+    asked = fleets.gpus(standing) + fleets.gpus(new) + case.beside_gpus
+    if case.most_gpus is None or asked <= case.most_gpus:
         return True
-    lacking = fleets.gpus(standing) + fleets.gpus(new) - case.most_gpus
+    lacking = asked - case.most_gpus
     left = dict(standing)
     for tp in sorted(left):
         while left[tp] > dict(fleet).get(tp, 0) and lacking > 0:

@@ -65,4 +65,4 @@ def held(case: cases.Case, room: Room) -> cases.Case:
     """Return a case of one of several pools with what it may have of all."""
     bounds = dataclasses.replace(case.policy.bounds, max_replicas=max(room.replicas, case.policy.bounds.min_replicas))
     policy = dataclasses.replace(case.policy, bounds=bounds, power_budget_w=room.power_w)
-    return dataclasses.replace(case, policy=policy, most_gpus=room.gpus)
+    return dataclasses.replace(case, policy=policy, most_gpus=room.gpus, beside_gpus=0)

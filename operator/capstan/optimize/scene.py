@@ -14,7 +14,8 @@ from capstan.forecast.known import Known
 from capstan.model import fleet, plan
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
-from capstan.optimize import bias, foresight, lanes, plausible
+from capstan.model.workload import Phase, Workload
+from capstan.optimize import bias, fleets, foresight, lanes, plausible, sizing
 from capstan.optimize import case as cases
 from capstan.optimize.case import Settings
 
@@ -43,12 +44,29 @@ class Scene:
         return foresight.of(self._cases(most_gpus), self.memory.classes, self.history, self.memory.tracker)
 
     def _cases(self, most_gpus: int | None) -> tuple[cases.Case, ...]:
-        acts = self.policy.pools.by_class and self.policy.knobs.pools is Knob.ACT
+        acts = self.policy.pools.several and self.policy.knobs.pools is Knob.ACT
         own = lanes.of(self.policy, self.memory.split if acts else ())
-        known = lanes.inherited(self.memory, own)
+        known = lanes.inherited(self.memory, own, lambda: self._needs(own))
         limit = self.limit(most_gpus)
         both = enumerate(zip(own, known, strict=True))
-        return tuple(self._case(each, (index, len(own)), memory, limit) for index, (each, memory) in both)
+        found = [self._case(each, (index, len(own)), memory, limit) for index, (each, memory) in both]
+        gpus = [fleets.gpus(case.standing) for case in found]
+        return tuple(
+            dataclasses.replace(case, beside_gpus=sum(gpus) - held) for case, held in zip(found, gpus, strict=True)
+        )
+
+    def _needs(self, own: tuple[lanes.Lane, ...]) -> list[float]:
+        """Return the replicas that each phase needs for a request a second; alike where that is not known of one."""
+        lengths = next((pool.lengths for pool in self.memory.pools if pool.lengths is not None), None)
+        tp = main_pool(self.policy, self.seen, self.profiles).tp
+        profile = next((profile for profile in self.profiles if profile.tp == tp), None)
+        if lengths is None or profile is None:
+            return [1.0] * len(own)
+        load, margin = Workload(0.0, *lengths), self.settings.slo_margin_ratio
+        each = [
+            sizing.capacity_rps(profile, load.of_phase(lane.phase).coarse(), lane.slo, margin=margin) for lane in own
+        ]
+        return [1 / one_rps for one_rps in each] if min(each) > 0 else [1.0] * len(own)
 
     def _case(
         self, lane: lanes.Lane, at: tuple[int, int], memory: plan.PoolMemory, most_gpus: int | None
@@ -63,13 +81,14 @@ class Scene:
             policy=policy if count == 1 else _narrowed(policy, count, index),
             slo=lane.slo,
             pool=pools[0].pool if count == 1 and pools else lane.name,
-            classes=lane.codes if count > 1 else (),
+            classes=lane.codes if count > 1 and lane.phase is Phase.BOTH else (),
             seen=seen,
             pools=pools,
             profiles=tuple(bias.corrected(profile, memory.decode_ratio) for profile in self.profiles),
             memory=kept,
             settings=settings,
             most_gpus=most_gpus,
+            phase=lane.phase,
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:

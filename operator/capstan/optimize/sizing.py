@@ -6,7 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 
-from capstan.model import steady
+from capstan.model import phases, steady
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
@@ -30,7 +30,7 @@ def point(
     profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, replicas: int = 1
 ) -> steady.OperatingPoint | None:
     """Return the steady state of one of `replicas` with everything an SLO limits, or None where none exists."""
-    return steady.operating_point(
+    return phases.operating_point(
         profile,
         load,
         x=x,
@@ -44,7 +44,7 @@ def latencies(
     profile: Profile, load: Workload, slo: Slo, *, x: float = 1.0, replicas: int = 1
 ) -> steady.Latencies | None:
     """Return what an SLO limits of `point`, in two thirds of its time."""
-    return steady.latencies(
+    return phases.latencies(
         profile,
         load,
         x=x,
@@ -57,11 +57,6 @@ def latencies(
 def stress_ratio(at: steady.OperatingPoint | steady.Latencies | None, slo: Slo) -> float:
     """Return the largest latency over its limit: 1 at the limit, inf where no steady state exists."""
     return math.inf if at is None else _stress_ratio(at, slo, at.tpot_s / slo.tpot_s)
-
-
-def first_stress_ratio(at: steady.OperatingPoint, slo: Slo) -> float:
-    """Return `stress_ratio` of the first token alone."""
-    return _stress_ratio(at, slo, 0.0)
 
 
 def _stress_ratio(at: steady.OperatingPoint | steady.Latencies, slo: Slo, least_ratio: float) -> float:

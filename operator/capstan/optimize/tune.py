@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from capstan.forecast import peak
 from capstan.model import plan, power, sample
 from capstan.model.reasons import Reason
-from capstan.model.workload import Workload
+from capstan.model.workload import Phase, Workload
 from capstan.optimize import bias, clock, fleets, mix, sizing
 from capstan.optimize.case import Case
 
@@ -299,6 +299,8 @@ def expected(case: Case, fleet: plan.Fleet, clock_cap_mhz: float | None) -> plan
     points = [point for point in found.points if point is not None]
     if len(points) < len(parts):
         return plan.Effect()
-    tokens_per_s = load.arrival_rps * load.output_tokens
+    tokens_per_s = load.arrival_rps * load.made_tokens
     j_per_token = found.gpus_w / tokens_per_s if tokens_per_s > 0 else None
-    return plan.Effect(found.gpus_w, j_per_token, max(p.ttft_s for p in points), max(p.tpot_s for p in points))
+    ttft_s = None if case.phase is Phase.DECODE else max(p.ttft_s for p in points)
+    tpot_s = None if case.phase is Phase.PREFILL else max(p.tpot_s for p in points)
+    return plan.Effect(found.gpus_w, j_per_token, ttft_s, tpot_s)

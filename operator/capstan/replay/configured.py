@@ -13,7 +13,7 @@ import numpy as np
 from capstan.api import convert, errors, manifests
 from capstan.api.system import Begin, Split, System
 from capstan.model import classes, plan
-from capstan.model.policy import Policy
+from capstan.model.policy import Policy, Pools
 from capstan.optimize import lanes, split
 from capstan.replay import start
 from capstan.replay.runs import Requests
@@ -67,11 +67,13 @@ def set_up(policy: Policy, system: System) -> Policy:
     pools = policy.pools
     match system.split:
         case Split.SINGLE:
-            pools = dataclasses.replace(pools, by_class=False, count=None)
+            pools = Pools(edges=pools.edges)
         case Split.PER_CLASS:
-            pools = dataclasses.replace(pools, by_class=True, count=pools.edges.count)
+            pools = Pools(by_class=True, edges=pools.edges, count=pools.edges.count)
         case Split.COUNT:
-            pools = dataclasses.replace(pools, by_class=True, count=min(system.count or 1, pools.edges.count))
+            pools = Pools(by_class=True, edges=pools.edges, count=min(system.count or 1, pools.edges.count))
+        case Split.DISAGGREGATED:
+            pools = Pools(edges=pools.edges, phases_apart=True)
         case Split.POLICY:
             pass
     knobs = policy.knobs if system.knobs is None else convert.knobs(system.knobs)
@@ -93,7 +95,7 @@ def at_peak(service: Service, policy: Policy, first: classes.Split) -> tuple[Wan
     for lane in lanes.of(policy, first):
         rows = np.isin(service.codes, lane.codes)
         own = Requests(requests.arrival_s[rows], requests.prompt_tokens[rows], requests.output_tokens[rows])
-        count = start.for_peak(profile, own, lane.slo)
+        count = start.for_peak(profile, own, lane.slo, lane.phase)
         codes = lane.codes if len(first) > 1 else ()
-        found.append(Want(policy.key, profile.tp, count, pool=lane.name, classes=codes))
+        found.append(Want(policy.key, profile.tp, count, pool=lane.name, classes=codes, phase=lane.phase))
     return tuple(found)

@@ -20,11 +20,12 @@ import numpy as np
 from capstan.model import power
 from capstan.model.policy import Priority
 from capstan.model.profile import Profile
+from capstan.model.workload import Phase
 from capstan.replay import events, guards, kernel, telemetry
 from capstan.replay.nodes import Seats
 from capstan.replay.pages import words
 from capstan.replay.plant import Plant
-from capstan.replay.pool import LANES_PER_CLASS, Pool
+from capstan.replay.pool import Pool, pool_count
 from capstan.replay.runs import Energy, Outcomes, Routed, Run, ServiceRun
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import routes
@@ -102,7 +103,7 @@ class _Engine:
             slots=slots,
             bin_s=1.0,
             end_s=end_s,
-            pools=LANES_PER_CLASS * count,
+            pools=pool_count(count),
             request_class=service.codes if count > 1 else None,
             class_pool=(0,) * count,
             slow_start_s=SLOW_START_S,
@@ -219,9 +220,10 @@ class _Engine:
             self._guards.note(now_s)
 
     def _note_lanes(self, now_s: float, served: Served) -> None:
-        """Write down what each class pool has; pools that are no more are forgotten."""
-        classes = {want.pool: want.classes for want in served.pool.wants if want.classes}
-        served.told_apart = served.told_apart or bool(classes)
+        """Write down what each of several pools has; pools that are no more are forgotten."""
+        several = (want for want in served.pool.wants if want.classes or want.phase is not Phase.BOTH)
+        classes = {want.pool: want.classes for want in several}
+        served.told_apart = served.told_apart or any(classes.values())
         served.lanes = {name: log for name, log in served.lanes.items() if classes.get(name) == log.classes}
         for name, own in classes.items():
             tp, ready, cap_mhz = served.pool.standing(name)

@@ -1,11 +1,12 @@
-"""Replicas of one service in virtual time: class pools, placement on nodes, start-up, change of tp, drain.
+"""Replicas of one service in virtual time: several pools, placement on nodes, start-up, change of tp, drain.
 
 Who calls it: `replay.engine`. Must not know: why a count or a cap was chosen.
 
 A starting replica draws loaded-idle watts on all its GPUs from the moment its pod exists (it loads weights; nobody
 has published watts of that phase) and serves nothing. A draining one takes no new request, finishes what it has and
 is then gone. A pod that no node has room for stays pending: it draws nothing and is tried again at every tick.
-Which class pool a replica serves is a label on its pod: it moves to another pool at once, with what it has in hand.
+Which pool a replica serves is a label on its pod: it moves to another pool at once, with what it has in hand. That
+holds for prefill and decode pools, too: an engine that takes keys and values as well as it sends them is assumed.
 Replicas of another tp are started first; each that is Ready lets its share of the old ones drain. Where the fleet has
 no room for even one of them, the fewest old ones of one node drain first, and the others serve until it is Ready.
 """
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from capstan.model.profile import Profile
+from capstan.model.workload import Phase
 from capstan.replay import kernel
 from capstan.replay.nodes import Seats
 from capstan.replay.runs import Ints
@@ -32,7 +34,13 @@ Kind = tuple[str, int]
 Caps = tuple[float | None, float | None]
 """Clock in MHz and board limit in watts of a node; None: none."""
 
-LANES_PER_CLASS = 2  # pools of a world per class: those of the split in force and those that still drain
+STANDS_AND_DRAINS = 2  # pools of the split in force, and as many that still drain
+LEAST_POOLS = 2  # prefill and decode
+
+
+def pool_count(classes: int) -> int:
+    """Return how many pools a world needs for a service of so many request classes."""
+    return STANDS_AND_DRAINS * max(classes, LEAST_POOLS)
 
 
 @dataclass(slots=True)
@@ -184,27 +192,38 @@ class Pool:
         wanted = {want.pool for want in self.wants}
         held = wanted | {pod.lane for pod in self.pods}
         self._lanes = {name: index for name, index in self._lanes.items() if name in held}
-        free = (index for index in range(LANES_PER_CLASS * self._classes) if index not in self._lanes.values())
+        free = (index for index in range(pool_count(self._classes)) if index not in self._lanes.values())
         for name in sorted(wanted - self._lanes.keys()):
             self._lanes[name] = next(free)
         table: Ints = np.zeros(self._classes, dtype=np.int64)
         for want in self.wants:
-            for code in want.classes or range(self._classes):
+            for code in want.classes or range(self._classes if want.phase is not Phase.DECODE else 0):
                 table[code] = self._lanes[want.pool]
-        if self._classes == 1:
+        if self._classes == 1 and len(wanted) == 1:
             return
+        self.world.hand_over(self._handing())
         self.world.route(table.tolist())
         for name in wanted:
             weights = {want.tp: want.weight_ratio for want in self.wants if want.pool == name}
             self.world.weigh(self._lanes[name], [weights.get(profile.tp, 1.0) for profile in self._profiles])
         self._spill()
 
+    def _handing(self) -> kernel.HandOver:
+        """Return that pools which only prefill hand over to the one that decodes."""
+        decode = next((self._lanes[want.pool] for want in self.wants if want.phase is Phase.DECODE), None)
+        prefill = {self._lanes[want.pool] for want in self.wants if want.phase is Phase.PREFILL}
+        pools = range(pool_count(self._classes))
+        return kernel.HandOver(tuple(decode if index in prefill else None for index in pools))
+
     def _spill(self) -> None:
-        """Let a pool without a ready replica send its requests to the pool of the next longer prompts, never back."""
+        """Let a pool without a ready replica send its requests to the pool of the next longer prompts, never back.
+
+        Prompts that no replica is ready to prefill are computed where they are decoded.
+        """
         longest = {want.pool: max(want.classes, default=0) for want in self.wants}
         order = sorted(longest, key=lambda name: longest[name])
         following = {self._lanes[name]: self._lanes[after] for name, after in itertools.pairwise(order)}
-        pools = range(LANES_PER_CLASS * self._classes)
+        pools = range(pool_count(self._classes))
         self.world.spill([following.get(index) for index in pools], [math.inf] * len(pools))
 
     def _move(self) -> None:

@@ -14,6 +14,7 @@ from capstan.model.fleet import ClassDemand
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
+from capstan.model.workload import Phase
 from capstan.replay import classify
 from capstan.replay.runs import Ints, Requests
 
@@ -24,8 +25,9 @@ class Want:
 
     A service may have several at once, one per class pool and tp: together they are all that is wanted of it. `classes`
     are the codes whose requests go to `pool`, empty for all of them; beside others of its pool a replica takes requests
-    by its `weight_ratio`. Replicas of another tp are started first and the old ones drained when these are ready.
-    `reason` and `expected_w` are printed beside the plan; a system that has none leaves them.
+    by its `weight_ratio`. Of phases apart the pool that prefills gets the requests, and hands over to the one that
+    decodes. Replicas of another tp are started first and the old ones drained when these are ready. `reason` and
+    `expected_w` are printed beside the plan; a system that has none leaves them.
     """
 
     policy: str
@@ -37,6 +39,7 @@ class Want:
     pool: str = "all"
     classes: tuple[int, ...] = ()
     weight_ratio: float = 1.0
+    phase: Phase = Phase.BOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +129,16 @@ class Window(Protocol):
 
 
 class PoolSeen(Protocol):
-    """One class pool of a service at the moment of a decision."""
+    """One of a service's pools at the moment of a decision."""
 
     @property
     def pool(self) -> str:
         """Its name."""
+        ...
+
+    @property
+    def phase(self) -> Phase:
+        """What it plays of each request."""
         ...
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 
 from capstan import units
 from capstan.model.classes import Split
+from capstan.model.policy import Pools
 from capstan.optimize import lanes, split
 from capstan.replay import classify, engine
 from capstan.replay.runs import Floats, Requests, Run, ServiceRun
@@ -133,7 +134,7 @@ class Stage:
         service = alone.services[0]
         policy = service.policy
         slo = lanes.limits(policy, codes)
-        one = dataclasses.replace(policy, slo=slo, pools=dataclasses.replace(policy.pools, by_class=False, count=None))
+        one = dataclasses.replace(policy, slo=slo, pools=Pools(edges=policy.pools.edges))
         if len(codes) == service.edges.count:
             return dataclasses.replace(alone, services=(dataclasses.replace(service, policy=one),))
         inside = np.isin(classify.true_codes(service.requests, service.edges), codes)

@@ -15,7 +15,7 @@ from capstan.forecast import peak
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
-from capstan.model.workload import Workload
+from capstan.model.workload import Phase, Workload
 from capstan.optimize import sizing
 from capstan.replay.nodes import Node, Seats, room
 from capstan.replay.runs import Requests
@@ -59,7 +59,7 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
     return Want(policy.key, largest.tp, max(most_replicas(policy, largest, nodes), 1))
 
 
-def for_peak(profile: Profile, requests: Requests, slo: Slo) -> int:
+def for_peak(profile: Profile, requests: Requests, slo: Slo, phase: Phase = Phase.BOTH) -> int:
     """Return the replicas that carry the busiest minute of a whole trace inside the SLO at full clock, at least 1."""
     if not len(requests):
         return 1
@@ -67,7 +67,7 @@ def for_peak(profile: Profile, requests: Requests, slo: Slo) -> int:
     rate_rps = peak.guarded_rps(
         int(np.bincount(minutes).max()) / units.SECONDS_PER_MINUTE, window_s=units.SECONDS_PER_MINUTE
     )
-    load = requests.workload(rate_rps).coarse()
+    load = requests.workload(rate_rps).of_phase(phase).coarse()
     return sizing.smallest(profile, load, slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN) or 1
 
 

@@ -19,7 +19,7 @@ from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
-from capstan.model.slo import WINDOW_S
+from capstan.model.slo import WINDOW_S, Slo
 from capstan.replay import foreseen
 from capstan.replay.runs import Requests, cv2_ratio
 from capstan.replay.scenario import Scenario
@@ -121,7 +121,7 @@ class Capstan:
             ttft_s=self._of(window.ttft_s(percentile)),
             tpot_s=self._of(window.tpot_s(percentile)),
             sample_requests=self._of(float(window.finished)),
-            stress_ratio=self._stress(seen, policy),
+            stress_ratio=self._stress(seen, policy.slo),
             power_w=self._of(seen.window(self._settings.instance_period_s).power_w),
             output_tokens_per_s=self._of(window.output_tokens_per_s),
             gpu_product=product,
@@ -132,7 +132,7 @@ class Capstan:
         )
 
     def _lane(self, policy: Policy, lane: PoolSeen) -> ServiceObserved:
-        """Return one class pool as the live loop would see it."""
+        """Return one of several pools as the live loop would see it."""
         window = lane.window(self._settings.rate_window_s)
         running, waiting = lane.queues
         percentile = policy.slo.percentile_ratio
@@ -145,7 +145,7 @@ class Capstan:
             ttft_s=self._of(window.ttft_s(percentile)),
             tpot_s=self._of(window.tpot_s(percentile)),
             sample_requests=self._of(float(window.finished)),
-            stress_ratio=self._stress(lane, policy),
+            stress_ratio=self._stress(lane, policy.slo.of_phase(lane.phase)),
             lane=lane.pool,
         )
 
@@ -157,11 +157,11 @@ class Capstan:
         measured = window.prompt_cv2_ratio
         return None if measured is None else workload.spread_ratio(measured, window.finished)
 
-    def _stress(self, seen: ServiceSeen | PoolSeen, policy: Policy) -> Sample[float]:
+    def _stress(self, seen: ServiceSeen | PoolSeen, slo: Slo) -> Sample[float]:
         """Return how near the limits the last minutes were; too few requests, or too short a time, say nothing."""
         window = seen.window(WINDOW_S)
         enough = window.finished >= decide.MIN_SAMPLE_REQUESTS and window.span_s >= WINDOW_S
-        return self._of(window.stress_ratio(policy.slo) if enough else None)
+        return self._of(window.stress_ratio(slo) if enough else None)
 
     def _of(self, value: float | None) -> Sample[float]:
         return Missing(Reason.NO_DATA) if value is None else Fresh(value, self._delay_s)
@@ -200,6 +200,7 @@ def _wants(decided: PolicyDecision) -> tuple[Want, ...]:
             pool=pool.pool,
             classes=pool.classes,
             weight_ratio=pool.weight_ratio,
+            phase=pool.phase,
         )
         for index, pool in enumerate(decided.pools)
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from capstan.model.fleet import ClassDemand
+from capstan.model.workload import Phase
 from capstan.replay.measured import Measured
 from capstan.replay.noted import Bools, Notes, Snapshot
 from capstan.replay.pool import Pool
 from capstan.replay.runs import Ints
-from capstan.replay.seen import ReplicaSeen, Service
+from capstan.replay.seen import ReplicaSeen, Service, Want
 
 
 class View:
@@ -170,6 +171,15 @@ class LaneView:
         self._pool = pool
 
     @property
+    def phase(self) -> Phase:
+        """What it plays of each request."""
+        return self._want.phase if self._want else Phase.BOTH
+
+    @property
+    def _want(self) -> Want | None:
+        return next((want for want in self._pool.wants if want.pool == self.pool), None)
+
+    @property
     def degrees(self) -> tuple[tuple[int, int, int, int, int], ...]:
         """(tp, asked for, ready, starting or pending, draining) of each degree."""
         wanted = {want.tp: want.replicas for want in self._pool.wants if want.pool == self.pool}
@@ -197,7 +207,7 @@ class LaneView:
 
     def window(self, span_s: float) -> Measured:
         """Return what was measured of its classes' requests."""
-        own = next((want.classes for want in self._pool.wants if want.pool == self.pool), ())
+        own = self._want
         flags = np.zeros(self._view.class_count, dtype=bool)
-        flags[list(own) or slice(None)] = True
+        flags[list(own.classes if own else ()) or slice(None)] = True
         return self._view.window_of(span_s, flags)

@@ -1,7 +1,7 @@
 """What of a spec a live operator acts on, and what it only advises: the rest of the spec is followed to the letter.
 
 Who calls it: `read`, once per version of a policy; `cycle` for the condition. Replay acts on all of it. On a cluster
-nobody steers requests to class pools yet, a new degree is minutes of pods and its own issue, and prices and carbon
+nobody steers requests to several pools yet, a new degree is minutes of pods and its own issue, and prices and carbon
 intensities are no inputs of `capstan operator`: so these become advice, and the condition SpecFollowed says so.
 """
 
@@ -39,6 +39,8 @@ def live(asked: Policy) -> Followed:
         advised.append("spec.knobs.tensorParallel Act is advice on a cluster: status.advice says what it would change")
     if asked.pools.by_class:
         advised.append("spec.pools.scheme ByClass is advice on a cluster: one pool serves all classes")
+    if asked.pools.phases_apart:
+        advised.append("spec.pools.scheme Disaggregated is advice on a cluster: one pool does both, prefill and decode")
     knobs = replace(knobs, pools=Knob.ADVISE)
     if asked.objective is not Objective.JOULES:
         replaced.append(

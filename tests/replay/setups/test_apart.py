@@ -16,6 +16,7 @@ from capstan.model.profile import Profile
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import sizing
+from capstan.model import phases
 from capstan.replay.setups import apart
 from capstan.replay.setups.demand import Stretch
 from capstan.replay.setups.kinds import Engine, Pair, Setup

@@ -1,4 +1,4 @@
-"""A replica changes its pool: on a cluster that is a label of its pod, so nothing starts and nothing stops.
+"""A replica changes its pool, or a pool its phase: on a cluster labels of pods, so nothing starts and nothing stops.
 
 Who calls it: `kernel.world`. What the replica has in hand stays with it; from now on it is routed its new pool's
 requests, those that were held before that pool first.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from capstan.replay.kernel.layout import Ints, Records
+from capstan.replay.kernel.layout import NOBODY, Ints, Records
+from capstan.replay.kernel.rules import HandOver, check_landings, numbers
 
 
 def move(pools: Records, members: Ints, rows: Records, slot: int, pool: int) -> None:
@@ -24,3 +25,14 @@ def move(pools: Records, members: Ints, rows: Records, slot: int, pool: int) -> 
     pools[pool]["members"] = len(own)
     r["pool"] = pool
     r["hands_to"] = pools[pool]["hands_to"]
+
+
+def hand_over(w: np.void, pools: Records, rows: Records, said: HandOver) -> None:
+    """Let pools hand over as is said from now on; what is on its way lands where it was sent."""
+    check_landings(said.decode_pool, [None] * len(pools))
+    pools["hands_to"] = numbers(said.decode_pool)
+    rows["hands_to"] = pools["hands_to"][rows["pool"]]
+    if not w["handing"]:
+        w["handing"] = any(pool is not None for pool in said.decode_pool)
+        w["landing"] = NOBODY
+    w["link_setup_s"], w["link_bytes_per_s"] = said.link_setup_s, said.link_bytes_per_s

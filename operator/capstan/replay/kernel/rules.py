@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from capstan.model.phases import LINK_BYTES_PER_S, LINK_SETUP_S
 from capstan.replay.kernel.layout import NOBODY
 from capstan.replay.runs import Floats, Ints, Requests
 from capstan.replay.waiting import Order
@@ -37,13 +38,6 @@ class Emergency:
             raise ValueError("ttft_s must be above zero for every request")
         if not self.squash_ratio >= 1:
             raise ValueError("squash_ratio must be 1 or more: before its limit nobody is late")
-
-
-# One 200 Gb/s NIC a GPU, as vLLM with Mooncake moves KV from node to node: 4.50 GB in 31.65 ms over eight of them is
-# 17.8 GB/s each, and 20 MB take 0.54 ms, of which 0.14 ms at that speed (kvcache-ai.github.io/Mooncake, "vLLM with
-# Mooncake Transfer Engine Benchmark"). Inside a server NVLink 4 moves 450e9 bytes/s each way (data sheet of the H100).
-LINK_BYTES_PER_S = 17.8e9
-LINK_SETUP_S = 0.4e-3
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,7 @@ class World:
         self._pools: Records = np.zeros(pools, layout.POOL)
         self._members: Ints = np.zeros((pools, slots), dtype=np.int64)
         self._weights: Floats = np.ones((pools, len(profiles)))
-        self._hand_over = HandOver((None,) * pools) if hand_over is None else hand_over
-        self._set_hand_over(self._hand_over)
+        self.hand_over(HandOver((None,) * pools) if hand_over is None else hand_over)
         self.spill([None] * pools, [math.inf] * pools)
         self._gone: Ints = np.zeros(slots, dtype=np.int64)
         self._free = list(range(slots))
@@ -131,7 +130,6 @@ class World:
         self.first_s, self.finish_s, self.max_tbt_s = self._out[:3]
         if emergency is not None:
             self._mind(emergency)
-        self._advance = self._functions["advance"]
         self._tables = (
             self._w, self._pools, self._members, self.replicas, self._deeps, self._rows, self._requests, self._out,
             self.finished, self._bins, self._gone, self._arrival_s, self._request_class, self._class_pool,
@@ -195,9 +193,9 @@ class World:
 
     def advance(self, to_s: float) -> None:
         """Play everything up to and including `to_s`."""
-        if to_s < self._w["now_s"]:
+        if to_s < self.now_s:
             raise ValueError(f"time runs backwards: at {self.now_s} s, asked for {to_s} s")
-        self._advance(*self._tables, float(to_s))
+        self._functions["advance"](*self._tables, float(to_s))
 
     def route(self, class_pool: Sequence[int]) -> None:
         """Send the requests of each class to another pool from now on, those that are still held before one included.
@@ -241,6 +239,15 @@ class World:
         self._pools["next"] = rules.numbers(next_pool)
         self._pools["cap"] = cap
         self._wake()
+
+    def hand_over(self, hand_over: HandOver) -> None:
+        """Say which pools only prefill from now on, and where that is decoded; then who may spill is said anew.
+
+        Raises:
+            ValueError: Not one row per pool, or KV that would be handed over again where it lands.
+        """
+        labels.hand_over(self._w, self._pools, self.replicas, hand_over)
+        self._hand_over = hand_over
 
     def take_gone(self) -> list[int]:
         """Return the slots whose replicas are gone since the last call; from here on they are used again."""
@@ -378,13 +385,6 @@ class World:
                 f"each between 0 and {len(self._pools) - 1}"
             )
         self._class_pool[:] = class_pool
-
-    def _set_hand_over(self, hand_over: HandOver) -> None:
-        rules.check_landings(hand_over.decode_pool, [None] * len(self._pools))
-        self._pools["hands_to"] = rules.numbers(hand_over.decode_pool)
-        self._w["handing"] = any(pool is not None for pool in hand_over.decode_pool)
-        self._w["landing"] = layout.NOBODY
-        self._w["link_setup_s"], self._w["link_bytes_per_s"] = hand_over.link_setup_s, hand_over.link_bytes_per_s
 
     def _mind(self, emergency: Emergency) -> None:
         self._out[layout.DEADLINE] = self._arrival_s + emergency.ttft_s
