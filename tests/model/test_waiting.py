@@ -63,3 +63,31 @@ def test_what_has_no_spread_is_above_what_is_below_it() -> None:
     assert waiting.gamma_above_ratio(2.0, 0.0, 1.9) == 1.0
     assert waiting.gamma_above_ratio(2.0, 0.0, 2.1) == 0.0
     assert waiting.gamma_above_ratio(0.0, 0.0, 0.1) == 0.0
+
+
+# --- where only prompts are computed -----------------------------------------------------------------
+
+
+def test_before_one_replica_that_only_prefills_it_is_one_queue_again() -> None:
+    one = waiting.of_prompts(2.0, 0.2, cv2_ratio=1.0, replicas=1)
+    assert (one.chance_ratio, one.mean_s, one.spread_s) == pytest.approx((0.4, 1 / 3, 1 / 3))
+
+
+def test_before_two_only_who_meets_both_busy_waits() -> None:
+    """Each busy half the time: Erlang C of 1 erlang on 2 is 1/3. What is left of a prompt: 0.1 s when all are equal.
+
+    0.5^2 / (2 x 0.5) = 0.25 more prompts in front: 0.125 s.
+    """
+    found = waiting.of_prompts(2.5, 0.2, cv2_ratio=0.0, replicas=2)
+    assert found.chance_ratio == pytest.approx(1 / 3)
+    assert found.mean_s == pytest.approx(0.125)
+    assert waiting.of_prompts(0.0, 0.2, cv2_ratio=0.0, replicas=2).quantile_s(0.99) == 0.0
+
+
+@given(st.floats(0.05, 4.8), st.floats(0.0, 2.0), st.integers(1, 20))
+def test_before_prefill_more_load_waits_longer_and_more_neighbours_less(rps: float, cv2: float, count: int) -> None:
+    def p99_s(rate_rps: float, replicas: int) -> float:
+        return waiting.of_prompts(rate_rps, 0.2, cv2_ratio=cv2, replicas=replicas).quantile_s(0.99)
+
+    assert p99_s(rps, count + 1) <= p99_s(rps, count) + 1e-12
+    assert p99_s(rps, count) <= p99_s(rps * 1.01, count) + 1e-12

@@ -24,7 +24,7 @@ def lengths(name: str) -> queueing.Lengths:
 def test_the_closed_form_stays_within_its_table(root: Path, name: str, trace: str) -> None:
     """Watts to 3 %; p99 of TTFT and TPOT to a third, and a fifth in the mean: docs/explanation/queueing.md."""
     profile = next(p for p in load.profiles(root / "policies" / "profiles") if p.name == name)
-    lines = queueing.compare(profile, lengths(trace), loads=LOADS, requests=10_000)
+    lines = queueing.compare(queueing.Setting(profile), lengths(trace), loads=LOADS, requests=10_000)
     assert all(line.planned is not None for line in lines)
     errors = np.array([line.errors for line in lines])
     assert np.abs(errors[:, queueing.FIGURES.index("gpu_w")]).max() <= 0.03
@@ -44,7 +44,8 @@ def test_short_prompts_wait_as_the_closed_form_says_alone_and_among_neighbours(
     Taken for a gamma variate of all waits it was 55 % too little there.
     """
     profile = next(p for p in load.profiles(root / "policies" / "profiles") if p.name == NAME)
-    lines = queueing.compare(profile, lengths(trace), loads=(0.1, 0.35, 0.65), requests=20_000, replicas=replicas)
+    setting = queueing.Setting(profile, replicas=replicas)
+    lines = queueing.compare(setting, lengths(trace), loads=(0.1, 0.35, 0.65), requests=20_000)
     errors = np.array([line.errors for line in lines])
     for figure in ("short_p99_s", "medium_p99_s"):
         of = errors[:, queueing.FIGURES.index(figure)]
@@ -56,7 +57,7 @@ def test_the_saturated_rate_is_one_over_the_time_of_a_prompt_and_its_tokens(root
     """At it the planner's queue has no time left: its share of busy time is 1, to 6 %."""
     profile = load.profiles(root / "policies" / "profiles")[0]
     pairs = lengths("code")
-    rate_rps = queueing.saturated(profile, pairs, x=1.0)
+    rate_rps = queueing.saturated(queueing.Setting(profile), pairs)
     means = float(np.mean(pairs[0])), float(np.mean(pairs[1]))
     assert queueing.planned(profile, Workload(rate_rps * 1.06, *means), x=1.0) is None
     assert queueing.planned(profile, Workload(rate_rps * 0.85, *means), x=1.0) is not None

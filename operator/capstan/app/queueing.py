@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import yaml
 from capstan.api import convert
 from capstan.api.errors import Invalid
 from capstan.model.profile import Profile
+from capstan.model.workload import Phase
 from capstan.replay import published, queueing, traces
 from capstan.replay.runs import Floats
 
@@ -31,8 +34,15 @@ LENGTH_FILES = {
     "--requests", default=queueing.REQUESTS, show_default=True, type=click.IntRange(min=1000), help="Per line."
 )
 @click.option("--replicas", default=1, show_default=True, type=click.IntRange(1, 64), help="That share the arrivals.")
+@click.option(
+    "--phase",
+    default=Phase.BOTH.value,
+    show_default=True,
+    type=click.Choice([p.value for p in Phase]),
+    help="What they play.",
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
-def command(files: tuple[Path, ...], lengths: str, requests: int, replicas: int, as_json: bool) -> None:
+def command(files: tuple[Path, ...], lengths: str, requests: int, replicas: int, phase: str, as_json: bool) -> None:
     """Print the planner's latencies and watts beside the simulator's, over load, for PROFILES.
 
     Lengths are those of the shared trace where it is present, else drawn from its published statistics.
@@ -42,12 +52,23 @@ def command(files: tuple[Path, ...], lengths: str, requests: int, replicas: int,
         line
         for file in files
         for x in CLOCK_RATIOS
-        for line in queueing.compare(_profile(file), pairs, x=x, requests=requests, replicas=replicas)
+        for line in queueing.compare(
+            queueing.Setting(_profile(file), x, replicas, Phase(phase)), pairs, requests=requests
+        )
     ]
     if as_json:
-        click.echo(json.dumps({"lengths": source, "replicas": replicas, "lines": [asdict(line) for line in lines]}))
+        told = {
+            "lengths": source,
+            "replicas": replicas,
+            "phase": phase,
+            "lines": [_known(asdict(line)) for line in lines],
+        }
+        click.echo(json.dumps(told))
         return
-    click.echo(f"lengths: {source}; {requests} requests a line, replicas: {replicas}; planner → world, planner's error")
+    click.echo(
+        f"lengths: {source}; {requests} requests a line, replicas: {replicas}, phase: {phase}; "
+        "planner → world, planner's error"
+    )
     for row in _table(lines):
         click.echo(row)
 
@@ -66,6 +87,13 @@ def _profile(path: Path) -> Profile:
         return convert.profile(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, Invalid) as problem:
         raise click.UsageError(f"PROFILES: {path} is no ServingProfile: {problem}") from problem
+
+
+def _known(value: object) -> object:
+    """Return a record with null where there is no figure: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _known(each) for name, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _table(lines: list[queueing.Line]) -> list[str]:
@@ -88,10 +116,11 @@ def _table(lines: list[queueing.Line]) -> list[str]:
 
 
 def _summary(errors: Floats) -> str:
-    """Return mean and range of each figure's error, shapes `[line, figure]`."""
+    """Return mean and range of each figure's error, shapes `[line, figure]`; of one that a phase has not, nothing."""
     return "; ".join(
         f"{name} {np.nanmean(np.abs(of)):.0%} ({np.nanmin(of):+.0%} to {np.nanmax(of):+.0%})"
         for name, of in zip(queueing.FIGURES, errors.T, strict=True)
+        if np.isfinite(of).any()
     )
 
 
@@ -100,6 +129,9 @@ def _cells(line: queueing.Line) -> str:
     cells = []
     for place, (name, scale) in enumerate(zip(queueing.FIGURES, scales, strict=True)):
         world = scale * getattr(line.world, name)
+        if math.isnan(world):
+            cells.append("-")
+            continue
         told = f"{scale * getattr(line.planned, name):.0f}" if line.planned else "none"
         error = f", {line.errors[place]:+.0%}" if line.errors else ""
         cells.append(f"{told} → {world:.0f}{error}")

@@ -105,7 +105,7 @@ class _Decoding:
 
 def _steadily(load: Workload) -> Workload:
     """Return the demand that `steady` is asked for: of prefill, answers of one token."""
-    return load if load.phase is Phase.BOTH else replace(load, output_tokens=1.0, phase=Phase.BOTH)
+    return load if load.phase is Phase.BOTH else replace(load, output_tokens=1.0)
 
 
 def _decoding(profile: Profile, load: Workload, x: float, percentile_ratio: float) -> _Decoding | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from capstan.model import latency, power, tiers, waiting
 from capstan.model.profile import Profile
-from capstan.model.workload import PROMPT_CV2, Workload
+from capstan.model.workload import PROMPT_CV2, Phase, Workload
 
 PROMPT_TAIL_RATIO = 3.67
 """p99 over mean prompt length where `prompt_cv2_ratio` is `PROMPT_CV2`: 3.33, 3.67, 4.02 in the three traces of that
@@ -209,7 +209,10 @@ def _queue(
     if busy >= MAX_SHARE:
         return None
     cv2 = load.prompt_cv2_ratio * (1 + engine.attention_s / service_s) ** 2
-    wait = waiting.of(load.arrival_rps, service_s, cv2_ratio=cv2, batch=batch, replicas=replicas)
+    if load.phase is Phase.PREFILL:
+        wait = waiting.of_prompts(load.arrival_rps, service_s, cv2_ratio=cv2, replicas=replicas)
+    else:
+        wait = waiting.of(load.arrival_rps, service_s, cv2_ratio=cv2, batch=batch, replicas=replicas)
     return _Queue(batch, step_s, steps, service_s, busy, wait)
 
 
@@ -274,7 +277,7 @@ def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, st
     profile, x, chunk = engine.profile, engine.x_ratio, engine.chunk_tokens
     chunk_step_s = step_s + prompt_s / engine.chunks_ratio
     prefilling = load.arrival_rps * engine.chunks_ratio * chunk_step_s
-    idle_share = math.exp(-(batch + prefilling))
+    idle_share = math.exp(-(batch + prefilling)) if load.phase is Phase.BOTH else max(1 - prefilling, 0.0)
     busy_batch = max(batch / max(1 - idle_share, 1e-9), 1.0)
     context = busy_batch * _context_tokens(load)
     decode_w = power.step_w(profile, busy_batch, context, _step_s(engine, busy_batch), x)

@@ -70,14 +70,36 @@ def of(arrival_rps: float, service_s: float, *, cv2_ratio: float, batch: float, 
     busy = arrival_rps * service_s
     if busy <= 0:
         return Wait(0.0, 0.0, 0.0)
-    mean_s = service_s * (1 + cv2_ratio) / (2 * (1 - busy))  # of who waits: Pollaczek-Khinchine over the busy share
-    square_s2 = 2 * busy * mean_s**2 + service_s**2 * (1 + cv2_ratio) * (1 + 2 * cv2_ratio) / (3 * (1 - busy))
-    spread_s = math.sqrt(max(square_s2 - mean_s**2, 0.0))
+    mean_s, spread_s = _of_who_waits(service_s, cv2_ratio, busy)
     inside = batch + busy
     chance = busy * (1 - math.exp(-inside)) ** min(replicas - 1, SEEN_AMONG)
     exponent = POOLED_EXPONENT + POOLED_EXPONENT_OF_PROMPTS * busy / inside
     shorter = 1 - (1 - min(replicas, POOLED_MOST) ** -exponent) * min(busy / POOLED_FROM_RATIO, 1.0)
     return Wait(chance, shorter * mean_s, shorter * spread_s)
+
+
+def of_prompts(arrival_rps: float, service_s: float, *, cv2_ratio: float, replicas: int) -> Wait:
+    """Return `of` before replicas that only compute prompts: one is free, or all of them are busy (Erlang C).
+
+    The router sees every prompt that is inside. So who waits does so for what is left of one prompt, and for another
+    only where all replicas are so busy that two are inside of each: of one replica that is M/G/1 again.
+    """
+    busy = arrival_rps * service_s
+    if busy <= 0:
+        return Wait(0.0, 0.0, 0.0)
+    blocked = 1.0  # Erlang B, replica by replica
+    for count in range(1, replicas + 1):
+        blocked = busy * replicas * blocked / (count + busy * replicas * blocked)
+    crowded = math.pow(busy, replicas) / (replicas * (1 - busy))
+    mean_s, spread_s = _of_who_waits(service_s, cv2_ratio, crowded / (1 + crowded))
+    return Wait(blocked / (1 - busy * (1 - blocked)), mean_s, spread_s)
+
+
+def _of_who_waits(service_s: float, cv2_ratio: float, busy: float) -> tuple[float, float]:
+    """Return mean and standard deviation of M/G/1's waits that are any: Pollaczek-Khinchine over the busy share."""
+    mean_s = service_s * (1 + cv2_ratio) / (2 * (1 - busy))
+    square_s2 = 2 * busy * mean_s**2 + service_s**2 * (1 + cv2_ratio) * (1 + 2 * cv2_ratio) / (3 * (1 - busy))
+    return mean_s, math.sqrt(max(square_s2 - mean_s**2, 0.0))
 
 
 def gamma_quantile(mean: float, variance: float, z: float) -> float:

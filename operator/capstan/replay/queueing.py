@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from capstan.model import steady
+from capstan.model import phases
 from capstan.model.profile import Profile
-from capstan.model.workload import Workload
+from capstan.model.workload import Phase, Workload
 from capstan.replay import kernel, synth
 from capstan.replay.published import Statistics
 from capstan.replay.runs import Floats, Ints, Requests
@@ -30,6 +30,7 @@ SATURATING = 4_000  # requests that stand in the queue at once where the saturat
 DRAIN_S = 60.0  # how far to play on at a time; changes nothing else
 DRAWN = 20_000  # lengths kept of a published trace; the week has 30 million
 SEED = 17
+FEEDERS = 16  # replicas that prefill for each that only decodes: several times what it takes in
 
 TIERS_TOKENS = (256.0, 1024.0)  # DESIGN 7.1's edges: short prompts end at the first, medium ones at the second
 
@@ -79,34 +80,44 @@ def drawn(statistics: Statistics, *, seed: int = SEED) -> Lengths:
     return requests.prompt_tokens[:DRAWN], requests.output_tokens[:DRAWN]
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Replicas that share arrivals, the one with the fewest inside first.
+
+    Attributes:
+        profile: The physics of closed form and world.
+        x: Clock ratio in (0, 1].
+        replicas: How many.
+        phase: What they play of each request.
+    """
+
+    profile: Profile
+    x: float = 1.0
+    replicas: int = 1
+    phase: Phase = Phase.BOTH
+
+
 def compare(
-    profile: Profile,
-    lengths: Lengths,
-    *,
-    x: float = 1.0,
-    loads: Sequence[float] = LOADS,
-    requests: int = REQUESTS,
-    replicas: int = 1,
+    setting: Setting, lengths: Lengths, *, loads: Sequence[float] = LOADS, requests: int = REQUESTS
 ) -> tuple[Line, ...]:
     """Return one line per load.
 
     Args:
-        profile: The physics of both.
+        setting: Who serves.
         lengths: Pairs to draw from.
-        x: Clock ratio in (0, 1].
         loads: Shares of the saturated rate, in (0, 1).
         requests: Requests played per line.
-        replicas: Replicas that share the arrivals, the one with the fewest inside first.
     """
-    saturated_rps = saturated(profile, lengths, x=x)
-    setting = _Setting(profile, x, replicas)
+    if setting.phase is Phase.PREFILL:
+        lengths = lengths[0], np.ones_like(lengths[1])
+    saturated_rps = saturated(setting, lengths)
     return tuple(_line(setting, lengths, ratio, ratio * saturated_rps, requests) for ratio in loads)
 
 
-def saturated(profile: Profile, lengths: Lengths, *, x: float) -> float:
-    """Return the requests a second that one replica finishes while its queue never empties."""
+def saturated(setting: Setting, lengths: Lengths) -> float:
+    """Return the requests a second that one of the replicas finishes while its queue never empties."""
     requests = _requests(lengths, np.zeros(SATURATING))
-    world = _world(_Setting(profile, x, 1), requests)
+    world = _world(replace(setting, replicas=1), requests)
     _finish(world)
     done_s = np.sort(world.finish_s[np.isfinite(world.finish_s)])
     first, last = len(done_s) // 4, len(done_s) * 3 // 4
@@ -115,28 +126,25 @@ def saturated(profile: Profile, lengths: Lengths, *, x: float) -> float:
 
 def planned(profile: Profile, load: Workload, *, x: float, replicas: int = 1) -> Seen | None:
     """Return what the closed form says of one of `replicas`, `load` being its own."""
-    half = steady.operating_point(profile, load, x=x, replicas=replicas, percentile_ratio=0.5)
-    most = steady.operating_point(
+    half = phases.operating_point(profile, load, x=x, replicas=replicas, percentile_ratio=0.5)
+    most = phases.operating_point(
         profile, load, x=x, replicas=replicas, percentile_ratio=0.99, tiers_tokens=TIERS_TOKENS
     )
-    if half is None or most is None or most.tiered is None:
+    if half is None or most is None:
         return None
+    ttft_s, tpot_s = (half.ttft_s, most.ttft_s), (half.tpot_s, most.tpot_s)
+    if most.tiered is None:  # only decoded: the first token was made elsewhere
+        return Seen(math.nan, math.nan, math.nan, math.nan, *tpot_s, most.gpu_w)
     short_s, medium_s = (most.tiered.ttft_s(tier, 0.99) for tier in most.tiered.tiers)
-    return Seen(half.ttft_s, most.ttft_s, short_s, medium_s, half.tpot_s, most.tpot_s, most.gpu_w)
+    return Seen(*ttft_s, short_s, medium_s, *(tpot_s if load.phase is Phase.BOTH else (math.nan, math.nan)), most.gpu_w)
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    profile: Profile
-    x: float
-    replicas: int
-
-
-def _line(at: _Setting, lengths: Lengths, ratio: float, rate_rps: float, count: int) -> Line:
+def _line(at: Setting, lengths: Lengths, ratio: float, rate_rps: float, count: int) -> Line:
     gaps_s = np.random.default_rng(SEED).exponential(1 / (rate_rps * at.replicas), count)
     requests = _requests(lengths, np.cumsum(gaps_s))
     came_rps = count / float(requests.arrival_s[-1])  # as it came out, not as it was drawn: sampling is nobody's error
-    told = planned(at.profile, requests.workload(came_rps / at.replicas), x=at.x, replicas=at.replicas)
+    load = requests.workload(came_rps / at.replicas).of_phase(at.phase)
+    told = planned(at.profile, load, x=at.x, replicas=at.replicas)
     return Line(at.profile.name, at.x, ratio, rate_rps, told, _seen(at, requests))
 
 
@@ -145,10 +153,21 @@ def _requests(lengths: Lengths, arrival_s: Floats) -> Requests:
     return Requests(arrival_s, lengths[0][pick], lengths[1][pick])
 
 
-def _world(at: _Setting, requests: Requests) -> kernel.World:
-    world = kernel.World(requests, (at.profile,), slots=at.replicas, end_s=float(requests.arrival_s[-1]) + 1.0)
+def _world(at: Setting, requests: Requests) -> kernel.World:
+    """Return the replicas in slots of their own; behind them, where they only decode, those that prefill for them."""
+    feeders = FEEDERS * at.replicas if at.phase is Phase.DECODE else 0
+    world = kernel.World(
+        requests,
+        (at.profile,),
+        slots=at.replicas + feeders,
+        end_s=float(requests.arrival_s[-1]) + 1.0,
+        pools=2,
+        hand_over=kernel.HandOver((1, None)) if feeders else None,
+    )
     for _ in range(at.replicas):
-        world.cap(world.create(0, now_s=0.0, ready_s=0.0), 0.0, at.x, float("inf"))
+        world.cap(world.create(0, now_s=0.0, ready_s=0.0, pool=1 if feeders else 0), 0.0, at.x, float("inf"))
+    for _ in range(feeders):
+        world.create(0, now_s=0.0, ready_s=0.0)
     return world
 
 
@@ -158,25 +177,31 @@ def _finish(world: kernel.World) -> None:
         world.advance(world.now_s + DRAIN_S)
 
 
-def _seen(at: _Setting, requests: Requests) -> Seen:
+def _seen(at: Setting, requests: Requests) -> Seen:
     """Play the trace and measure what began after the warm-up; watts until the last arrival."""
     skip = int(len(requests) * WARM_UP_SHARE)
     begin_s, end_s = float(requests.arrival_s[skip]), float(requests.arrival_s[-1])
     world = _world(at, requests)
     world.advance(begin_s)
-    before_j = world.totals().energy_j
+    before_j = world.energy_j()[: at.replicas].sum()
     world.advance(end_s)
-    watts = (world.totals().energy_j - before_j) / (end_s - begin_s) / (at.profile.tp * at.replicas)
+    joules = world.energy_j()[: at.replicas].sum() - before_j
+    watts = float(joules) / (end_s - begin_s) / (at.profile.tp * at.replicas)
     _finish(world)
     ttft_s = (world.first_s - requests.arrival_s)[skip:]
     gaps = requests.output_tokens[skip:] - 1
     tpot_s = ((world.finish_s - world.first_s)[skip:] / np.maximum(gaps, 1))[gaps > 0]
-    ttft, tpot = np.nanquantile(ttft_s, (0.5, 0.99)), np.nanquantile(tpot_s, (0.5, 0.99))
+    if at.phase is Phase.DECODE:
+        ttft_s = np.full_like(ttft_s, math.nan)
     tier = np.digitize(requests.prompt_tokens[skip:], TIERS_TOKENS)
     short_s, medium_s = (_quantile(ttft_s[tier == place]) for place in range(len(TIERS_TOKENS)))
-    return Seen(float(ttft[0]), float(ttft[1]), short_s, medium_s, float(tpot[0]), float(tpot[1]), watts)
+    (ttft_p50_s, ttft_p99_s), (tpot_p50_s, tpot_p99_s) = (
+        (_quantile(each, 0.5), _quantile(each)) for each in (ttft_s, tpot_s)
+    )
+    return Seen(ttft_p50_s, ttft_p99_s, short_s, medium_s, tpot_p50_s, tpot_p99_s, watts)
 
 
-def _quantile(ttft_s: Floats) -> float:
-    """Return p99 of some prompts; NaN where there are none."""
-    return float(np.nanquantile(ttft_s, 0.99)) if len(ttft_s) else math.nan
+def _quantile(times_s: Floats, ratio: float = 0.99) -> float:
+    """Return a quantile of some requests' times; NaN where none is known."""
+    known_s = times_s[np.isfinite(times_s)]
+    return float(np.quantile(known_s, ratio)) if len(known_s) else math.nan
