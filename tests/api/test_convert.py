@@ -60,6 +60,12 @@ def test_tiers_classes_and_objective_arrive_as_the_core_has_them() -> None:
     assert policy.objective is Objective.CARBON
 
 
+def test_prefill_apart_from_decode_arrives_as_the_core_has_it() -> None:
+    assert convert.policy(api.changed(api.chat(), {"spec.pools.scheme": "Disaggregated"})).pools == Pools(
+        phases_apart=True
+    )
+
+
 def test_without_a_word_there_is_one_pool_nine_classes_and_joules() -> None:
     policy = convert.policy(api.chat())
     assert policy.pools == Pools()
@@ -98,7 +104,6 @@ def test_a_status_of_another_version_does_not_spoil_the_spec() -> None:
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        pytest.param({"spec.pools": {"scheme": "Disaggregated"}}, "spec.pools.scheme", id="prefill-apart-from-decode"),
         pytest.param({"spec.slo.tbtMilliseconds": 200}, "spec.slo.tbtMilliseconds", id="tbt-limit"),
     ],
 )

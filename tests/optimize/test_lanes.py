@@ -14,6 +14,7 @@ from capstan.model.classes import Edges
 from capstan.model.policy import Pools
 from capstan.model.sample import Fresh, Missing
 from capstan.model.slo import Slo
+from capstan.model.workload import Phase
 from capstan.optimize import lanes
 from support.builders import policy
 from support.strategies import demand, mixes, service
@@ -30,6 +31,47 @@ def test_lanes_have_the_names_and_limits_of_their_prompts() -> None:
     found = [(lane.name, lane.slo.ttft_s, lane.slo.tiers) for lane in lanes.of(TIERED, THREE)]
     assert found == [("s", 0.25, ()), ("m", 0.4, ()), ("l", 2.0, ())]
     assert lanes.of(TIERED, ())[0].slo == TIERED.slo
+
+
+def test_phases_share_limits_and_not_requests() -> None:
+    """The limits on the first token go with prefill; neither is bound by the other's."""
+    apart = policy(slo=TIERED.slo, pools=Pools(phases_apart=True))
+    prefill, decode = lanes.of(apart, Edges().whole())
+    assert (prefill.name, prefill.codes, prefill.phase) == ("prefill", tuple(range(9)), Phase.PREFILL)
+    assert (decode.name, decode.codes, decode.phase) == ("decode", tuple(range(9)), Phase.DECODE)
+    assert (prefill.slo.ttft_s, prefill.slo.tiers, prefill.slo.tpot_s) == (2.0, TIERED.slo.tiers, math.inf)
+    assert (decode.slo.ttft_s, decode.slo.tiers, decode.slo.tpot_s) == (math.inf, (), 0.1)
+    assert [lane.phase for lane in lanes.of(apart, ())] == [Phase.BOTH], "until something is known"
+
+
+def test_each_phase_inherits_every_request_and_its_part_of_the_replicas() -> None:
+    """Eight and a need of 3 to 1: six and two. Of two replicas each gets one, whatever it needs."""
+    own = lanes.of(policy(pools=Pools(phases_apart=True)), Edges().whole())
+    before = plan.PoolMemory("all", rates=((0.0, 4.0), (5.0, 6.0)), fleet=((4, 8),), fleet_since_s=3.0)
+    found = lanes.inherited(plan.PolicyMemory("llm/chat", (before,)), own, lambda: (3.0, 1.0))
+    assert [each.fleet for each in found] == [((4, 6),), ((4, 2),)]
+    assert [each.rates for each in found] == [before.rates] * 2
+    few = dataclasses.replace(before, fleet=((4, 2),))
+    found = lanes.inherited(plan.PolicyMemory("llm/chat", (few,)), own, lambda: (99.0, 1.0))
+    assert [each.fleet for each in found] == [((4, 1),), ((4, 1),)]
+
+
+def test_a_phase_sees_its_own_queues_and_the_services_requests() -> None:
+    prefill, decode = lanes.of(policy(pools=Pools(phases_apart=True)), Edges().whole())
+    own = fleet.ServiceObserved(
+        "llm/chat", (), waiting=Fresh(7.0, 1.0), ttft_s=Fresh(0.3, 1.0), tpot_s=Fresh(0.02, 1.0), lane="decode"
+    )
+    seen = dataclasses.replace(service(rate=5.0), lanes=(own,), capped=True)
+    found = lanes.seen_of(decode, seen, (), Edges())
+    assert (found.arrival_rps, found.prompt_tokens, found.waiting) == (
+        seen.arrival_rps,
+        seen.prompt_tokens,
+        own.waiting,
+    )
+    assert found.tpot_s == own.tpot_s
+    assert isinstance(found.ttft_s, Missing), "the first token was not made here"
+    assert found.capped
+    assert isinstance(lanes.seen_of(prefill, seen, (), Edges()).waiting, Missing), "nobody told of it"
 
 
 def test_a_mixture_has_the_moments_that_a_hand_works_out() -> None:

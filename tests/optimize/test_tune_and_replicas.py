@@ -264,3 +264,15 @@ def test_a_load_that_was_seen_to_rise_keeps_more() -> None:
     quiet = replicas.choose(case(rates((1200, 16.0), (600, 4.0)), ((4, 4),)))
     restless = replicas.choose(case(rates((600, 4.0), (600, 16.0), (600, 4.0)), ((4, 4),)))
     assert quiet.count < restless.count == 4
+
+
+# --- beside other pools ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("beside_gpus", "degree"), [(16, 4), (24, 8)], ids=["with room beside it", "without"])
+def test_a_degree_is_changed_only_where_other_pools_leave_room_to_do_it_first(beside_gpus: int, degree: int) -> None:
+    """One of tp 8 for a load that tp 4 carries for less: 24 + 8 GPUs of 32 are held, so the old one would go first."""
+    known = rates((1800, 0.3))
+    base = case(known, ((8, 1),), most_gpus=32, beside_gpus=beside_gpus)
+    due = dataclasses.replace(base, memory=dataclasses.replace(base.memory, reshaped_at_s=None))
+    assert fleets.main_tp(replicas.choose(due).fleet) == degree

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capstan.model.workload import Workload
+from capstan.model.workload import Phase, Workload
 from capstan.replay import published, queueing
 from rig.crosscheck import load
 
@@ -61,3 +61,26 @@ def test_the_saturated_rate_is_one_over_the_time_of_a_prompt_and_its_tokens(root
     means = float(np.mean(pairs[0])), float(np.mean(pairs[1]))
     assert queueing.planned(profile, Workload(rate_rps * 1.06, *means), x=1.0) is None
     assert queueing.planned(profile, Workload(rate_rps * 0.85, *means), x=1.0) is not None
+
+
+@pytest.mark.parametrize("replicas", [1, 4, 8])
+def test_replicas_that_only_prefill_wait_and_draw_as_the_closed_form_says(root: Path, replicas: int) -> None:
+    """Watts to 3 %, p99 of TTFT to a quarter; as replicas that decode beside it they would be 15 % too cool."""
+    profile = next(p for p in load.profiles(root / "policies" / "profiles") if p.name == NAME)
+    setting = queueing.Setting(profile, replicas=replicas, phase=Phase.PREFILL)
+    lines = queueing.compare(setting, lengths("conv"), loads=(0.2, 0.5, 0.75), requests=10_000)
+    errors = np.array([line.errors for line in lines])
+    assert np.abs(errors[:, queueing.FIGURES.index("gpu_w")]).max() <= 0.03
+    assert np.abs(errors[:, queueing.FIGURES.index("ttft_p99_s")]).max() <= 0.25
+    assert np.isnan(errors[:, queueing.FIGURES.index("tpot_p99_s")]).all(), "nobody decodes"
+
+
+@pytest.mark.parametrize("x", [1.0, 0.4])
+def test_replicas_that_only_decode_are_as_slow_and_as_warm_as_the_closed_form_says(root: Path, x: float) -> None:
+    profile = next(p for p in load.profiles(root / "policies" / "profiles") if p.name == NAME)
+    setting = queueing.Setting(profile, x=x, phase=Phase.DECODE)
+    lines = queueing.compare(setting, lengths("conv"), loads=(0.2, 0.5, 0.8), requests=4_000)
+    errors = np.array([line.errors for line in lines])
+    assert np.abs(errors[:, queueing.FIGURES.index("gpu_w")]).max() <= 0.03
+    assert np.abs(errors[:, queueing.FIGURES.index("tpot_p99_s")]).max() <= 0.15
+    assert np.isnan(errors[:, queueing.FIGURES.index("ttft_p99_s")]).all(), "first tokens are made elsewhere"

@@ -90,7 +90,7 @@ async def test_there_is_one_clear_reason(stage: Stage, spec: Spec, condition: st
         {"bounds__minClockMegahertz": 5000},
         {"objective": "Cost"},
         {"pools": {"scheme": "ByClass", "count": 9}},
-        {"pools": {"scheme": "Disaggregated"}},
+        {"pools": {"scheme": "Disaggregated", "count": 2}},
         {"model": "nobody/knows"},
         {"profileNames": ["of-nothing"]},
     ],

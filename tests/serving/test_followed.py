@@ -12,7 +12,7 @@ from capstan.serving import followed
 from support import builders
 from support.serving import Stage, chat
 
-BY_CLASS = {"scheme": "ByClass"}
+BY_CLASS, APART = {"scheme": "ByClass"}, {"scheme": "Disaggregated"}
 
 
 def test_a_spec_without_any_of_it_is_followed_to_the_letter() -> None:
@@ -27,6 +27,7 @@ def test_a_spec_without_any_of_it_is_followed_to_the_letter() -> None:
     [
         pytest.param({"knobs": Knobs(tensor_parallel=Knob.ACT)}, Reason.ADVISE_ONLY, "tensorParallel", id="tp"),
         pytest.param({"pools": Pools(by_class=True)}, Reason.ADVISE_ONLY, "pools.scheme", id="class-pools"),
+        pytest.param({"pools": Pools(phases_apart=True)}, Reason.ADVISE_ONLY, "pools.scheme", id="phases-apart"),
         pytest.param({"objective": Objective.COST}, Reason.TARIFF_MISSING, "objective Cost", id="cost"),
         pytest.param({"objective": Objective.CARBON}, Reason.TARIFF_MISSING, "objective Carbon", id="carbon"),
     ],
@@ -58,8 +59,8 @@ def test_classes_and_edges_stay_so_that_the_mix_is_known_and_advised_on() -> Non
 
 @pytest.mark.parametrize(
     "spec",
-    [{"pools": BY_CLASS}, {"knobs__tensorParallel": "Act"}, {"objective": "Carbon"}],
-    ids=["class pools", "another tp", "carbon"],
+    [{"pools": BY_CLASS}, {"pools": APART}, {"knobs__tensorParallel": "Act"}, {"objective": "Carbon"}],
+    ids=["class pools", "phases apart", "another tp", "carbon"],
 )
 async def test_a_policy_that_asks_for_more_is_served_as_any_other(spec: dict[str, object]) -> None:
     """One Deployment of its degree, scaled up under load; the condition says what was left to advice."""

@@ -221,12 +221,17 @@ def _shares(amounts: Sequence[float]) -> list[float]:
 
 
 def _dealt(counts: Mapping[int, int], shares: Sequence[float]) -> list[plan.Fleet]:
-    """Return replicas dealt out one by one to whoever has none, else least for its share; none is lost."""
+    """Return replicas dealt out one by one, to whoever has a share and none first, then least for it; none is lost."""
     dealt: list[dict[int, int]] = [{} for _ in shares]
     held = [0.0] * len(shares)
+
+    def turn(index: int, tp: int) -> tuple[bool, float, int]:
+        served = held[index] > 0 or shares[index] <= 0
+        return served, (held[index] + tp) / max(shares[index], 1e-9), index
+
     for tp in sorted(counts, reverse=True):
         for _ in range(counts[tp]):
-            index = min(range(len(shares)), key=lambda i: (held[i] > 0, (held[i] + tp) / max(shares[i], 1e-9), i))
+            _, _, index = min(turn(index, tp) for index in range(len(shares)))
             dealt[index][tp] = dealt[index].get(tp, 0) + 1
             held[index] += tp
     return [tuple(sorted(each.items())) for each in dealt]
