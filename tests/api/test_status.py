@@ -10,6 +10,7 @@ from capstan.api import status, v1alpha1
 from capstan.model.classes import Edges
 from capstan.model.plan import Effect, PolicyDecision, PoolPlan
 from capstan.model.reasons import Reason
+from capstan.model.workload import Phase
 from capstan.powercap import domains
 from support import api
 
@@ -30,6 +31,11 @@ def decision(*pools: PoolPlan) -> PolicyDecision:
             (PoolPlan("sm", 4, 3, 1410.0, (0, 1, 2, 3, 4, 5)), PoolPlan("l", 8, 2, None, (6, 7, 8))),
             "sm:3xtp4@1410MHz l:2xtp8",
             id="class-pools",
+        ),
+        pytest.param(
+            (PoolPlan("prefill", 8, 2, phase=Phase.PREFILL), PoolPlan("decode", 4, 1, 720.0, phase=Phase.DECODE)),
+            "prefill:2xtp8 decode:1xtp4@720MHz",
+            id="phases-apart",
         ),
         pytest.param((), "-", id="no-plan"),
     ],

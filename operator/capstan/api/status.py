@@ -12,6 +12,7 @@ from capstan import units
 from capstan.model.classes import Edges
 from capstan.model.plan import Effect, PolicyDecision, PoolPlan
 from capstan.model.policy import DEFAULT_EDGES
+from capstan.model.workload import Phase
 from capstan.powercap import domains
 
 Status = dict[str, object]
@@ -51,7 +52,7 @@ def following(before: Iterable[Mapping[str, object]], now: Iterable[Status]) -> 
 def summary(pools: Iterable[PoolPlan]) -> str:
     """Return a plan in a word: `3xtp4@1410MHz`, without a clock where there is no cap; `-` where there is no plan.
 
-    A pool that serves some classes only has its name before it: `sm:3xtp4 l:2xtp8`. At most SENTENCE_CHARS.
+    A pool that serves some classes or one phase only has its name before it: `sm:3xtp4 l:2xtp8`. At most SENTENCE_CHARS.
     """
     return " ".join(_word(pool) for pool in pools)[:SENTENCE_CHARS] or "-"
 
@@ -109,7 +110,7 @@ def domain_status(step: domains.Step, *, generation: int, capped_gpus: int, safe
 
 def _word(pool: PoolPlan) -> str:
     clock = "" if pool.clock_cap_mhz is None else f"@{pool.clock_cap_mhz:.0f}MHz"
-    name = f"{pool.pool}:" if pool.classes else ""
+    name = f"{pool.pool}:" if pool.classes or pool.phase is not Phase.BOTH else ""
     return f"{name}{pool.replicas}xtp{pool.tp}{clock}"
 
 

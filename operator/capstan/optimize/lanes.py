@@ -40,7 +40,7 @@ def of(policy: Policy, split: Split) -> tuple[Lane, ...]:
     edges = policy.pools.edges
     if policy.pools.phases_apart and split:
         (whole,) = edges.whole()
-        return tuple(Lane(phase, whole, policy.slo.of_phase(phase), phase) for phase in APART)
+        return tuple(Lane(phase.value, whole, policy.slo.of_phase(phase), phase) for phase in APART)
     return tuple(Lane(edges.pool_name(codes), codes, limits(policy, codes)) for codes in split or edges.whole())
 
 

@@ -23,6 +23,8 @@ from support import builders, small
 from support.planned import columns
 from support.replay import poisson
 
+ONE, SPLIT, APART = Pools(), Pools(by_class=True, count=2), Pools(phases_apart=True)
+
 
 @functools.cache
 def requests() -> Requests:
@@ -37,7 +39,7 @@ def requests() -> Requests:
 
 
 @functools.cache
-def scenario(*, by_class: bool) -> Scenario:
+def scenario(pools: Pools) -> Scenario:
     """One service that grows; with class pools, some of whose requests are guessed right."""
     plain = small.scenario(requests(), servers=4)
     (service,) = plain.services
@@ -45,7 +47,7 @@ def scenario(*, by_class: bool) -> Scenario:
         service.policy,
         bounds=Bounds(1, 8, tensor_parallel=(4, 8)),
         knobs=dataclasses.replace(service.policy.knobs, tensor_parallel=Knob.ACT),
-        pools=Pools(by_class=by_class, count=2 if by_class else None),
+        pools=pools,
     )
     return dataclasses.replace(plain, services=(dataclasses.replace(service, policy=policy),))
 
@@ -64,29 +66,29 @@ class Noting(Watched):
 
 
 @functools.cache
-def watched(*, by_class: bool) -> tuple[Noting, Run]:
-    made = scenario(by_class=by_class)
+def watched(pools: Pools) -> tuple[Noting, Run]:
+    made = scenario(pools)
     system = Noting(made.policies, made.profiles, made.settings, delay_s=made.telemetry_s)
     system.end_s = made.duration_s
     return system, engine.run(made, system)
 
 
-either = pytest.mark.parametrize("by_class", [False, True], ids=["one pool", "class pools"])
+either = pytest.mark.parametrize("pools", [ONE, SPLIT, APART], ids=["one pool", "class pools", "phases apart"])
 
 
 @either
-def test_who_is_watched_decides_as_ever(by_class: bool) -> None:
-    made = scenario(by_class=by_class)
-    alone, beside = engine.run(made, Capstan.of(made)), watched(by_class=by_class)[1]
+def test_who_is_watched_decides_as_ever(pools: Pools) -> None:
+    made = scenario(pools)
+    alone, beside = engine.run(made, Capstan.of(made)), watched(pools)[1]
     assert beside.services[0].outcomes.finish_s.tolist() == alone.services[0].outcomes.finish_s.tolist()
     assert beside.services[0].energy == alone.services[0].energy
 
 
 @either
-def test_what_is_promised_of_pools_is_together_what_the_decision_expects(by_class: bool) -> None:
+def test_what_is_promised_of_pools_is_together_what_the_decision_expects(pools: Pools) -> None:
     """The operator shows the sum of watts and the slowest latencies; each pool's own part must add up to them."""
     compared = 0
-    for decision, promises in watched(by_class=by_class)[0].decisions:
+    for decision, promises in watched(pools)[0].decisions:
         expected = decision.policies[0].expected
         if expected.power_w is None:
             assert promises == ()
@@ -100,14 +102,14 @@ def test_what_is_promised_of_pools_is_together_what_the_decision_expects(by_clas
 
 
 def test_class_pools_promise_each_for_itself() -> None:
-    pools = {one.pool for one in watched(by_class=True)[0].promises}
+    pools = {one.pool for one in watched(SPLIT)[0].promises}
     assert len(pools) >= 2
 
 
 @either
-def test_plans_of_a_pool_stand_one_after_the_other(by_class: bool) -> None:
+def test_plans_of_a_pool_stand_one_after_the_other(pools: Pools) -> None:
     by_pool: dict[str, list[Promise]] = {}
-    for one in watched(by_class=by_class)[0].promises:
+    for one in watched(pools)[0].promises:
         if one.from_s is not None:
             by_pool.setdefault(one.pool, []).append(one)
     assert any(len(own) > 1 for own in by_pool.values())
@@ -120,7 +122,7 @@ def test_plans_of_a_pool_stand_one_after_the_other(by_class: bool) -> None:
 
 def test_a_plan_that_grows_is_held_to_its_word_only_once_its_replicas_are_ready() -> None:
     """A pod takes 30 s; until then the watts are those of a start, and the latencies those of too few replicas."""
-    promises = [one for one in watched(by_class=False)[0].promises if one.from_s is not None]
+    promises = [one for one in watched(ONE)[0].promises if one.from_s is not None]
     grown = [
         (before, after)
         for before, after in itertools.pairwise(promises)
@@ -135,7 +137,7 @@ def test_a_plan_that_grows_is_held_to_its_word_only_once_its_replicas_are_ready(
 
 def test_the_joules_of_a_plan_are_those_that_the_run_has_for_its_time() -> None:
     """One pool: what its GPUs drew while a plan stood is the run's own watts over that time."""
-    system, run = watched(by_class=False)
+    system, run = watched(ONE)
     series = run.services[0].series
     drawn_j = np.concatenate([[0.0], np.cumsum(series.gpus_w * np.diff(series.t_s, prepend=0.0))])
     times_s = np.concatenate([[0.0], series.t_s])
@@ -147,7 +149,7 @@ def test_the_joules_of_a_plan_are_those_that_the_run_has_for_its_time() -> None:
 
 
 def test_nothing_is_written_down_once_the_last_request_has_arrived() -> None:
-    system, run = watched(by_class=False)
+    system, run = watched(ONE)
     ends = [one.until_s for one in system.promises if one.until_s is not None]
     assert max(ends) <= float(requests().arrival_s[-1]) < run.duration_s
 
@@ -205,7 +207,7 @@ def test_what_never_stood_has_no_span() -> None:
 
 def test_a_view_of_the_present_is_all_that_is_used() -> None:
     """A cycle after the end changes nothing that was written down."""
-    system = watched(by_class=False)[0]
+    system = watched(ONE)[0]
     before = system.promises
     system.decide(Seen(system.end_s + 5.0, ()))
     assert system.promises == before

@@ -164,8 +164,8 @@ def promised(
         entries = [entry for entry in plans if entry.pool == own.pool]
         if not entries or not own.rates or own.lengths is None or own.fleet is None:
             continue
-        effect = tune.expected(_case(policy, own, entries[0].classes, profiles, settings, now_s), own.fleet,
-                               entries[0].clock_cap_mhz)  # fmt: skip
+        case = _case(policy, own, entries[0], profiles, settings, now_s)
+        effect = tune.expected(case, own.fleet, entries[0].clock_cap_mhz)
         if effect.power_w is not None:
             yield Promise(policy.key, own.pool, entries[0].classes, own.fleet, entries[0].clock_cap_mhz, effect)
 
@@ -173,22 +173,23 @@ def promised(
 def _case(
     policy: Policy,
     own: PoolMemory,
-    classes: tuple[int, ...],
+    entry: PoolPlan,
     profiles: tuple[Profile, ...],
     settings: cases.Settings,
     now_s: float,
 ) -> cases.Case:
     """Return a pool as `decide` looked at it, as far as what it expects depends on it."""
-    codes = classes or policy.pools.edges.whole()[0]
+    codes = entry.classes or policy.pools.edges.whole()[0]
     return cases.Case(
         now_s=now_s,
         policy=policy,
-        slo=lanes.limits(policy, codes),
+        slo=lanes.limits(policy, codes).of_phase(entry.phase),
         pool=own.pool,
-        classes=classes,
+        classes=entry.classes,
         seen=ServiceObserved(policy.key, (), arrival_rps=Fresh(own.rates[-1][1], 0.0)),
         pools=(),
         profiles=profiles,
         memory=own,
         settings=settings,
+        phase=entry.phase,
     )
