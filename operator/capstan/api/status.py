@@ -52,7 +52,7 @@ def following(before: Iterable[Mapping[str, object]], now: Iterable[Status]) -> 
 def summary(pools: Iterable[PoolPlan]) -> str:
     """Return a plan in a word: `3xtp4@1410MHz`, without a clock where there is no cap; `-` where there is no plan.
 
-    A pool that serves some classes or one phase only has its name before it: `sm:3xtp4 l:2xtp8`. At most SENTENCE_CHARS.
+    A pool of some classes only, or of one phase, has its name before it: `sm:3xtp4 l:2xtp8`. At most SENTENCE_CHARS.
     """
     return " ".join(_word(pool) for pool in pools)[:SENTENCE_CHARS] or "-"
 

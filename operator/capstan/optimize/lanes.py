@@ -146,12 +146,15 @@ def seen_of(
 
 
 def _seen_of_phase(lane: Lane, seen: fleet.ServiceObserved) -> fleet.ServiceObserved:
-    """Return the service with the queues and latencies of one of its phases."""
+    """Return the service with the queues and latencies of one of its phases.
+
+    Prompts that run are no sequences that decode, so that nothing is concluded from how many there are.
+    """
     no = fleet.NO_DATA
     own = seen.of_lane(lane.name) or fleet.ServiceObserved(seen.policy, ())
     return dataclasses.replace(
         seen,
-        running=own.running,
+        running=own.running if lane.phase is Phase.DECODE else no,
         waiting=own.waiting,
         ttft_s=own.ttft_s if lane.phase is Phase.PREFILL else no,
         tpot_s=own.tpot_s if lane.phase is Phase.DECODE else no,
