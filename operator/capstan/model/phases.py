@@ -59,7 +59,7 @@ def operating_point(
     if found is None:
         return None
     known = _latencies(profile, load, found)
-    kv_usage = found.high_batch * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
+    kv_usage = found.sequences * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
     return steady.OperatingPoint(found.batch, known.ttft_s, known.tpot_s, _gpu_w(profile, load, x, found), kv_usage)
 
 
@@ -96,10 +96,10 @@ def transfer_s(profile: Profile, prompt_tokens: float) -> float:
 
 @dataclass(slots=True)
 class _Decoding:
-    """Sequences in a decode replica, in the mean and at the quantile asked for, and its step with the latter."""
+    """A decode replica: its mean batch, the sequences at the quantile asked for, and its step with those."""
 
     batch: float
-    high_batch: float
+    sequences: float
     high_step_s: float
 
 
