@@ -210,3 +210,12 @@ def test_a_policy_that_never_planned_hands_on_no_fleet() -> None:
     found = lanes.inherited(memory((), plan.PoolMemory("all", rates=((0.0, 6.0),))), lanes.of(TIERED, THREE))
     assert [lane.fleet for lane in found] == [None, None, None]
     assert sum(lane.rates[0][1] for lane in found) == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("capped", [True, False])
+def test_a_domain_that_caps_the_service_caps_each_of_its_pools(capped: bool) -> None:
+    """Or a pool of several would scale out into a power cap."""
+    lane = lanes.of(TIERED, THREE)[0]
+    own = dataclasses.replace(service((demand(0, 5.0),)), lane=lane.name)
+    seen = dataclasses.replace(service((demand(0, 5.0),)), lanes=(own,), capped=capped)
+    assert lanes.seen_of(lane, seen, (demand(0, 5.0),), Edges()).capped is capped

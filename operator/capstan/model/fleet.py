@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -90,8 +91,9 @@ class ServiceObserved:
     lanes: tuple[ServiceObserved, ...] = ()
 
     def of_lane(self, name: str) -> ServiceObserved | None:
-        """Return what was seen of one class pool."""
-        return next((seen for seen in self.lanes if seen.lane == name), None)
+        """Return what was seen of one pool of several; a domain that caps the service caps each of them."""
+        found = next((seen for seen in self.lanes if seen.lane == name), None)
+        return None if found is None else dataclasses.replace(found, capped=self.capped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 from capstan import decide
 from capstan.model import plan
-from capstan.model.plan import Decision, Effect, Fleet
+from capstan.model.plan import Decision, Effect, Fleet, Memory
 from capstan.model.policy import Bounds, Knob, Pools
 from capstan.replay import engine
 from capstan.replay.experiments.promises import Promise, Watched, stands_as
@@ -59,8 +59,8 @@ class Noting(Watched):
         super().__init__(*parts, delay_s=delay_s)  # type: ignore[arg-type]  # handed on as they are
         self.decisions: list[tuple[Decision, tuple[Promise, ...]]] = []
 
-    def _promised(self, policy: str, decision: Decision, now_s: float) -> tuple[Promise, ...]:
-        found = super()._promised(policy, decision, now_s)
+    def _promised(self, policy: str, before: Memory, decision: Decision, now_s: float) -> tuple[Promise, ...]:
+        found = super()._promised(policy, before, decision, now_s)
         self.decisions.append((decision, found))
         return found
 

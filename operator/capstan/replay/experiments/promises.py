@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from capstan.model.fleet import ServiceObserved
-from capstan.model.plan import Decision, Effect, Fleet, PolicyMemory, PoolMemory, PoolPlan
+from capstan.model.plan import Decision, Effect, Fleet, Memory, PolicyMemory, PoolMemory, PoolPlan
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.sample import Fresh
+from capstan.optimize import bias, fleets, lanes, tune
 from capstan.optimize import case as cases
-from capstan.optimize import fleets, lanes, tune
 from capstan.replay.scenario import Scenario
 from capstan.replay.seen import PoolSeen, Seen, ServiceSeen
 from capstan.replay.systems import Capstan
@@ -104,19 +104,25 @@ class Watched(Capstan):
 
     def decide(self, seen: Seen) -> Decision:
         """Decide, and write down what is new."""
+        before = self._memory
         decision = super().decide(seen)
         if seen.now_s <= self.end_s:
             for service in seen.services:
-                self._note(service, seen.now_s, self._promised(service.policy, decision, seen.now_s))
+                self._note(service, seen.now_s, self._promised(service.policy, before, decision, seen.now_s))
         return decision
 
-    def _promised(self, policy: str, decision: Decision, now_s: float) -> tuple[Promise, ...]:
+    def _promised(self, policy: str, before: Memory, decision: Decision, now_s: float) -> tuple[Promise, ...]:
         decided = decision.of(policy)
         if decided is None or decided.expected.power_w is None:
             return ()
         service = self._services[policy]
         own = next(each for each in self._policies if each.key == policy)
-        return tuple(promised(own, decision.memory.of(policy), decided.pools, service.profiles, self._settings, now_s))
+        known = {
+            one.pool: one.decode_ratio for one in before.of(policy).pools
+        }  # a decision is made with what was known
+        memory = decision.memory.of(policy)
+        memory = replace(memory, pools=tuple(replace(one, decode_ratio=known.get(one.pool)) for one in memory.pools))
+        return tuple(promised(own, memory, decided.pools, service.profiles, self._settings, now_s))
 
     def _note(self, service: ServiceSeen, now_s: float, promises: tuple[Promise, ...]) -> None:
         """Close what has changed or gone, open what is new, and begin what stands for the first time."""
@@ -154,7 +160,7 @@ def promised(
 
     Args:
         policy: Whose.
-        memory: As the decision left it.
+        memory: As the decision left it, but for decode ratios: those that it was made with.
         plans: The decision's pools; entries of one pool follow each other, pools are in the order of the memory's.
         profiles: The physics of every degree, ascending.
         settings: Of the decision.
@@ -188,7 +194,7 @@ def _case(
         classes=entry.classes,
         seen=ServiceObserved(policy.key, (), arrival_rps=Fresh(own.rates[-1][1], 0.0)),
         pools=(),
-        profiles=profiles,
+        profiles=tuple(bias.corrected(profile, own.decode_ratio) for profile in profiles),
         memory=own,
         settings=settings,
         phase=entry.phase,
