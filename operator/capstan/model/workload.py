@@ -47,6 +47,11 @@ class Workload:
         """Return the same lengths at another arrival rate."""
         return Workload(arrival_rps, self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio)
 
+    def longer(self, ratio: float) -> Workload:
+        """Return the same rate of requests that are `ratio` times as long."""
+        tokens = (self.prompt_tokens * ratio, self.output_tokens * ratio)
+        return Workload(self.arrival_rps, *tokens, self.prompt_cv2_ratio)
+
     def coarse(self) -> Workload:
         """Return this demand rounded up to a grid of 2 %: an answer worked out once serves the neighbours, too."""
         spread = round(self.prompt_cv2_ratio / CV2_STEP) * CV2_STEP
