@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
-from capstan import decide
+from capstan import decide, units
 from capstan.model import fleet, plan
 from capstan.model.policy import Bounds, Knob, Knobs, Policy
 from capstan.model.profile import Profile
 from capstan.model.sample import Fresh
 from capstan.model.slo import Slo
 from capstan.optimize import clock
+from capstan.replay import published
 from capstan.replay.runs import Floats
 from rig import steadiness
 from rig.crosscheck import load
@@ -31,6 +32,7 @@ KNOBS = Knobs(replicas=Knob.ACT, tensor_parallel=Knob.ACT, clock=Knob.ACT)
 DEGREES = (4, 8)
 POOL_DEGREES = (2, 4, 8)
 LLM = "llama-3.1-70b-h100-sxm5-80gb"
+RATES_RPS = (3.0, 6.0, 12.0, 24.0, 48.0)
 LENGTHS = ((1155.0, 211.0), (2048.0, 28.0), (400.0, 350.0), (700.0, 120.0))
 """Mean tokens of Azure's two traces of 2023, of a chat with short prompts, and of something between."""
 
@@ -143,22 +145,20 @@ def scale(policies: int, count: int) -> None:
 
 @command.command("steady")
 @click.option("--minutes", default=30, show_default=True, help="Virtual time; the first ten are not counted.")
-@click.option("--rate", "rate_rps", default=12.0, show_default=True, help="Requests a second.")
+@click.option("--rate", "rates_rps", multiple=True, default=RATES_RPS, show_default=True, help="Requests a second.")
 @click.option("--seeds", default=1, show_default=True)
-def steady(minutes: int, rate_rps: float, seeds: int) -> None:
-    """What a constant Poisson load makes the decision change, by pools and telemetry delay."""
-    click.echo(f"{minutes} min at {rate_rps:g} rps; most clock changes of a replica in 10 min (goal: at most 1)")
-    for by_class, delay_s, seed in itertools.product((False, True), (5.0, 15.0), range(seeds)):
-        found = steadiness.play(
-            believed(POOL_DEGREES),
-            rate_rps=rate_rps,
-            delay_s=delay_s,
-            duration_s=60.0 * minutes,
-            by_class=by_class,
-            seed=steadiness.SEED + seed,
+@click.option("--lengths", type=click.Choice(["conv", "code"]), default="conv", show_default=True)
+def steady(minutes: int, rates_rps: tuple[float, ...], seeds: int, lengths: str) -> None:
+    """What a constant Poisson load makes the decision change, by rate, pools and telemetry delay."""
+    click.echo(f"{minutes} min of {lengths}; most clock changes of a replica in 10 min (goal: at most 1)")
+    for rate_rps, by_class, delay_s, seed in itertools.product(rates_rps, (False, True), (5.0, 15.0), range(seeds)):
+        asked = steadiness.Load(
+            rate_rps, units.SECONDS_PER_MINUTE * minutes, steadiness.SEED + seed, published.BY_NAME[lengths]
         )
+        found = steadiness.play(believed(POOL_DEGREES), asked, delay_s=delay_s, by_class=by_class)
+        pools = "class pools" if by_class else "one pool   "
         click.echo(
-            f"  {'class pools' if by_class else 'one pool   '} telemetry {delay_s:2.0f} s, seed {seed}: "
+            f"  {rate_rps:2g} rps, {pools} telemetry {delay_s:2.0f} s, seed {seed}: "
             f"most {found.most}, all {found.clocks} in {found.pools} pools, {found.shapes} of replicas or pools; "
-            f"{found.attainment_ratio:.1%} inside the SLO"
+            f"{found.attainment_ratio:.1%} inside the SLO, {found.energy_j * 1e-6:.2f} MJ"
         )

@@ -238,6 +238,8 @@ def _pool(case: cases.Case, unplaced: placing.Unplaced, spare: int | None) -> _P
         reshaped_at_s=sized.reshaped_at_s if sized.reshaped_at_s is not None else case.memory.reshaped_at_s,
         clock_cap_mhz=tuned.cap_mhz,
         clock_since_s=_clock_since_s(case, tuned.cap_mhz),
+        settled_cap_mhz=tuned.settled.cap_mhz,
+        settled_since_s=tuned.settled.since_s,
         lower_clock_votes=tuned.votes,
         voted_at_s=tuned.voted_at_s,
         bias_spent_since_s=drift.spent_since_s(case, sized.reason),

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capstan.forecast import peak
 from capstan.model import fleet, plan
 from capstan.model.policy import Bounds, Knob, Knobs
 from capstan.model.reasons import Reason
-from capstan.model.sample import Fresh, Missing
-from capstan.optimize import fleets, replicas, tune
+from capstan.model.sample import Fresh, Missing, Sample
+from capstan.optimize import fleets, inside, replicas, tune
 from capstan.optimize.case import Case, Settings
 from support.builders import policy
 from support.strategies import BOTH, TP4, service
@@ -81,6 +82,42 @@ def test_a_burst_raises_the_clock_at_once() -> None:
     assert (risen.cap_mhz or TP4.clocks.max_mhz) > 600.0
 
 
+def rested(*, settled_s: float, known: peak.Rates, fleet_since_s: float = 0.0) -> float:
+    """The clock below which none falls, of one that settled at 900 MHz so long ago."""
+    one = case(known)
+    memory = dataclasses.replace(
+        one.memory, settled_cap_mhz=900.0, settled_since_s=NOW_S - settled_s, fleet_since_s=fleet_since_s
+    )
+    return tune._resting_mhz(dataclasses.replace(one, memory=memory))
+
+
+@pytest.mark.parametrize(
+    ("settled_s", "known", "fleet_since_s", "floor_mhz"),
+    [
+        (599.0, rates((700, 2.0)), 0.0, 900.0),
+        (600.0, rates((700, 2.0)), 0.0, 0.0),
+        (100.0, rates((400, 4.0), (300, 2.0)), 0.0, 900.0),
+        (100.0, rates((500, 4.0), (200, 2.0)), 0.0, 0.0),
+        (100.0, rates((700, 2.0)), NOW_S - 50.0, 0.0),
+    ],
+    ids=["it rests", "ten minutes are over", "calm for five", "the load fell", "another fleet since"],
+)
+def test_a_clock_rests_where_it_settled_under_a_load_that_stands_still(
+    settled_s: float, known: peak.Rates, fleet_since_s: float, floor_mhz: float
+) -> None:
+    assert rested(settled_s=settled_s, known=known, fleet_since_s=fleet_since_s) == floor_mhz
+
+
+def test_a_burst_unsettles_nothing_and_a_load_that_lasts_does() -> None:
+    one = case(rates((700, 2.0)))
+    memory = dataclasses.replace(one.memory, settled_cap_mhz=900.0, settled_since_s=7.0)
+    one, risen = dataclasses.replace(one, memory=memory), tune.Choice(1500.0, Reason.LEAST_ENERGY)
+    assert tune._settled(one, risen, 0.8) == tune.Settled(900.0, 7.0)
+    assert tune._settled(one, tune.Choice(None, Reason.REQUESTS_WAITING), 0.0) == tune.Settled(900.0, 7.0)
+    assert tune._settled(one, tune.Choice(900.0, Reason.LEAST_ENERGY), 0.0) == tune.Settled(900.0, 7.0), "back there"
+    assert tune._settled(one, risen, 0.0) == tune.Settled(1500.0, NOW_S)
+
+
 # --- weights -----------------------------------------------------------------------------------------
 
 
@@ -116,6 +153,24 @@ def test_a_queue_is_an_alarm_where_neither_chance_nor_the_limit_explains_it(
     seen = service((), rate=rate_rps, waiting=Fresh(waiting, 1.0))
     pools = (fleet.PoolObserved("all", 4, ready, ready),)
     assert case(rates((60, rate_rps)), ((4, ready),), seen=seen, pools=pools).queued is alarm
+
+
+@pytest.mark.parametrize(
+    ("ttft_s", "stress", "late"),
+    [
+        (2.1, Fresh(1.2, 1.0), True),
+        (2.1, Fresh(1.05, 1.0), False),
+        (1.9, Fresh(1.2, 1.0), False),
+        (2.1, Missing(Reason.NO_DATA), True),
+    ],
+    ids=["now and for minutes", "the last minute alone", "it is over", "only the last minute is known"],
+)
+def test_late_is_what_the_scored_minutes_miss_too(ttft_s: float, stress: Sample[float], late: bool) -> None:
+    """The limit is 2 s."""
+    seen = dataclasses.replace(
+        service((), rate=12.0), ttft_s=Fresh(ttft_s, 1.0), sample_requests=Fresh(720.0, 1.0), stress_ratio=stress
+    )
+    assert case(rates((60, 12.0)), seen=seen).alarmed is late
 
 
 # --- replicas ----------------------------------------------------------------------------------------
@@ -197,9 +252,9 @@ def crowded(running: float, *, usual_ratio: float | None = 1.0, waiting: float =
 
 def usual_inside(one: Case) -> float:
     """The requests that the closed form has inside."""
-    found = tune._inside_ratio(one, one.standing)
+    found = tune._inside(one, one.standing)
     assert found is not None
-    return found[1]
+    return found.batch
 
 
 @pytest.mark.parametrize(
@@ -242,6 +297,45 @@ def test_where_next_to_nothing_was_worked_out_nothing_is_learnt() -> None:
     rates_of_a_start = rates((600, 0.0), (5, 0.01))
     begun = dataclasses.replace(quiet, memory=dataclasses.replace(quiet.memory, rates=rates_of_a_start))
     assert tune.choose(begun, ((4, 2),)).inside_ratio is None
+
+
+def risen(before_mhz: float, now_mhz: float, *, age_s: float, times: float) -> inside.Look | None:
+    """A look, `age_s` after the clock rose from where it had settled, at `times` what was usual there."""
+    one = crowded(times * usual_inside(crowded(1.0)))
+    memory = dataclasses.replace(
+        one.memory,
+        clock_cap_mhz=now_mhz,
+        clock_since_s=NOW_S - age_s,
+        settled_cap_mhz=before_mhz,
+        settled_since_s=NOW_S - 1000.0,
+    )
+    changed = dataclasses.replace(one, memory=memory)
+    return tune._inside(changed, changed.standing)
+
+
+def test_what_came_before_a_rise_is_held_against_the_clock_before_it() -> None:
+    """Thrice as many raised the clock from 900 MHz. A telemetry delay and a stay later there are as many as usual."""
+    early, late = risen(900.0, 1500.0, age_s=5.0, times=3.0), risen(900.0, 1500.0, age_s=60.0, times=3.0)
+    assert early is not None
+    assert late is not None
+    assert early.inside_ratio == pytest.approx(3.0)
+    assert not early.settled, "and nothing is learnt of it"
+    assert late.settled
+    assert late.inside_ratio > 1.2 * early.inside_ratio, "fewer are usual at the higher clock"
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "news"), [(0.9, False), (1.1, True)], ids=["inside five deviations", "outside of five"]
+)
+def test_news_is_what_a_loaded_queue_does_not_do_by_chance(sigmas: float, news: bool) -> None:
+    """E is how much faster than the load the requests inside grow, so that a deviation is E / sqrt(N) of N."""
+    quiet = tune._inside(crowded(1.0), ((4, 2),))
+    assert quiet is not None
+    elasticity = inside._elasticity_ratio(crowded(1.0), quiet)
+    assert 1.0 < elasticity < 3.0
+    times = 1 + sigmas * inside.SIGMAS * elasticity / quiet.batch**0.5
+    one = crowded(times * quiet.batch)
+    assert (inside.ahead_ratio(one, tune._inside(one, ((4, 2),))) > 0) is news
 
 
 NOT_SEEN = Missing(Reason.NO_DATA)

@@ -119,8 +119,11 @@ class PoolMemory:
         fleet: What was planned last, since `fleet_since_s`; None: nothing yet.
         reshaped_at_s: When the tp mix was last looked at.
         clock_cap_mhz, clock_since_s: The cap planned last (None: full clock), and since when.
+        settled_cap_mhz, settled_since_s: The cap planned last for a load that lasts, by no alarm and for no burst, and
+            since when; `settled_since_s` None: none yet.
         lower_clock_votes, voted_at_s: Ticks in a row that asked for a lower clock, and when the last did.
         margin_ratio: Share of each limit that closed forms are held to, as latencies that were seen have corrected it.
+        tightened: When it was last corrected downwards, and the stress that it was corrected for.
         bias_spent_since_s: Since when that correction stands at its tight end, and limits are broken all the same.
         inside_ratio: Requests inside over those of the steady state that was worked out, as it usually is.
         decode_ratio: Decode time over the profile's, as it was learnt; None: never.
@@ -136,9 +139,12 @@ class PoolMemory:
     reshaped_at_s: float | None = None
     clock_cap_mhz: float | None = None
     clock_since_s: float | None = None
+    settled_cap_mhz: float | None = None
+    settled_since_s: float | None = None
     lower_clock_votes: int = 0
     voted_at_s: float | None = None
     margin_ratio: float | None = None
+    tightened: tuple[float, float] | None = None
     bias_spent_since_s: float | None = None
     inside_ratio: float | None = None
     decode_ratio: float | None = None

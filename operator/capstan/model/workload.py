@@ -76,6 +76,11 @@ class Workload:
             case Phase.DECODE:
                 return self.output_tokens - 1
 
+    def longer(self, ratio: float) -> Workload:
+        """Return the same rate of requests that are `ratio` times as long."""
+        tokens = (self.prompt_tokens * ratio, self.output_tokens * ratio)
+        return Workload(self.arrival_rps, *tokens, self.prompt_cv2_ratio, self.phase)
+
     def coarse(self) -> Workload:
         """Return this demand rounded up to a grid of 2 %: an answer worked out once serves the neighbours, too."""
         return self.coarse_lengths().at(_up(self.arrival_rps))

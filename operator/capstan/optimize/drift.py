@@ -16,8 +16,8 @@ from capstan.model.reasons import Reason
 from capstan.optimize.case import MOST_BIAS_RATIO, Case
 
 SPENT_S = 600.0
-"""From one end to the other the margin goes down in 1.5 minutes, and up in 10 (`case.TIGHTER_RATIO`): at the tight end
-for that long, it has not once found room."""
+"""What is scored is of five minutes, and the first room in it loosens the margin (`case.LOOSER_RATIO`): at the tight
+end for twice that long, it has not once found room."""
 
 EXCUSES = (Reason.AT_MAXIMUM, Reason.SLO_INFEASIBLE, Reason.POWER_LIMITED, Reason.REQUESTS_WAITING)
 """Why latencies are bad although the physics may be right: there is less than was asked for."""

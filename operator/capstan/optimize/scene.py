@@ -74,7 +74,7 @@ class Scene:
         index, count = at
         policy, settings = self.policy, self.settings
         seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
-        kept = cases.remembered(self.now_s, seen, memory, settings)
+        kept = cases.remembered(self.now_s, seen, memory, settings, smoothed=bool(self.memory.classes))
         pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,

@@ -11,6 +11,10 @@ ENOUGH_REQUESTS = 400
 """Lengths vary about as much as they are long, so that the mean of 400 is known to 5 %. Counted in requests: a busy
 service follows its mix within a minute, a quiet one does not chase noise."""
 
+ENOUGH_ALIKE = 2000
+"""The same while each window's mean is within chance of what is known: to 2 %, the grid of `Workload.coarse`. What
+followed every clump of long prompts would move the clock of a constant load."""
+
 ENOUGH_PER_CLASSES = 2000
 """The same for all classes together, of which the rare ones have a few in a hundred."""
 

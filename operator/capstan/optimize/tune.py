@@ -11,27 +11,29 @@ import math
 from dataclasses import dataclass
 
 from capstan.forecast import peak
-from capstan.model import plan, power, sample
+from capstan.model import plan, power, workload
 from capstan.model.reasons import Reason
 from capstan.model.workload import Phase, Workload
-from capstan.optimize import bias, clock, fleets, mix, sizing
+from capstan.optimize import bias, clock, fleets, inside, mix, sizing
 from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
 BUSY_RATIO = 0.8  # of capacity: where the share of each degree is worked out, and where it matters
 KEEP_WITHIN_RATIO = 0.04  # a clock within 4 % of the least watts is kept: two steps of the grid differ by less
 
-FALL_ROOM_RATIO = 0.05  # more load that a lower clock must carry: rate and lengths are each known to 2 % (`coarse`)
+FALL_ROOM_RATIO = 0.05  # a higher rate that a lower clock must carry, at least
 
-INSIDE_SIGMAS = 7.0
-"""Of the requests inside, a Poisson count where many serve side by side and a wider one near saturation: three move the
-clocks of a constant load every minute and five every five (`rig decide steady`); a burst is far beyond seven."""
+REST_S = 600.0
+"""Under a calm load a clock falls once in so long: the issue asks for one change in ten minutes, and as the margin is
+learnt upwards it would fall by a step every five. What that costs is a step's 5 % of the watts until then."""
 
-ENOUGH_INSIDE = 5.0  # requests: of fewer, nothing is learnt and nothing concluded
-USUAL_RATIOS = (0.5, 2.0)  # what is learnt of the usual count: a profile is not off by more, a first look may be
-MOST_AHEAD_RATIO = 2.0  # a count of one moment is believed for no more than a doubling
-USUAL_S = 300.0
-"""Over how long the usual count is learnt: a profile that is off, is so for longer; a burst is over sooner."""
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The cap that was chosen last for a load that lasts (None: full clock), and since when; None: none was yet."""
+
+    cap_mhz: float | None = None
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,29 @@ class Choice:
     voted_at_s: float | None = None
     inside_ratio: float | None = None
     decode_ratio: float | None = None
+    settled: Settled = Settled()
 
 
 def choose(case: Case, fleet: plan.Fleet) -> Choice:
     """Return the clock cap for a fleet under the load of now, or the load that is inside and not in any rate yet."""
-    inside_ratio = _inside_ratio(case, fleet)
-    found = _chosen(case, fleet, room_ratio=_ahead_ratio(case, inside_ratio))
-    now = None if inside_ratio is None or case.alarmed else inside_ratio[0]
-    decode_ratio = bias.learnt(case.memory.decode_ratio, now, period_s=case.settings.instance_period_s)
-    return dataclasses.replace(found, inside_ratio=_usual_ratio(case, inside_ratio), decode_ratio=decode_ratio)
+    seen = _inside(case, fleet)
+    room_ratio = inside.ahead_ratio(case, seen)
+    found = _chosen(case, fleet, room_ratio=room_ratio)
+    now_ratio = None if seen is None or not seen.settled or case.alarmed else seen.inside_ratio
+    return dataclasses.replace(
+        found,
+        inside_ratio=inside.usual_ratio(case, seen),
+        decode_ratio=bias.learnt(case.memory.decode_ratio, now_ratio, period_s=case.settings.instance_period_s),
+        settled=_settled(case, found, room_ratio),
+    )
+
+
+def _settled(case: Case, found: Choice, room_ratio: float) -> Settled:
+    """Return what was chosen last for a load that lasts: an alarm and what is inside are over in a while."""
+    before = Settled(case.memory.settled_cap_mhz, case.memory.settled_since_s)
+    moved = before.since_s is None or found.cap_mhz != before.cap_mhz
+    lasts = found.reason is Reason.LEAST_ENERGY and room_ratio == 0
+    return Settled(found.cap_mhz, case.now_s) if moved and lasts else before
 
 
 def _chosen(case: Case, fleet: plan.Fleet, *, room_ratio: float) -> Choice:
@@ -76,57 +92,25 @@ def _chosen(case: Case, fleet: plan.Fleet, *, room_ratio: float) -> Choice:
     return _overcommitted(case, fleet, options, affordable) if best is None else _moved(case, fleet, affordable, best)
 
 
-def _inside_ratio(case: Case, fleet: plan.Fleet) -> tuple[float, float] | None:
-    """Return the requests inside over those that the rate of now keeps there at the clock in force, and the latter.
-
-    By Little's law more inside at this clock are more that came: running and waiting are of this moment, a rate is of
-    its window (throttLL'eM plans by the batch that is there, too).
-    """
-    running, waiting = case.seen.running, case.seen.waiting
-    if case.blind is not None or not (isinstance(running, sample.Fresh) and isinstance(waiting, sample.Fresh)):
-        return None
-    load = case.load(_level_rps(case)[0])
-    parts = () if load is None else shared(case, _serving(case, fleet), load)
-    if not parts:
-        return None
-    mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
-    points = clock.option(parts, case.slo, clock_mhz=mhz, margin=case.margin).points
-    usual = sum(point.batch * part.count for point, part in zip(points, parts, strict=True) if point is not None)
-    known = usual >= ENOUGH_INSIDE and None not in points
-    return ((running.value + waiting.value) / usual, usual) if known else None
+def _inside(case: Case, fleet: plan.Fleet) -> inside.Look | None:
+    """Return what is inside of the replicas that serve, against what the load as counted keeps there."""
+    load = None if case.blind is not None else case.load(_level_rps(case)[0])
+    return None if load is None else inside.look(case, shared(case, _serving(case, fleet), load))
 
 
-def _ahead_ratio(case: Case, inside: tuple[float, float] | None) -> float:
-    """Return how much more load to plan for than was counted, as a share of it."""
-    usual_ratio = case.memory.inside_ratio
-    if inside is None or usual_ratio is None:
-        return 0.0
-    ratio, count = inside
-    expected = max(usual_ratio * count, 1.0)
-    more_ratio = ratio / usual_ratio - 1
-    return min(more_ratio, MOST_AHEAD_RATIO - 1) if more_ratio > INSIDE_SIGMAS / math.sqrt(expected) else 0.0
-
-
-def _usual_ratio(case: Case, inside: tuple[float, float] | None) -> float | None:
-    """Return the usual ratio with this cycle's: what a profile is off by must not look like a burst for ever."""
-    before = case.memory.inside_ratio
-    if inside is None or inside[0] <= 0:
-        return before
-    now_ratio = min(max(inside[0], USUAL_RATIOS[0]), USUAL_RATIOS[1])
-    before = 1.0 if before is None else before
-    return before + (now_ratio - before) * min(case.settings.instance_period_s / USUAL_S, 1.0)
-
-
-def _parts(case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0) -> tuple[clock.Part, ...]:
+def _parts(
+    case: Case, fleet: plan.Fleet, *, room_ratio: float = 0.0, longer_ratio: float = 1.0
+) -> tuple[clock.Part, ...]:
     """Return what serves now with the load of each, the counting guard included; none while blind.
 
-    Replicas that are planned away serve no more, those that start do not serve yet. `room_ratio`: so much more load.
+    Replicas that are planned away serve no more, those that start do not serve yet. `room_ratio`: so much more load;
+    `longer_ratio`: of requests so many times as long.
     """
     if case.blind is not None:
         return ()
     rate_rps, window_s = _level_rps(case)
     load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
-    return () if load is None else shared(case, _serving(case, fleet), load)
+    return () if load is None else shared(case, _serving(case, fleet), load.longer(longer_ratio))
 
 
 def _level_rps(case: Case) -> tuple[float, float]:
@@ -167,13 +151,13 @@ def weights(case: Case, fleet: plan.Fleet) -> dict[int, float]:
     if load is None or len(fleet) < 2:
         return {}
     each_rps = fleets.capacities_rps(case.profiles, load, case.slo, margin=case.margin, replicas=fleets.replicas(fleet))
-    inside: dict[int, float] = {}
+    held: dict[int, float] = {}
     for tp, _ in fleet:
         profile = case.profile(tp)
         at = None if profile is None else sizing.point(profile, load.at(BUSY_RATIO * each_rps[tp]).coarse(), case.slo)
         if at is not None:
-            inside[tp] = max(at.batch, 1.0)
-    return {tp: each / max(inside.values()) for tp, each in inside.items()}
+            held[tp] = max(at.batch, 1.0)
+    return {tp: each / max(held.values()) for tp, each in held.items()}
 
 
 def _unseen(case: Case, fleet: plan.Fleet, reason: Reason) -> Choice:
@@ -224,29 +208,43 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
     standing_mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
     if _good_enough(options, standing_mhz, best):
         return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
-    if best.clock_mhz < standing_mhz:
-        best = _roomier(case, fleet, best)
-        if best.clock_mhz >= standing_mhz:
+    mhz = best.clock_mhz
+    if mhz < standing_mhz:
+        mhz = max(_roomier(case, fleet, best).clock_mhz, _resting_mhz(case))
+        if mhz >= standing_mhz:
             return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
     votes, voted_at_s = _votes(case)
-    if best.clock_mhz < standing_mhz and votes < case.settings.agreeing_ticks:
+    if mhz < standing_mhz and votes < case.settings.agreeing_ticks:
         return Choice(case.memory.clock_cap_mhz, Reason.WAITING_FOR_AGREEMENT, votes, candidates, voted_at_s)
-    full = best.clock_mhz >= case.profiles[0].clocks.max_mhz
-    return Choice(None if full else best.clock_mhz, Reason.LEAST_ENERGY, 0, candidates)
+    full = mhz >= case.profiles[0].clocks.max_mhz
+    return Choice(None if full else mhz, Reason.LEAST_ENERGY, 0, candidates)
 
 
 def _roomier(case: Case, fleet: plan.Fleet, lower: clock.Option) -> clock.Option:
     """Return what to fall to: a clock that would still do under a little more load, so that it need not rise at once.
 
-    More load by what lengths are known to, or by twice the counting error of the longest span.
+    A higher rate, by twice the counting error of the longest span, and longer requests, by what lengths are known to.
     """
     room_ratio = max(FALL_ROOM_RATIO, 2 / math.sqrt(max(_level_rps(case)[0] * peak.CALM_S[0], 1.0)))
-    parts = _parts(case, fleet, room_ratio=room_ratio)
+    parts = _parts(case, fleet, room_ratio=room_ratio, longer_ratio=workload.GRID_RATIO)
     search = clock.Search(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
     heavier = clock.least_power(_affordable(case, search.run(), fleet))
     if heavier is None:
         return clock.option(parts, case.slo, clock_mhz=case.profiles[0].clocks.max_mhz, margin=case.margin)
     return heavier if heavier.clock_mhz > lower.clock_mhz else lower
+
+
+def _resting_mhz(case: Case) -> float:
+    """Return the clock below which none falls yet: where it settled, while it rests there; 0: none.
+
+    Back to there at once, below it once it has rested. Only under a load that stands still, and on one fleet.
+    """
+    memory, now_s = case.memory, case.now_s
+    since_s = memory.settled_since_s
+    if since_s is None or now_s - since_s >= REST_S or since_s < (memory.fleet_since_s or 0.0):
+        return 0.0
+    calm = peak.calm_rps(memory.rates, now_s=now_s, window_s=case.settings.rate_window_s)
+    return 0.0 if calm is None else memory.settled_cap_mhz or case.profiles[0].clocks.max_mhz
 
 
 def _votes(case: Case) -> tuple[int, float]:
