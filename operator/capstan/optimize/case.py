@@ -33,7 +33,10 @@ MISSED_RATIO = 1.1
 """What the minutes that are scored miss their limit by before it is an alarm: a constant load's p99 at its limit is
 above it every other time, and the margin is corrected for that already."""
 
-ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room, and to it a miss is corrected
+ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room
+CORRECTED_RATIO = (
+    0.8  # what a miss is corrected to: the p99 of five minutes is known to a tenth, and the SLO comes first
+)
 LOOSER_RATIO = 1.001
 """Per cycle: from one bound to the other in 43 minutes up, while a miss goes down at once by what it says: it costs
 more than a few watts. What was seen is of five minutes, sixty cycles: an integrator that crosses the room of 0.9 to 1
@@ -292,7 +295,7 @@ def _learnt(
     where there is room.
 
     A miss is one observation for as long as it is in the window: it is corrected once, and again only by what is worse
-    than that. Example: 1.0 and a stress of 1.2 make 1.0 x 0.9 / 1.2 = 0.75; 1.3 a minute later 0.75 x 1.2 / 1.3 = 0.69.
+    than that. Example: 1.0 and a stress of 1.2 make 1.0 x 0.8 / 1.2 = 0.67; 1.3 a minute later 0.67 x 1.2 / 1.3 = 0.62.
     """
     base = settings.slo_margin_ratio
     before = base if memory.margin_ratio is None else memory.margin_ratio
@@ -301,7 +304,7 @@ def _learnt(
         return before, tightened
     if stress.value > 1:
         known = tightened is not None and now_s - tightened[0] < slo.WINDOW_S + stress.age_s
-        corrected = tightened[1] if tightened is not None and known else ROOM_RATIO
+        corrected = tightened[1] if tightened is not None and known else CORRECTED_RATIO
         step, tightened = (
             min(corrected / stress.value, 1.0),
             (now_s, stress.value) if corrected < stress.value else tightened,
