@@ -34,9 +34,7 @@ MISSED_RATIO = 1.1
 above it every other time, and the margin is corrected for that already."""
 
 ROOM_RATIO = 0.9  # of the limits at the SLO's percentile: below it there is room
-CORRECTED_RATIO = (
-    0.8  # what a miss is corrected to: the p99 of five minutes is known to a tenth, and the SLO comes first
-)
+CORRECTED_RATIO = 0.8  # what a miss is corrected to: a p99 of five minutes is known to a tenth, the SLO comes first
 LOOSER_RATIO = 1.001
 """Per cycle: from one bound to the other in 43 minutes up, while a miss goes down at once by what it says: it costs
 more than a few watts. What was seen is of five minutes, sixty cycles: an integrator that crosses the room of 0.9 to 1
