@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 from capstan.model import latency, power, steady, waiting
 from capstan.model.profile import Profile
@@ -32,57 +33,27 @@ PRECISION_RATIO = 1e-9
 """Of the batch, approached from below; a load that needs more turns is at the edge of what is served at all."""
 
 
-def operating_point(
-    profile: Profile,
-    load: Workload,
-    *,
-    x: float = 1.0,
-    replicas: int = 1,
-    percentile_ratio: float = 0.99,
-    tiers_tokens: tuple[float, ...] = (),
-) -> steady.OperatingPoint | None:
+def operating_point(profile: Profile, load: Workload, **asked: Unpack[steady.Asked]) -> steady.OperatingPoint | None:
     """Return `steady.operating_point` of the load's phase, or None where there is no steady state.
 
     The latency that belongs to the other phase is what this replica makes of it, and no pool's limit: of prefill TPOT
     as if it went on by itself, of decode TTFT from the last byte sent to the first token made there.
     """
     if load.phase is not Phase.DECODE:
-        return steady.operating_point(
-            profile,
-            _steadily(load),
-            x=x,
-            replicas=replicas,
-            percentile_ratio=percentile_ratio,
-            tiers_tokens=tiers_tokens,
-        )
-    found = _decoding(profile, load, x, percentile_ratio)
+        return steady.operating_point(profile, _steadily(load), **asked)
+    found = _decoding(profile, load, asked)
     if found is None:
         return None
     known = _latencies(profile, load, found)
     kv_usage = found.sequences * (load.prompt_tokens + load.output_tokens) / profile.kv_tokens
-    return steady.OperatingPoint(found.batch, known.ttft_s, known.tpot_s, _gpu_w(profile, load, x, found), kv_usage)
+    return steady.OperatingPoint(found.batch, known.ttft_s, known.tpot_s, _gpu_w(profile, load, found), kv_usage)
 
 
-def latencies(
-    profile: Profile,
-    load: Workload,
-    *,
-    x: float = 1.0,
-    replicas: int = 1,
-    percentile_ratio: float = 0.99,
-    tiers_tokens: tuple[float, ...] = (),
-) -> steady.Latencies | None:
+def latencies(profile: Profile, load: Workload, **asked: Unpack[steady.Asked]) -> steady.Latencies | None:
     """Return the latencies of `operating_point`."""
     if load.phase is not Phase.DECODE:
-        return steady.latencies(
-            profile,
-            _steadily(load),
-            x=x,
-            replicas=replicas,
-            percentile_ratio=percentile_ratio,
-            tiers_tokens=tiers_tokens,
-        )
-    found = _decoding(profile, load, x, percentile_ratio)
+        return steady.latencies(profile, _steadily(load), **asked)
+    found = _decoding(profile, load, asked)
     return None if found is None else _latencies(profile, load, found)
 
 
@@ -96,8 +67,9 @@ def transfer_s(profile: Profile, prompt_tokens: float) -> float:
 
 @dataclass(slots=True)
 class _Decoding:
-    """A decode replica: its mean batch, the sequences at the quantile asked for, and its step with those."""
+    """A decode replica at a clock: its mean batch, the sequences at the quantile asked for, and its step with those."""
 
+    x_ratio: float
     batch: float
     sequences: float
     high_step_s: float
@@ -108,8 +80,9 @@ def _steadily(load: Workload) -> Workload:
     return load if load.phase is Phase.BOTH else replace(load, output_tokens=1.0)
 
 
-def _decoding(profile: Profile, load: Workload, x: float, percentile_ratio: float) -> _Decoding | None:
+def _decoding(profile: Profile, load: Workload, asked: steady.Asked) -> _Decoding | None:
     """Return what a replica holds of the sequences that arrive with their prompts computed; None: no steady state."""
+    x, percentile_ratio = asked.get("x", 1.0), asked.get("percentile_ratio", steady.PERCENTILE_RATIO)
     most = min(profile.max_num_seqs, profile.kv_tokens / (load.prompt_tokens + load.output_tokens))
     tokens_rps = load.arrival_rps * load.output_tokens
     convex = profile.timing.expert_weights_s <= 0  # with more sequences steps meet experts that they have met before
@@ -117,17 +90,13 @@ def _decoding(profile: Profile, load: Workload, x: float, percentile_ratio: floa
     high = math.inf if batch is None else batch + waiting.normal_quantile(percentile_ratio) * math.sqrt(batch)
     if batch is None or high >= most:
         return None
-    return _Decoding(batch, high, _step_s(profile, load, high, x))
+    return _Decoding(x, batch, high, _step_s(profile, load, high, x))
 
 
 def _step_s(profile: Profile, load: Workload, batch: float, x: float) -> float:
     """Return a step with these many sequences of the load's mean context, at least one."""
     full = max(batch, 1.0)
-    return latency.decode_step_s(profile, full, full * _context_tokens(load), x)
-
-
-def _context_tokens(load: Workload) -> float:
-    return load.prompt_tokens + load.output_tokens / 2
+    return latency.decode_step_s(profile, full, full * load.context_tokens, x)
 
 
 def _latencies(profile: Profile, load: Workload, found: _Decoding) -> steady.Latencies:
@@ -136,12 +105,12 @@ def _latencies(profile: Profile, load: Workload, found: _Decoding) -> steady.Lat
     return steady.Latencies(moved_s + found.high_step_s, found.high_step_s + moved_s / short_tokens)
 
 
-def _gpu_w(profile: Profile, load: Workload, x: float, found: _Decoding) -> float:
+def _gpu_w(profile: Profile, load: Workload, found: _Decoding) -> float:
     """Return mean watts of one GPU: decoding and idle by their shares of time."""
     idle_share = math.exp(-found.batch)
     busy = max(found.batch / max(1 - idle_share, 1e-9), 1.0)
-    step_s = _step_s(profile, load, busy, x)
-    busy_w = power.step_w(profile, busy, busy * _context_tokens(load), step_s, x)
+    step_s = _step_s(profile, load, busy, found.x_ratio)
+    busy_w = power.step_w(profile, busy, busy * load.context_tokens, step_s, found.x_ratio)
     return (1 - idle_share) * busy_w + idle_share * power.idle_w(profile)
 
 

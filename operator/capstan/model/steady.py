@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 from capstan.model import latency, power, tiers, waiting
 from capstan.model.profile import Profile
@@ -35,6 +36,8 @@ MAX_SHARE = 0.97
 NEWTON_STEPS = 12
 NEWTON_PRECISION = 1e-4
 """Relative size of the last correction; the batch is then right to about its square."""
+
+PERCENTILE_RATIO = 0.99  # of latencies, where nobody asks for another: the percentile of DESIGN 7.1's limits
 
 REMEMBERED = 1 << 14
 """Engines at some lengths and clock: a search for a capacity asks for one a dozen times, one for a clock in most cycles
@@ -66,6 +69,15 @@ class Latencies:
     ttft_s: float
     tpot_s: float
     tiered: tiers.Tiers | None = None
+
+
+class Asked(TypedDict, total=False):
+    """What else a steady state is asked by; `operating_point` says what each is, and has the defaults."""
+
+    x: float
+    replicas: int
+    percentile_ratio: float
+    tiers_tokens: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -141,18 +153,13 @@ def _engine(profile: Profile, lengths: tuple[float, float, float], x: float) -> 
         stream_s=t.weights_s * slowdown,
         token_s=t.prefill_per_token_s * compute,
         bend=t.bend,
-        sequence_s=(t.per_sequence_s + t.per_context_token_s * _context_tokens(load)) * slowdown,
+        sequence_s=(t.per_sequence_s + t.per_context_token_s * load.context_tokens) * slowdown,
         chunk_tokens=chunk,
         chunks_ratio=load.prompt_tokens / chunk,
         chunk_base_s=t.prefill_base_s,
         attention_s=t.attention_per_token2_s * load.prompt_tokens**2 * (1 + load.prompt_cv2_ratio) / 2 * compute,
         plain=t.expert_weights_s <= 0,
     )
-
-
-def _context_tokens(load: Workload) -> float:
-    """Return the mean context of a decoding sequence: its prompt and half its output."""
-    return load.prompt_tokens + load.output_tokens / 2
 
 
 def _step_s(engine: _Engine, batch: float) -> float:
@@ -279,7 +286,7 @@ def _gpu_w(engine: _Engine, load: Workload, *, batch: float, prompt_s: float, st
     prefilling = load.arrival_rps * engine.chunks_ratio * chunk_step_s
     idle_share = math.exp(-(batch + prefilling)) if load.phase is Phase.BOTH else max(1 - prefilling, 0.0)
     busy_batch = max(batch / max(1 - idle_share, 1e-9), 1.0)
-    context = busy_batch * _context_tokens(load)
+    context = busy_batch * load.context_tokens
     decode_w = power.step_w(profile, busy_batch, context, _step_s(engine, busy_batch), x)
     prefill_w = power.step_w(profile, busy_batch + chunk, context, chunk_step_s, x)
     prefill_share = min(prefilling, 1 - idle_share)
@@ -321,7 +328,7 @@ def latencies(
     *,
     x: float = 1.0,
     replicas: int = 1,
-    percentile_ratio: float = 0.99,
+    percentile_ratio: float = PERCENTILE_RATIO,
     tiers_tokens: tuple[float, ...] = (),
 ) -> Latencies | None:
     """Return the latencies of `operating_point`: who asks only whether limits are kept need not wait for watts."""
@@ -335,7 +342,7 @@ def operating_point(
     *,
     x: float = 1.0,
     replicas: int = 1,
-    percentile_ratio: float = 0.99,
+    percentile_ratio: float = PERCENTILE_RATIO,
     tiers_tokens: tuple[float, ...] = (),
 ) -> OperatingPoint | None:
     """Return the steady state of one replica under `load` at clock ratio `x`, or None where none exists.

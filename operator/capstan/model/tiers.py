@@ -50,7 +50,9 @@ class Tiers:
     host_s: float
     mean_s: float
     spread_s: float
-    _answered: tuple[tuple[tuple[float, ...], float, float, float], float] | None = field(default=None, repr=False)
+    _answered: tuple[tuple[tuple[float, ...], float, float, float], float] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def ttft_s(self, tier: Tier, percentile_ratio: float) -> float:
         """Return a tier's TTFT at a percentile.

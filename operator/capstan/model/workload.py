@@ -66,6 +66,11 @@ class Workload:
         return replace(self, phase=phase)
 
     @property
+    def context_tokens(self) -> float:
+        """Mean context of a decoding sequence: its prompt and half its output."""
+        return self.prompt_tokens + self.output_tokens / 2
+
+    @property
     def made_tokens(self) -> float:
         """Output tokens that are made of each request where this phase of it is played."""
         match self.phase:

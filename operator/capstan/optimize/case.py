@@ -300,13 +300,12 @@ def _learnt(
     stress, tightened = seen.stress_ratio, memory.tightened
     if not isinstance(stress, sample.Fresh):
         return before, tightened
+    step = 1.0
     if stress.value > 1:
         known = tightened is not None and now_s - tightened[0] < slo.WINDOW_S + stress.age_s
         corrected = tightened[1] if tightened is not None and known else CORRECTED_RATIO
-        step, tightened = (
-            min(corrected / stress.value, 1.0),
-            (now_s, stress.value) if corrected < stress.value else tightened,
-        )
-    else:
-        step = LOOSER_RATIO if stress.value < ROOM_RATIO else 1.0
+        if corrected < stress.value:
+            step, tightened = corrected / stress.value, (now_s, stress.value)
+    elif stress.value < ROOM_RATIO:
+        step = LOOSER_RATIO
     return min(max(before * step, base * (1 - MOST_BIAS_RATIO)), base * (1 + MOST_BIAS_RATIO)), tightened

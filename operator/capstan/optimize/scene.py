@@ -49,7 +49,9 @@ class Scene:
         known = lanes.inherited(self.memory, own, lambda: self._needs(own))
         limit = self.limit(most_gpus)
         both = enumerate(zip(own, known, strict=True))
-        found = [self._case(each, (index, len(own)), memory, limit) for index, (each, memory) in both]
+        found = tuple(self._case(each, (index, len(own)), memory, limit) for index, (each, memory) in both)
+        if len(found) == 1:
+            return found
         gpus = [fleets.gpus(case.standing) for case in found]
         return tuple(
             dataclasses.replace(case, beside_gpus=sum(gpus) - held) for case, held in zip(found, gpus, strict=True)

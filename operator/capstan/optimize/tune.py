@@ -210,7 +210,9 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
         return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
     mhz = best.clock_mhz
     if mhz < standing_mhz:
-        mhz = max(_roomier(case, fleet, best).clock_mhz, _resting_mhz(case))
+        mhz = _resting_mhz(case)
+        if mhz < standing_mhz:  # else nothing lower is asked for
+            mhz = max(_roomier(case, fleet, best).clock_mhz, mhz)
         if mhz >= standing_mhz:
             return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
     votes, voted_at_s = _votes(case)

@@ -204,10 +204,9 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
     def screen(multiple: float, replicas: int) -> bool:
         return all(sample(seed).faster(multiple).meets(replicas) for seed in seeds)
 
-    given = stage(1.0, seeds[0])
     try:
-        start_ratio = given.carried_ratio(asked.replicas)
-        way = screen if given.long else None
+        start_ratio = stage(1.0, seeds[0]).carried_ratio(asked.replicas)
+        way = screen if stage(1.0, seeds[0]).long else None
         found = rate.auto_rate(meets, asked.replicas, start_ratio=start_ratio, screen=way)
     except ValueError as problem:
         raise errors.Invalid("--scale-rate", str(problem)) from problem

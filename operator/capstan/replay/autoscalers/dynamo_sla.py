@@ -62,7 +62,7 @@ def decode_tokens_per_s(profile: Profile, context_tokens: float, tpot_s: float) 
 
 def replicas(profile: Profile, load: Workload, slo: Slo, c: Corrections) -> int:
     """Return the replicas for a load, before bounds."""
-    context = load.prompt_tokens + load.output_tokens / 2
+    context = load.context_tokens
     prefill_rate = load.prompt_tokens / prompt_s(profile, load.prompt_tokens)
     limit_s = slo.tpot_s / c.decode if c.decode > 0 else slo.tpot_s
     decode_rate = decode_tokens_per_s(profile, context, limit_s)
@@ -95,7 +95,7 @@ class Planner:
         """Return measured over expected TPOT; concurrency is arrivals per engine x a request's duration."""
         duration_s = ttft_s + load.output_tokens * tpot_s
         batch = max(load.arrival_rps / engines * duration_s, 1.0)
-        context = load.prompt_tokens + load.output_tokens / 2
+        context = load.context_tokens
         return tpot_s / latency.decode_step_s(self._profile, batch, batch * context, 1.0)
 
 

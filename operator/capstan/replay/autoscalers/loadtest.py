@@ -28,7 +28,7 @@ def in_flight(profile: Profile, load: Workload, x: float = 1.0) -> float | None:
     point = steady.operating_point(profile, load, x=x)
     if point is None:
         return None
-    context = load.prompt_tokens + load.output_tokens / 2
+    context = load.context_tokens
     chunk = min(load.prompt_tokens, profile.chunk_tokens)
     prior = frame.prior_tokens(load.prompt_tokens, chunk)
     step_s = latency.mixed_step_s(profile, point.batch, point.batch * context, chunk, prior, x)

@@ -117,9 +117,7 @@ class Watched(Capstan):
             return ()
         service = self._services[policy]
         own = next(each for each in self._policies if each.key == policy)
-        known = {
-            one.pool: one.decode_ratio for one in before.of(policy).pools
-        }  # a decision is made with what was known
+        known = {one.pool: one.decode_ratio for one in before.of(policy).pools}  # what it was decided with
         memory = decision.memory.of(policy)
         memory = replace(memory, pools=tuple(replace(one, decode_ratio=known.get(one.pool)) for one in memory.pools))
         return tuple(promised(own, memory, decided.pools, service.profiles, self._settings, now_s))

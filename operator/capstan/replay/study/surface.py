@@ -181,7 +181,7 @@ def _rate_rps(profile: Profile, load: Workload, batch: float, x: float) -> float
 def _guess_rps(profile: Profile, load: Workload, batch: float, x: float) -> float:
     """Return that rate from the step times alone: as many tokens are made as are asked for, beside the prompts."""
     full = max(batch, 1.0)
-    context_tokens = full * (load.prompt_tokens + load.output_tokens / 2)
+    context_tokens = full * load.context_tokens
     chunk_tokens = min(load.prompt_tokens, float(profile.chunk_tokens))
     prior_tokens = max(load.prompt_tokens * (1 + load.prompt_cv2_ratio) - chunk_tokens, 0.0) / 2
     step_s = latency.decode_step_s(profile, full, context_tokens, x)
