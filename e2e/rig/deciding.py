@@ -23,6 +23,7 @@ from capstan.model.slo import Slo
 from capstan.optimize import clock
 from capstan.replay import published
 from capstan.replay.runs import Floats
+from capstan.serving import garbage
 from rig import steadiness
 from rig.crosscheck import load
 from rig.crosscheck.load import ROOT
@@ -53,10 +54,14 @@ def believed(degrees: tuple[int, ...] = DEGREES) -> tuple[Profile, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Cycles:
-    """CPU seconds of each cycle, shape `[cycle]`, of the first one alone, and the most memory that was held."""
+    """CPU seconds of each cycle, shape `[cycle]`, of the first one alone, and the most memory that was held.
+
+    `swept_s`: of the longest garbage collection between two of them.
+    """
 
     first_s: float
     each_s: Floats
+    swept_s: float
     peak_bytes: int
 
     def told(self) -> str:
@@ -64,7 +69,8 @@ class Cycles:
         p50, p99, most = (float(np.quantile(self.each_s, share)) for share in (0.5, 0.99, 1.0))
         return (
             f"first {self.first_s:.2f} s, then p50 {p50:.3f} s, p99 {p99:.3f} s, max {most:.3f} s of CPU over "
-            f"{len(self.each_s)} cycles (goal: p99 1 s); peak {self.peak_bytes / 1e6:.0f} MB (goal: 400 MB)"
+            f"{len(self.each_s)} cycles (goal: p99 1 s), {self.swept_s:.2f} s of garbage collection between two; "
+            f"peak {self.peak_bytes / 1e6:.0f} MB (goal: 400 MB)"
         )
 
 
@@ -118,16 +124,19 @@ def cycles(policies: int, count: int) -> Cycles:
     """Decide `count` cycles after a first one."""
     profiles = believed()
     subject, settings, memory = Fleet(policies, profiles), decide.Settings(), plan.Memory()
-    each_s = []
+    each_s, swept_s, swept = [], 0.0, garbage.Garbage()
     for cycle in range(count + 1):
         observed = subject.observed(cycle * settings.instance_period_s, settings.rate_window_s)
         before_s = time.process_time()
         decision = decide.decide(observed, subject.policies, profiles, memory, settings)
-        each_s.append(time.process_time() - before_s)
+        decided_s = time.process_time()
+        each_s.append(decided_s - before_s)
+        swept.sweep(observed.now_s)
+        swept_s = max(swept_s, time.process_time() - decided_s)
         memory = decision.memory
         subject.stand(decision)
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Cycles(each_s[0], np.array(each_s[1:]), peak_bytes)
+    return Cycles(each_s[0], np.array(each_s[1:]), swept_s, peak_bytes)
 
 
 @command.command("scale")

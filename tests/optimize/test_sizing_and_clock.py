@@ -109,17 +109,23 @@ def test_the_grid_starts_at_the_maximum_and_keeps_the_floor() -> None:
     assert all(mhz == P.clocks.snapped_mhz(mhz) for mhz in grid)
 
 
-@given(st.floats(0.03, 10.0), st.integers(50, 4000), st.integers(10, 900))
-def test_the_search_finds_what_looking_at_every_clock_finds(rps: float, prompt: int, output: int) -> None:
+@given(
+    st.floats(0.03, 10.0), st.integers(50, 4000), st.integers(10, 900), st.none() | st.sampled_from(clock.grid_mhz(P))
+)
+def test_the_search_finds_what_looking_at_every_clock_finds(
+    rps: float, prompt: int, output: int, standing_mhz: float | None
+) -> None:
     load = Workload(rps, prompt, output)
     parts = (clock.Part(P, 1, load),)
     every = clock.options(parts, CHAT, min_clock_mhz=None, margin=0.9)
-    some = clock.Search(parts, CHAT, min_clock_mhz=None, margin=0.9).run()
+    some = clock.searched(parts, CHAT, min_clock_mhz=None, margin=0.9, standing_mhz=standing_mhz)
     full, quick = clock.least_power(every), clock.least_power(some)
     assert (full is None) == (quick is None)
     if full is not None and quick is not None:
         assert quick.gpus_w <= full.gpus_w * 1.005  # half a percent: far less than what keeps a clock in force
         assert len(some) < len(every)
+        assert some[0].clock_mhz == every[0].clock_mhz
+        assert standing_mhz is None or standing_mhz in {option.clock_mhz for option in some}
 
 
 @given(st.floats(0.0, 100.0), st.floats(1.0, 8000.0), st.floats(1.0, 2000.0))

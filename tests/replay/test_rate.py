@@ -117,8 +117,8 @@ def test_the_same_requests_at_twice_the_rate_come_in_half_the_time() -> None:
 def test_a_sample_says_of_a_fleet_what_the_whole_trace_does(rps: float, met: bool) -> None:
     scenario = small.scenario(hours(*[0.02] * 6, rps, 0.02, 0.02))
     stage = Stage(dataclasses.replace(scenario, duration_s=9 * HOUR_S))
-    assert stage.long
-    assert not Stage(small.scenario(hours(0.02))).long
+    assert stage.long()
+    assert not Stage(small.scenario(hours(0.02))).long()
     whole, part = stage.meets(1), stage.sampled()
     assert whole is met
     assert part.meets(1), "the busy hour is not among the sampled ones: the whole trace has the last word"

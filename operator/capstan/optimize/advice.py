@@ -3,7 +3,7 @@
 Who calls it: `decide`, at most once a pool period and policy. Must not know: what was advised before, cycles.
 
 The same code that decides answers: `split.best` chose the pools of the cases, `mix.cheapest` chooses their replicas and
-degrees, `clock.Search` their clocks. What stands is not asked: advice is where to go, not how.
+degrees, `clock.searched` their clocks. What stands is not asked: advice is where to go, not how.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _cap_mhz(case: Case, fleet: plan.Fleet) -> float | None:
     parts = () if load is None else tune.shared(case, fleet, load)
     if not parts or case.policy.knobs.clock is Knob.OFF:
         return None
-    search = clock.Search(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
-    best = clock.least_power(search.run())
+    looked = clock.searched(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
+    best = clock.least_power(looked)
     full = best is None or best.clock_mhz >= case.profiles[0].clocks.max_mhz
     return None if best is None or full else best.clock_mhz
 

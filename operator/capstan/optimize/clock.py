@@ -21,6 +21,8 @@ GRID_STEPS = 4
 """Every fourth supported clock (60 MHz on H100's 15 MHz grid): watts differ by < 1 % between neighbours, and a coarse
 grid keeps two nearly equal clocks from trading places at every tick."""
 
+SEARCHES = 1 << 13  # 500 policies ask for some three each, and are asked again until a load leaves its step (2 kB each)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -58,7 +60,7 @@ def grid_mhz(profile: Profile, *, min_clock_mhz: float | None = None) -> tuple[f
     return tuple(clocks.max_mhz - i * stride_mhz for i in range(count + 1))
 
 
-@functools.lru_cache(maxsize=1 << 17)  # 500 policies look at about 5,000 points a cycle
+@functools.lru_cache(maxsize=1 << 14)  # 500 policies look at about 5,000 points a cycle
 def _point(profile: Profile, load: Workload, slo: Slo, clock_mhz: float, replicas: int) -> steady.OperatingPoint | None:
     """Return the steady state of one replica at a clock; remembered, because loads come back."""
     return sizing.point(profile, load, slo, x=profile.clocks.ratio(clock_mhz), replicas=replicas)
@@ -79,11 +81,28 @@ def options(parts: tuple[Part, ...], slo: Slo, *, min_clock_mhz: float | None, m
     return tuple(option(parts, slo, clock_mhz=mhz, margin=margin) for mhz in grid)
 
 
-class Search:
+@functools.lru_cache(maxsize=SEARCHES)
+def searched(
+    parts: tuple[Part, ...],
+    slo: Slo,
+    *,
+    min_clock_mhz: float | None,
+    margin: float,
+    standing_mhz: float | None = None,
+) -> tuple[Option, ...]:
+    """Return the clocks of the grid that matter with what each makes of a pool, highest clock first.
+
+    The highest clock is always there; `least_power` of all of them is the best of the grid where one keeps the SLO. The
+    clock in force, `standing_mhz`, is there where the grid has it. Remembered: loads come back (`Workload.coarse`).
+    """
+    return _Search(parts, slo, min_clock_mhz=min_clock_mhz, margin=margin).run(standing_mhz=standing_mhz)
+
+
+class _Search:
     """The clocks of one pool, looked at only where it matters.
 
-    Feasibility rises with the clock, and over the feasible clocks watts fall and then rise: two bisections find both
-    ends in about ten looks instead of one per clock.
+    Feasibility rises with the clock, and over the feasible clocks watts fall and then rise: both ends are looked for
+    from where they mostly are (the clock in force, the lowest feasible one), so that some four looks find them.
     """
 
     def __init__(self, parts: tuple[Part, ...], slo: Slo, *, min_clock_mhz: float | None, margin: float) -> None:
@@ -101,27 +120,34 @@ class Search:
     def run(self, *, standing_mhz: float | None = None) -> tuple[Option, ...]:
         """Return what was looked at, highest clock first: both ends of the search, the best and its neighbours."""
         last = len(self._grid) - 1
+        standing = self._grid.index(standing_mhz) if standing_mhz in self._grid else None
         if self.at(0).feasible:
-            best = self._bottom(self._lowest_feasible(last))
+            best = self._bottom(self._lowest_feasible(last, near=standing))
             for index in (best - 1, best + 1):
                 self.at(min(max(index, 0), last))
-        if standing_mhz in self._grid:
-            self.at(self._grid.index(standing_mhz))
+        if standing is not None:
+            self.at(standing)
         return tuple(self._seen[index] for index in sorted(self._seen))
 
-    def _lowest_feasible(self, last: int) -> int:
-        low, high = 0, last
+    def _lowest_feasible(self, last: int, *, near: int | None) -> int:
+        """Return the index of the lowest clock that keeps the SLO; from `near` on in steps that double."""
+        low, high, middle = 0, last, near
+        step = 1
         while low < high:
-            middle = (low + high + 1) // 2
+            middle = (low + high + 1) // 2 if middle is None else min(max(middle, low + 1), high)
             if self.at(middle).feasible:
                 low = middle
             else:
                 high = middle - 1
+            middle = None if near is None else low + step if low >= near else high + 1 - step
+            step *= 2
         return low
 
     def _bottom(self, last: int) -> int:
         """Return the index of the least watts in 0..last: where the next lower clock draws no less."""
-        low, high = 0, last
+        if last > 0 and self._watts(last) < self._watts(last - 1):
+            return last
+        low, high = 0, max(last - 1, 0)
         while low < high:
             middle = (low + high) // 2
             if self._watts(middle + 1) < self._watts(middle):

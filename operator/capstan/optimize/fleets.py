@@ -54,9 +54,12 @@ class _Capacities(Mapping[int, float]):
     def __init__(self, profiles: Iterable[Profile], one_rps: Callable[[Profile], float]) -> None:
         self._profiles = {profile.tp: profile for profile in profiles}
         self._one_rps = one_rps
+        self._known: dict[int, float] = {}
 
     def __getitem__(self, tp: int) -> float:
-        return self._one_rps(self._profiles[tp])
+        if tp not in self._known:
+            self._known[tp] = self._one_rps(self._profiles[tp])
+        return self._known[tp]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._profiles)

@@ -117,9 +117,9 @@ def cost_w(question: Question, fleet: Fleet, each_rps: Mapping[int, float]) -> f
 
 def _least_w(parts: tuple[clock.Part, ...], slo: Slo, *, min_clock_mhz: float | None, margin: float) -> float:
     """Return watts of parts under the clock that is best for them; none keeps the SLO: under the full one."""
-    search = clock.Search(parts, slo, min_clock_mhz=min_clock_mhz, margin=margin)
-    best = clock.least_power(search.run())
-    return search.at(0).gpus_w if best is None else best.gpus_w
+    looked = clock.searched(parts, slo, min_clock_mhz=min_clock_mhz, margin=margin)
+    best = clock.least_power(looked)
+    return looked[0].gpus_w if best is None else best.gpus_w
 
 
 def shares(

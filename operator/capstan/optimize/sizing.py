@@ -182,25 +182,20 @@ def replicas_for(peak_rps: float, one_replica_rps: float) -> int:
 def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, near: int, margin: float) -> int | None:
     """Return the fewest replicas that carry `peak_rps` inside the SLO, None where no count does.
 
-    `capacity_rps` says where to look; `near`, the count that stands, is looked at first, because it mostly is it
-    and two steady states tell so where a capacity takes a dozen.
+    More replicas wait less, so that fewer are needed than one alone would say: the count that stands, `near`, is asked
+    first, because it mostly is it, and what that many carry is remembered.
     """
 
-    def carry(count: int) -> bool:
-        return meets(latencies(profile, load.at(peak_rps / count), slo, replicas=count), slo, margin=margin)
-
-    if near >= 1 and carry(near) and (near == 1 or not carry(near - 1)):
-        return near
-    count = 1
-    for _ in range(MOST_GUESSES):  # more replicas wait less, so that fewer are needed than one alone would say
+    def needed(count: int) -> int | None:
         one_rps = capacity_rps(profile, load, slo, margin=margin, replicas=pooled(count))
-        if one_rps <= 0:
+        return None if one_rps <= 0 else replicas_for(peak_rps, one_rps)
+
+    count, before = max(near, 1), 0
+    for _ in range(MOST_GUESSES):
+        before, found = count, needed(count)
+        if found is None:
             return None
-        before, count = count, replicas_for(peak_rps, one_rps)
+        count = found
         if pooled(count) == pooled(before):
-            break
-    while count > 1 and carry(count - 1):
-        count -= 1
-    while not carry(count):
-        count += 1
-    return count
+            return count
+    return max(count, before)

@@ -79,14 +79,14 @@ def _chosen(case: Case, fleet: plan.Fleet, *, room_ratio: float) -> Choice:
         return _unseen(case, fleet, Reason.REQUESTS_WAITING if waits else case.blind or Reason.STARTING)
     if case.alarmed:
         return _unseen(case, fleet, Reason.REQUESTS_WAITING)
-    bounds, margin = case.policy.bounds, case.margin
+    floor_mhz, margin = case.policy.bounds.min_clock_mhz, case.margin
     standing_mhz = case.memory.clock_cap_mhz or case.profiles[0].clocks.max_mhz
-    search = clock.Search(parts, case.slo, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
-    affordable = _affordable(case, search.run(standing_mhz=standing_mhz), fleet)
+    looked = clock.searched(parts, case.slo, min_clock_mhz=floor_mhz, margin=margin, standing_mhz=standing_mhz)
+    affordable = _affordable(case, looked, fleet)
     best = clock.least_power(affordable)
     if best is not None:
         return _moved(case, fleet, affordable, best)
-    options = clock.options(parts, case.slo, min_clock_mhz=bounds.min_clock_mhz, margin=margin)
+    options = clock.options(parts, case.slo, min_clock_mhz=floor_mhz, margin=margin)
     affordable = _affordable(case, options, fleet)
     best = clock.least_power(affordable)
     return _overcommitted(case, fleet, options, affordable) if best is None else _moved(case, fleet, affordable, best)
@@ -229,10 +229,10 @@ def _roomier(case: Case, fleet: plan.Fleet, lower: clock.Option) -> clock.Option
     """
     room_ratio = max(FALL_ROOM_RATIO, 2 / math.sqrt(max(_level_rps(case)[0] * peak.CALM_S[0], 1.0)))
     parts = _parts(case, fleet, room_ratio=room_ratio, longer_ratio=workload.GRID_RATIO)
-    search = clock.Search(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
-    heavier = clock.least_power(_affordable(case, search.run(), fleet))
+    looked = clock.searched(parts, case.slo, min_clock_mhz=case.policy.bounds.min_clock_mhz, margin=case.margin)
+    heavier = clock.least_power(_affordable(case, looked, fleet))
     if heavier is None:
-        return clock.option(parts, case.slo, clock_mhz=case.profiles[0].clocks.max_mhz, margin=case.margin)
+        return looked[0]
     return heavier if heavier.clock_mhz > lower.clock_mhz else lower
 
 

@@ -206,7 +206,7 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
 
     try:
         start_ratio = stage(1.0, seeds[0]).carried_ratio(asked.replicas)
-        way = screen if stage(1.0, seeds[0]).long else None
+        way = screen if stage(1.0, seeds[0]).long() else None
         found = rate.auto_rate(meets, asked.replicas, start_ratio=start_ratio, screen=way)
     except ValueError as problem:
         raise errors.Invalid("--scale-rate", str(problem)) from problem

@@ -97,21 +97,20 @@ class Stage:
         plan = {alone.services[0].policy.key: whole(Plan.fixed(tp, replicas))}
         return score.of(engine.run(alone, Scheduled("fixed", plan)), self.slo_set).slo_met
 
-    @property
-    def long(self) -> bool:
-        """Whether the first service's trace is so long that a sample shows the way."""
-        return float(self._alone[0].services[0].requests.arrival_s[-1]) > LONG_S
+    def long(self, index: int = 0) -> bool:
+        """Return whether a service's trace is so long that a sample shows the way."""
+        return float(self._alone[index].services[0].requests.arrival_s[-1]) > LONG_S
 
-    def sampled(self) -> Stage:
-        """Return the first service alone with a sample of its trace's hours."""
-        return self._with(rate.sample(self._alone[0].services[0].requests))
+    def sampled(self, index: int = 0) -> Stage:
+        """Return a service alone with a sample of its trace's hours."""
+        return self._with(index, rate.sample(self._alone[index].services[0].requests))
 
     def faster(self, ratio: float) -> Stage:
         """Return the first service alone with its requests at a multiple of their rates."""
-        return self._with(rate.faster(self._alone[0].services[0].requests, ratio))
+        return self._with(0, rate.faster(self._alone[0].services[0].requests, ratio))
 
-    def _with(self, requests: Requests) -> Stage:
-        alone = self._alone[0]
+    def _with(self, index: int, requests: Requests) -> Stage:
+        alone = self._alone[index]
         service = dataclasses.replace(alone.services[0], requests=requests, predicted=None)
         lasting_s = float(requests.arrival_s[-1])
         return Stage(dataclasses.replace(alone, services=(service,), duration_s=lasting_s), self.slo_set)
@@ -248,9 +247,7 @@ class _Search:
     def best(self) -> Schedule | None:
         """Return the schedule of least joules that was found; None where none meets the SLO."""
         stage, index = self._stage, self._index
-        each = stage.splits(index)
-        ranked = {one: stage.static_j(index, one) for one in each} if len(each) > 1 else dict.fromkeys(each, 0.0)
-        near = [one for one in each if ranked[one] <= REACH_RATIO * min(ranked.values())]
+        near = self._near(stage.splits(index))
         pools = {codes for one in near for codes in one}
         self._found = {codes: self._lane(codes, at / len(pools), len(pools)) for at, codes in enumerate(sorted(pools))}
         best = min(near, key=self._joules)
@@ -258,6 +255,20 @@ class _Search:
         if any(found is None for _, found in tried):
             return None
         return tuple(stage.laned(index, codes, found.plan) for codes, found in tried if found is not None)
+
+    def _near(self, each: tuple[Split, ...]) -> list[Split]:
+        """Return the splits worth a search: by their best fixed fleets, of a long trace by those of a few of its hours.
+
+        There only the best one is: a search for each takes half an hour.
+        """
+        if len(each) == 1:
+            return [*each]
+        stage, index = self._stage, self._index
+        if stage.long(index):
+            few = stage.sampled(index).sampled()
+            return [min(each, key=lambda one: (few.static_j(0, one), len(one)))]
+        ranked = {one: stage.static_j(index, one) for one in each}
+        return [one for one in each if ranked[one] <= REACH_RATIO * min(ranked.values())]
 
     def _joules(self, one: Split) -> float:
         tried = [self._found[codes] for codes in one]

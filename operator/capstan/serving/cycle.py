@@ -26,6 +26,7 @@ from capstan.serving import (
     conditions,
     domains,
     findings,
+    garbage,
     histories,
     history,
     manifest,
@@ -117,6 +118,7 @@ class Cycle:
         self._readings: reading.Readings | None = None
         self._refusals: list[report.Refusal] = []
         self._steps_s: dict[str, float] = {}
+        self._garbage = garbage.Garbage()
 
     async def run(self, bell: Bell) -> None:
         """Cycle until cancelled: at every period, and soon after the bell."""
@@ -124,6 +126,7 @@ class Cycle:
             started_s = self._world.clock.monotonic_s()
             _log.info("%s", json.dumps(report.line(await self.once())))
             self._cycled()
+            self._garbage.sweep(self._world.clock.monotonic_s())
             left_s = self._settings.instance_period_s - (self._world.clock.monotonic_s() - started_s)
             if await bell.heard(max(left_s, 0.0)):
                 spent_s = self._world.clock.monotonic_s() - started_s

@@ -103,8 +103,10 @@ class Scheduled:
     def __init__(self, name: str, schedules: Mapping[str, Schedule]) -> None:
         self.name = name
         self._schedules = schedules
-        moving = [lane.plan.clock_s for lanes in schedules.values() for lane in lanes if lane.plan.moves]
-        self.period_s = min(moving, default=SLOT_S)
+        # Asked once, not every tick: a week's plan has a hundred thousand clocks to compare.
+        self._moving = {key: lanes for key, lanes in schedules.items() if any(lane.plan.moves for lane in lanes)}
+        periods_s = [lane.plan.clock_s for lanes in self._moving.values() for lane in lanes if lane.plan.moves]
+        self.period_s = min(periods_s, default=SLOT_S)
 
     def start(self, service: Service) -> tuple[Want, ...]:
         """Begin with the plan's first fleet and clock."""
@@ -113,8 +115,7 @@ class Scheduled:
 
     def plan(self, seen: Seen) -> tuple[Want, ...]:
         """Want what the plans say for now; those that never move want nothing new."""
-        moving = ((key, lanes) for key, lanes in self._schedules.items() if any(lane.plan.moves for lane in lanes))
-        return tuple(want for key, lanes in moving for want in _wants(key, lanes, seen.now_s))
+        return tuple(want for key, lanes in self._moving.items() for want in _wants(key, lanes, seen.now_s))
 
 
 def _wants(policy: str, lanes: Schedule, t_s: float) -> tuple[Want, ...]:
