@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.model import tiers, waiting
+from capstan.model.slo import Slo
+from capstan.model.workload import Short, Workload
+from capstan.optimize import sizing
+from support import builders
 
+P = builders.profile()
 LIMITS_S = (0.25, 0.4)
 MANY_RPS, FEW_RPS = 1.0, 0.1  # of a tier: 3,600 and 360 an hour
 
@@ -73,3 +78,33 @@ def test_the_share_of_short_prompts_is_about_azures() -> None:
     for mean, cv2, of in ((1237.0, 0.89, (0.10, 0.475)), (2028.0, 0.93, (0.158, 0.379))):
         for tokens, share in zip((256.0, 1024.0), of, strict=True):
             assert tiers.below_ratio(tokens, mean_tokens=mean, cv2_ratio=cv2) == pytest.approx(share, abs=0.11)
+
+
+# --- how many prompts a tier has ---------------------------------------------------------------------
+
+
+def told(*short: Short) -> float:
+    slo = Slo(2.0, 0.1, 0.99, ((256, 0.25), (1024, 0.4)))
+    load = Workload(0.45, 1237, 215, short_prompts=short)
+    return sizing.stress_ratio(sizing.point(P, load, slo), slo)
+
+
+def test_fewer_short_prompts_are_less_stress_than_a_gamma_variate_has() -> None:
+    """Of Azure's conversation half 9.5 % are below 256 tokens and 47 % below 1024; a gamma variate has 15 and 55 %."""
+    gamma = told()
+    as_there = told(Short(256, 0.095, 120), Short(1024, 0.467, 430))
+    assert as_there < 0.93 * gamma
+    assert told(Short(256, 0.0, 128), Short(1024, 0.0, 640)) < as_there
+    assert told(Short(256, 0.5, 120), Short(1024, 0.9, 430)) > gamma
+
+
+def test_tiers_as_a_gamma_variate_has_them_change_nothing() -> None:
+    shares = [tiers.below_ratio(at, mean_tokens=1237, cv2_ratio=0.9) for at in (256, 1024)]
+    same = told(Short(256, shares[0], 128), Short(1024, shares[1], 640))
+    assert same == pytest.approx(told(), rel=1e-9)
+
+
+def test_a_coarse_load_keeps_its_short_prompts_to_a_step() -> None:
+    short = Workload(1.0, 100, 100, short_prompts=(Short(256, 0.347, 101),)).coarse().scaled(2).short_prompts
+    assert short[0] == pytest.approx((256, 0.34, 101), rel=0.0201)
+    assert Workload(1.0, 100, 100, short_prompts=short).longer(1.5).short_prompts == short

@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from capstan.api.scenario import SloSet
 from capstan.model.policy import Bounds
-from capstan.replay import start
+from capstan.replay import load, start
 from capstan.replay.nodes import Node
+from capstan.replay.options import Options
 from capstan.replay.runs import Requests
 from capstan.replay.seen import Service, Want
-from support import builders, small
+from support import api, builders, small
 
 
 def nodes(servers: int) -> tuple[Node, ...]:
@@ -63,3 +65,20 @@ def test_the_busiest_of_the_first_ten_minutes_counts_and_lengths_vary_as_they_do
 def test_who_comes_later_than_ten_minutes_is_what_there_is() -> None:
     requests = Requests(np.array([900.0, 901.0]), np.array([10, 10]), np.array([5, 5]))
     assert start.first_load(requests).arrival_rps == pytest.approx(2 / 60)
+
+
+# --- a server that one replica fills ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tokens_per_s", "servers", "expected"),
+    [(650, 1, (4, 2)), (650, 2, (4, 3)), (4000, 1, (8, 1))],
+    ids=["two halves are a start that can be left", "room for a spare", "nothing smaller carries it"],
+)
+def test_a_lone_replica_that_fills_the_fleet_is_no_start_where_another_degree_carries_the_load(
+    tokens_per_s: int, servers: int, expected: tuple[int, int]
+) -> None:
+    asked = Options(slo=SloSet.CLASS, servers=(servers,))
+    loaded = load.read(api.POLICIES / "scenarios" / f"steady-{tokens_per_s}.yaml", asked)
+    (found,) = loaded.scenario(servers=servers).services
+    assert (found.start.tp, found.start.replicas) == expected

@@ -114,3 +114,8 @@ class Policy:
     paused: bool = False
     pools: Pools = Pools()
     objective: Objective = Objective.JOULES
+
+    @property
+    def tells_classes(self) -> bool:
+        """Whether a plan rests on the classes that requests are of: for their pools, or for who has which limit."""
+        return self.pools.by_class or any(tokens in self.pools.edges.prompt_tokens for tokens, _ in self.slo.tiers)

@@ -243,9 +243,15 @@ def _tiers(
         return None
     engine, queue, host_s = state.engine, state.queue, state.engine.profile.timing.queue_host_s
     found, shortest, below = [], 0.0, 0.0
+    known = {short.tokens: short for short in load.short_prompts}
     for longest in tokens:
-        up_to = tiers.below_ratio(longest, mean_tokens=load.prompt_tokens, cv2_ratio=load.prompt_cv2_ratio)
-        middle_s, longest_s = (_own_s(engine, load, queue, at) for at in ((shortest + longest) / 2, longest))
+        short = known.get(longest)
+        if short is None:
+            up_to = tiers.below_ratio(longest, mean_tokens=load.prompt_tokens, cv2_ratio=load.prompt_cv2_ratio)
+            middle_tokens = (shortest + longest) / 2
+        else:
+            up_to, middle_tokens = max(short.share_ratio, below), short.mean_tokens
+        middle_s, longest_s = (_own_s(engine, load, queue, at) for at in (middle_tokens, longest))
         rps = (up_to - below) * load.arrival_rps * replicas
         found.append(tiers.Tier(up_to - below, rps, host_s + middle_s, host_s + longest_s))
         shortest, below = longest, up_to

@@ -6,6 +6,7 @@ import functools
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 PROMPT_CV2 = 0.9
 """Squared coefficient of variation of prompt lengths: 0.89, 0.93, 0.87 in Azure's conversation and code traces of 2023
@@ -22,6 +23,9 @@ LOG_GRID = math.log(GRID_RATIO)
 CV2_STEP = 0.05
 """Grid of `prompt_cv2_ratio`: a wait moves by half of its relative change (Pollaczek-Khinchine)."""
 
+SHARE_STEP = 0.02
+"""Grid of the shares of short prompts: a thousand requests tell one of a tenth to a hundredth."""
+
 
 class Phase(StrEnum):
     """Which part of each request a pool plays; a pool that plays one of them is named so."""
@@ -33,12 +37,21 @@ class Phase(StrEnum):
     """Every token after the first."""
 
 
+class Short(NamedTuple):
+    """Prompts below `tokens`: their share of all, and the mean of those that are not below the entry before."""
+
+    tokens: float
+    share_ratio: float
+    mean_tokens: float
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Mean demand on one pool. Shapes: scalars. `prompt_tokens` and `output_tokens` are means per request.
 
     `prompt_cv2_ratio` is the squared coefficient of variation of prompt lengths: a pool of one class has less than a
-    whole service. Lengths are those of whole requests, also where the pool plays one phase of them.
+    whole service. Lengths are those of whole requests, also where the pool plays one phase of them. `short_prompts`
+    says how many prompts are short, ascending; where it says nothing, lengths are taken for gamma variates.
     """
 
     arrival_rps: float
@@ -46,6 +59,7 @@ class Workload:
     output_tokens: float
     prompt_cv2_ratio: float = PROMPT_CV2
     phase: Phase = Phase.BOTH
+    short_prompts: tuple[Short, ...] = ()
 
     def __post_init__(self) -> None:
         if not (
@@ -59,7 +73,8 @@ class Workload:
 
     def at(self, arrival_rps: float) -> Workload:
         """Return the same lengths at another arrival rate."""
-        return Workload(arrival_rps, self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio, self.phase)
+        lengths = (self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio)
+        return Workload(arrival_rps, *lengths, self.phase, self.short_prompts)
 
     def of_phase(self, phase: Phase) -> Workload:
         """Return the same requests where this phase of them is played."""
@@ -84,7 +99,7 @@ class Workload:
     def longer(self, ratio: float) -> Workload:
         """Return the same rate of requests that are `ratio` times as long."""
         tokens = (self.prompt_tokens * ratio, self.output_tokens * ratio)
-        return Workload(self.arrival_rps, *tokens, self.prompt_cv2_ratio, self.phase)
+        return Workload(self.arrival_rps, *tokens, self.prompt_cv2_ratio, self.phase, self.short_prompts)
 
     def coarse(self) -> Workload:
         """Return this demand rounded up to a grid of 2 %: an answer worked out once serves the neighbours, too."""
@@ -92,7 +107,8 @@ class Workload:
 
     def coarse_lengths(self) -> Workload:
         """Return `coarse` of no arrivals: the lengths alone, as a capacity is asked by."""
-        return _coarse_lengths(self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio, self.phase)
+        lengths = (self.prompt_tokens, self.output_tokens, self.prompt_cv2_ratio)
+        return _coarse_lengths(*lengths, self.phase, self.short_prompts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +135,12 @@ def spread_ratio(measured_ratio: float, requests: float) -> float:
 
 
 @functools.lru_cache(maxsize=1024)  # a cycle asks by the same lengths half a dozen times
-def _coarse_lengths(prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float, phase: Phase) -> Workload:
-    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP, phase)
+def _coarse_lengths(
+    prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float, phase: Phase, short: tuple[Short, ...]
+) -> Workload:
+    cv2_ratio = round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP
+    few = tuple(Short(at, round(share / SHARE_STEP) * SHARE_STEP, _up(mean)) for at, share, mean in short)
+    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), cv2_ratio, phase, few)
 
 
 def _up(value: float) -> float:

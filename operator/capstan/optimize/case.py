@@ -13,7 +13,7 @@ from capstan.model.policy import Knob, Objective, Policy
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
-from capstan.model.workload import PROMPT_CV2, Phase, Workload
+from capstan.model.workload import PROMPT_CV2, Phase, Short, Workload
 from capstan.optimize import fleets, smoothing
 
 DEFAULT_CALENDAR = Calendar()
@@ -93,6 +93,7 @@ class Case:
         most_gpus: GPUs that it may have; None: only the bounds bind.
         beside_gpus: Of those, what the policy's other pools have.
         phase: What it plays of each request.
+        short_prompts: How many of its prompts each tier of the limits concerns, where classes tell.
         foreseen_rps: The peak of the next epoch as history tells it; None: there is none, the last rates must do.
     """
 
@@ -110,6 +111,7 @@ class Case:
     beside_gpus: int = 0
     foreseen_rps: float | None = None
     phase: Phase = Phase.BOTH
+    short_prompts: tuple[Short, ...] = ()
 
     @property
     def ready(self) -> int:
@@ -224,7 +226,9 @@ class Case:
 
     def load(self, arrival_rps: float) -> Workload | None:
         """Return `arrival_rps` with the lengths in memory, or None while no lengths are known."""
-        return None if self.memory.lengths is None else Workload(arrival_rps, *self.memory.lengths, phase=self.phase)
+        if self.memory.lengths is None:
+            return None
+        return Workload(arrival_rps, *self.memory.lengths, phase=self.phase, short_prompts=self.short_prompts)
 
 
 def remembered(

@@ -18,7 +18,7 @@ from capstan.model.classes import Edges, Split
 from capstan.model.policy import Policy
 from capstan.model.sample import Fresh, Sample
 from capstan.model.slo import Slo
-from capstan.model.workload import Phase, Workload
+from capstan.model.workload import Phase, Short, Workload
 from capstan.optimize import smoothing
 
 LONGEST_TOKENS = math.inf
@@ -112,6 +112,31 @@ def demand(classes: Iterable[fleet.ClassDemand], codes: Iterable[int]) -> Worklo
     squares = sum(one.arrival_rps * (1 + one.prompt_cv2_ratio) * one.prompt_tokens**2 for one in own) / rate_rps
     output = sum(one.arrival_rps * one.output_tokens for one in own) / rate_rps
     return Workload(rate_rps, max(prompt, 1.0), max(output, 1.0), max(squares / prompt**2 - 1, 0.0))
+
+
+def short_prompts(
+    slo: Slo, classes: Iterable[fleet.ClassDemand], codes: Iterable[int], edges: Edges
+) -> tuple[Short, ...]:
+    """Return how many prompts of some classes each tier of their limits concerns, of tiers that end where classes do.
+
+    Example: a quarter of the requests below 256 tokens, of 100 in the mean, and half of them from there to 1024, of
+    500: `((256, 0.25, 100), (1024, 0.75, 500))`.
+    """
+    wanted = frozenset(codes)
+    own = [one for one in classes if one.code in wanted and one.arrival_rps > 0]
+    rate_rps = sum(one.arrival_rps for one in own)
+    found, first, below_rps = [], 0, 0.0
+    for tokens, _ in slo.tiers if own else ():
+        if tokens not in edges.prompt_tokens:
+            continue
+        end = edges.prompt_tokens.index(tokens) + 1
+        inside = [one for one in own if first <= edges.prompt_bucket(one.code) < end]
+        inside_rps = sum(one.arrival_rps for one in inside)
+        mean_tokens = sum(one.arrival_rps * one.prompt_tokens for one in inside) / inside_rps if inside else tokens / 2
+        below_rps += inside_rps
+        found.append(Short(float(tokens), below_rps / rate_rps, mean_tokens))
+        first = end
+    return tuple(found)
 
 
 def seen_of(

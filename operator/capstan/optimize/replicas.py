@@ -253,20 +253,24 @@ def _resized(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | No
 
 
 def _reshaped(case: Case, load: Workload, forecast_rps: float) -> plan.Fleet | None:
-    """Return the cheapest mix of degrees where moving to it pays, else None."""
+    """Return the cheapest mix of degrees where moving to it pays, else None.
+
+    Where too few of what stands find room, it moves whatever it costs, but never through a time without replicas.
+    """
     question = question_of(case, load, forecast_rps)
     found = cheapest(case, load, forecast_rps)
     if found is None or found.fleet == case.standing:
         return None if found is None else found.fleet
     each_rps = _each_rps(case)
     kept = _resized(case, load, forecast_rps)
+    bridged = _bridged(case, found.fleet, forecast_rps, each_rps)
     if kept is None or not mix.allowed(question, kept):
-        return found.fleet
+        return found.fleet if bridged else None
     if not fleets.covers(kept, case.standing):
         kept = _with_room(case, kept, case.standing, forecast_rps)
     kept_w = mix.cost_w(question, kept, each_rps)
     saved_w = kept_w - found.cost_w
-    if not _bridged(case, found.fleet, forecast_rps, each_rps):
+    if not bridged:
         return kept
     pays = saved_w * _stay_s(case) > PAYS_RATIO * _moving_j(case, found.fleet)
     return found.fleet if pays and saved_w >= WORTH_RATIO * kept_w else kept

@@ -75,8 +75,9 @@ class Scene:
     ) -> cases.Case:
         index, count = at
         policy, settings = self.policy, self.settings
-        seen = lanes.seen_of(lane, self.seen, self.memory.classes, policy.pools.edges)
-        kept = cases.remembered(self.now_s, seen, memory, settings, smoothed=bool(self.memory.classes))
+        apart = self.memory.classes if policy.pools.by_class else ()
+        seen = lanes.seen_of(lane, self.seen, apart, policy.pools.edges)
+        kept = cases.remembered(self.now_s, seen, memory, settings, smoothed=bool(apart))
         pools = self._replicas(lane, count)
         return cases.Case(
             now_s=self.now_s,
@@ -91,6 +92,7 @@ class Scene:
             settings=settings,
             most_gpus=most_gpus,
             phase=lane.phase,
+            short_prompts=lanes.short_prompts(lane.slo, self.memory.classes, lane.codes, policy.pools.edges),
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:

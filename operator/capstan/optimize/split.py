@@ -10,6 +10,7 @@ each pool runs as hot as its own limits allow. But every pool rounds its replica
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from capstan.forecast import peak
 from capstan.model import power
@@ -91,11 +92,12 @@ def cost_of(
             if load is None:  # a pool that nobody asks stands idle all the same
                 known[codes] = min(profile.tp * (power.idle_w(profile) + per_gpu_w) for profile in profiles)
                 return known[codes]
-            load = load.coarse()
+            slo = lanes.limits(policy, codes)
+            load = replace(load, short_prompts=lanes.short_prompts(slo, classes, codes, policy.pools.edges)).coarse()
             question = mix.Question(
                 profiles=profiles,
                 load=load,
-                slo=lanes.limits(policy, codes),
+                slo=slo,
                 peak_rps=peak.guarded_rps(load.arrival_rps, window_s=window_s),
                 most_replicas=bounds.max_replicas,
                 most_gpus=bounds.max_gpus,

@@ -34,12 +34,14 @@ def at_bounds(policy: Policy, profiles: tuple[Profile, ...]) -> Want:
 def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nodes: tuple[Node, ...]) -> Want:
     """Return the tp and count with the least watts that carry the first ten minutes' peak inside the SLO, full clock.
 
-    One replica more than that stands: it is where an autoscaler is switched on, not what it is judged by.
-    Where no count does, as many replicas of the largest tp as the fleet and the bounds leave.
+    One replica more than that stands: it is where an autoscaler is switched on, not what it is judged by. A lone
+    replica that leaves no room for another is no start where any other degree carries the load: nobody could leave it
+    without a time in which none serves. Where no count does, as many replicas of the largest tp as the fleet and the
+    bounds leave.
     """
     load = first_load(requests)
     rate_rps = peak.guarded_rps(load.arrival_rps, window_s=units.SECONDS_PER_MINUTE)
-    best: tuple[tuple[bool, float], Want] | None = None
+    best: tuple[tuple[bool, bool, float], Want] | None = None
     for profile in profiles:
         most = most_replicas(policy, profile, nodes)
         carrying = sizing.smallest(profile, load, policy.slo, peak_rps=rate_rps, near=1, margin=FIXED_MARGIN)
@@ -50,7 +52,7 @@ def sized(policy: Policy, profiles: tuple[Profile, ...], requests: Requests, nod
         count = min(max(count + SPARE, policy.bounds.min_replicas), most)
         point = sizing.point(profile, load.scaled(1 / count), policy.slo, replicas=count)
         watts = math.inf if point is None else point.gpu_w * profile.tp * count
-        rank = (not spared, watts)
+        rank = (not spared, count == 1 and not spared, watts)
         if best is None or rank < best[0]:
             best = (rank, Want(policy.key, profile.tp, count))
     if best is not None:

@@ -126,7 +126,7 @@ class Capstan:
             output_tokens_per_s=self._of(window.output_tokens_per_s),
             gpu_product=product,
             capped=capped,
-            classes=seen.classes(self._settings.rate_window_s) if policy.pools.by_class else (),
+            classes=seen.classes(self._settings.rate_window_s) if policy.tells_classes else (),
             prompt_cv2_ratio=self._spread(seen),
             lanes=tuple(self._lane(policy, lane) for lane in seen.pools) if len(seen.pools) > 1 else (),
         )

@@ -201,9 +201,9 @@ def _stress(view: View, found: tuple[reading.PodReading, ...], now_s: float) -> 
 
 
 def _classes(view: View, pooled: reading.Pooled) -> tuple[fleet.ClassDemand, ...]:
-    """Return the demand per class where classes may have pools; empty where too few requests tell their lengths."""
+    """Return the demand per class where a plan rests on it; empty where too few requests tell their lengths."""
     pools, rate_rps, prompts, outputs = view.policy.pools, pooled.arrival_rps, pooled.prompts, pooled.outputs
-    if not pools.by_class or rate_rps is None or prompts is None or outputs is None:
+    if not view.policy.tells_classes or rate_rps is None or prompts is None or outputs is None:
         return ()
     if min(prompts.histogram.total, outputs.histogram.total) < MIN_MIX_REQUESTS:
         return ()
