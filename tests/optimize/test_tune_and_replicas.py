@@ -13,6 +13,7 @@ from capstan.model import fleet, plan
 from capstan.model.policy import Bounds, Knob, Knobs
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
+from capstan.model.slo import Slo
 from capstan.optimize import fleets, inside, replicas, tune
 from capstan.optimize.case import Case, Settings
 from support.builders import policy
@@ -370,3 +371,15 @@ def test_a_degree_is_changed_only_where_other_pools_leave_room_to_do_it_first(be
     base = case(known, ((8, 1),), most_gpus=32, beside_gpus=beside_gpus)
     due = dataclasses.replace(base, memory=dataclasses.replace(base.memory, reshaped_at_s=None))
     assert fleets.main_tp(replicas.choose(due).fleet) == degree
+
+
+@pytest.mark.parametrize(("most_gpus", "degree"), [(16, 8), (8, 4)], ids=["beside them", "only in their place"])
+def test_no_degree_is_changed_through_a_time_without_replicas(most_gpus: int, degree: int) -> None:
+    """Prompts of 4,000 tokens with a second each: too much for any tp 4, not for one of tp 8 in the GPUs of two."""
+    tight = dataclasses.replace(ROOMY, slo=Slo(1.0, 0.1))
+    base = case(rates((1800, 0.7)), ((4, 2),), most_gpus=most_gpus, policy=tight, slo=tight.slo)
+    memory = dataclasses.replace(base.memory, lengths=(4000.0, 100.0, 0.2), reshaped_at_s=None)
+    due = dataclasses.replace(base, memory=memory)
+    found = replicas.choose(due)
+    assert fleets.main_tp(found.fleet) == degree
+    assert fleets.gpus(found.fleet) >= 8

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from capstan.model.policy import Bounds
+from capstan.model.classes import Edges
+from capstan.model.policy import Bounds, Pools
+from capstan.model.slo import Slo
 from capstan.replay import engine
+from capstan.replay import stage as stages
 from capstan.replay.scores import limits, score
 from capstan.replay.searches import plans
 from capstan.replay.searches.plans import Plan, Scheduled
@@ -83,3 +88,22 @@ def test_playing_a_system_leaves_the_stage_as_it_was(stage: Stage) -> None:
     stage.play(Scripted({10.0: Want(KEY, 4, 1)}))
     assert stage.single_pool().services[0].energy == before
     assert stage.scenario.services[0].policy.bounds == Bounds(1, 4, tensor_parallel=(4, 8))
+
+
+def test_of_a_long_trace_a_few_hours_say_which_classes_share_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One split is searched, however near the others are: here that of the whole trace, all in its only hour."""
+    made = small.scenario(small.requests(300, 3.0), servers=3)
+    edges = Edges((256,), ())
+    policy = dataclasses.replace(
+        made.services[0].policy, slo=Slo(2.0, 0.1, 0.9), pools=Pools(by_class=True, edges=edges)
+    )
+    apart = Stage(dataclasses.replace(made, services=(dataclasses.replace(made.services[0], policy=policy),)))
+    whole = min(apart.splits(0), key=lambda one: apart.static_j(0, one))
+    monkeypatch.setattr(stages, "REACH_RATIO", 1e9)
+    search = stages._Search(apart, 0, [], lambda _: None)
+    assert search._near(apart.splits(0)) == [*apart.splits(0)]
+    monkeypatch.setattr(stages, "LONG_S", 10.0)
+    assert search._near(apart.splits(0)) == [whole]
+    run = apart.oracle([], lambda _: None)
+    assert tuple(sorted(lane.classes for lane in run.services[0].lanes)) == (whole if len(whole) > 1 else ())
+    assert score.of(run).slo_met
