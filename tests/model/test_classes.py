@@ -188,9 +188,9 @@ def test_a_longer_tier_is_a_longer_wait_for_its_first_token() -> None:
 
 @pytest.mark.parametrize(
     ("measured", "requests", "expected"),
-    [(0.51, 50, 0.77), (0.14, 1000, 0.209), (0.9, 7, 0.9), (2.0, 0, 0.9)],
-    ids=["few", "documents", "the usual", "nobody"],
+    [(0.51, 50, 0.77), (0.14, 20, 0.290), (0.14, 1000, 0.161), (0.9, 7, 0.9), (0.0, 1, 0.891), (2.0, 0, 0.9)],
+    ids=["few", "few documents", "documents", "the usual", "one", "nobody"],
 )
 def test_few_requests_say_little_of_how_much_prompts_vary(measured: float, requests: float, expected: float) -> None:
-    """(50 x 0.51 + 100 x 0.9) / 150 = 0.77; (1000 x 0.14 + 90) / 1100 = 0.209."""
+    """(50 x 0.51 + 100 x 0.9) / 150 = 0.77; 0.14 x (1 + 3 sqrt(2.56 / 20)) = 0.290, of a thousand 0.161."""
     assert spread_ratio(measured, requests) == pytest.approx(expected, abs=0.001)

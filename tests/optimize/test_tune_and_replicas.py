@@ -292,6 +292,16 @@ def test_the_usual_count_is_learnt_and_without_one_nothing_is_concluded() -> Non
     assert later.inside_ratio == pytest.approx(1 + 5 / 300)
 
 
+@pytest.mark.parametrize(("stays", "learnt"), [(4.0, False), (6.0, True)])
+def test_how_long_engines_decode_is_learnt_once_the_first_requests_have_long_ended(stays: float, learnt: bool) -> None:
+    """By Little's law they stay count / rate: lengths watched for less time than five of it are of short answers."""
+    count = 1.2 * usual_inside(crowded(1.0))
+    young = crowded(count)
+    cycles = round(stays * count / 2.0 / 5.0)
+    case_ = dataclasses.replace(young, memory=dataclasses.replace(young.memory, lengths_cycles=cycles))
+    assert (tune.choose(case_, ((4, 2),)).decode_ratio is not None) is learnt
+
+
 def test_where_next_to_nothing_was_worked_out_nothing_is_learnt() -> None:
     """The first requests of a service come before its rate: eighty times as many as worked out."""
     quiet = crowded(8.0, usual_ratio=None)

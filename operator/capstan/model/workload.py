@@ -18,6 +18,8 @@ USUAL_REQUESTS = 100.0
 GRID_RATIO = 1.02
 """Rates and lengths of a minute are not known better than this: 2,500 requests have a counting error of 2 %."""
 
+SPREAD_SIGMAS = 3.0  # as of rates (`forecast.peak`): a look in a thousand takes a mix for lengths that are alike
+
 LOG_GRID = math.log(GRID_RATIO)
 
 CV2_STEP = 0.05
@@ -129,9 +131,15 @@ def spread_ratio(measured_ratio: float, requests: float) -> float:
     """Return how much prompts vary, of so many requests: few say little, and look more alike than they are.
 
     Their squared coefficient of variation, drawn towards `PROMPT_CV2` as if `USUAL_REQUESTS` of the usual were among
-    them. Example: fifty with 0.51 tell 0.77, a thousand documents with 0.14 tell 0.21.
+    them, but to no more than `SPREAD_SIGMAS` of its own error above what was measured: that of a gamma variate's is
+    about sqrt((2 + 4 cv2) / n) of it, small where lengths are alike. Example: fifty with 0.51 tell 0.77; twenty
+    documents with 0.14 tell 0.29, a thousand 0.16.
     """
-    return (requests * measured_ratio + USUAL_REQUESTS * PROMPT_CV2) / (requests + USUAL_REQUESTS)
+    if requests <= 0:
+        return PROMPT_CV2
+    drawn_ratio = (requests * measured_ratio + USUAL_REQUESTS * PROMPT_CV2) / (requests + USUAL_REQUESTS)
+    error_ratio = math.sqrt((2 + 4 * measured_ratio) / requests)
+    return min(drawn_ratio, measured_ratio * (1 + SPREAD_SIGMAS * error_ratio)) if requests > 1 else drawn_ratio
 
 
 @functools.lru_cache(maxsize=1024)  # a cycle asks by the same lengths half a dozen times

@@ -37,6 +37,7 @@ class Look:
         settled: Whether all of them came under the clock in force.
         parts: Whose requests they are, with the load that was counted.
         clock_mhz: The clock that they came under.
+        stay_s: How long they stay, by their count and their rate (Little).
     """
 
     inside_ratio: float
@@ -44,6 +45,7 @@ class Look:
     settled: bool
     parts: tuple[clock.Part, ...]
     clock_mhz: float
+    stay_s: float
 
 
 def look(case: Case, parts: tuple[clock.Part, ...]) -> Look | None:
@@ -67,7 +69,7 @@ def look(case: Case, parts: tuple[clock.Part, ...]) -> Look | None:
         seen_after_s = running.age_s + usual / arrival_rps
         settled = memory.clock_since_s is None or case.now_s - memory.clock_since_s >= seen_after_s
         if not settled or clock_mhz == standing_mhz:
-            return Look(count / usual, usual, settled, parts, clock_mhz)
+            return Look(count / usual, usual, settled, parts, clock_mhz, count / arrival_rps)
     return None
 
 
