@@ -92,19 +92,30 @@ def told(*short: Short) -> float:
 def test_fewer_short_prompts_are_less_stress_than_a_gamma_variate_has() -> None:
     """Of Azure's conversation half 9.5 % are below 256 tokens and 47 % below 1024; a gamma variate has 15 and 55 %."""
     gamma = told()
-    as_there = told(Short(256, 0.095, 120), Short(1024, 0.467, 430))
+    as_there = told(Short(256, 0.095, 120, 0.08), Short(1024, 0.467, 430, 0.2))
     assert as_there < 0.93 * gamma
-    assert told(Short(256, 0.0, 128), Short(1024, 0.0, 640)) < as_there
-    assert told(Short(256, 0.5, 120), Short(1024, 0.9, 430)) > gamma
+    assert told(Short(256, 0.0, 128, 0.0), Short(1024, 0.0, 640, 0.0)) < as_there
+    assert told(Short(256, 0.5, 120, 0.5), Short(1024, 0.9, 430, 0.4)) > gamma
 
 
 def test_tiers_as_a_gamma_variate_has_them_change_nothing() -> None:
     shares = [tiers.below_ratio(at, mean_tokens=1237, cv2_ratio=0.9) for at in (256, 1024)]
-    same = told(Short(256, shares[0], 128), Short(1024, shares[1], 640))
+    same = told(Short(256, shares[0], 128, shares[0]), Short(1024, shares[1], 640, shares[1] - shares[0]))
     assert same == pytest.approx(told(), rel=1e-9)
 
 
 def test_a_coarse_load_keeps_its_short_prompts_to_a_step() -> None:
-    short = Workload(1.0, 100, 100, short_prompts=(Short(256, 0.347, 101),)).coarse().scaled(2).short_prompts
-    assert short[0] == pytest.approx((256, 0.34, 101), rel=0.0201)
+    short = Workload(1.0, 100, 100, short_prompts=(Short(256, 0.347, 101, 0.11),)).coarse().scaled(2).short_prompts
+    assert short[0] == pytest.approx((256, 0.34, 101, 0.12), rel=0.0201)
     assert Workload(1.0, 100, 100, short_prompts=short).longer(1.5).short_prompts == short
+
+
+def test_a_tier_is_held_by_itself_where_one_of_its_classes_has_a_thousand_an_hour() -> None:
+    """At 1.4 rps half of the prompts are 2,520 an hour; in three classes of alike size none has a thousand."""
+
+    def stress(largest_ratio: float) -> float:
+        slo = Slo(2.0, 0.1, 0.99, ((1024, 0.4),))
+        load = Workload(1.4, 1237, 215, short_prompts=(Short(1024, 0.5, 430, largest_ratio),))
+        return sizing.stress_ratio(sizing.point(P, load, slo), slo)
+
+    assert stress(0.18) < stress(0.22) == stress(0.5)

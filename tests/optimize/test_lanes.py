@@ -228,17 +228,23 @@ def test_tiers_are_told_how_many_prompts_they_have() -> None:
     """Of 4 rps one is short, of 100 and 120 tokens half and half; two are of the middle, of 500."""
     classes = (one(0, 0.5, 100, 50), one(2, 0.5, 120, 900), one(3, 2.0, 500, 50), one(8, 1.0, 3000, 400))
     every, edges = range(9), Edges()
-    assert lanes.short_prompts(TIERED.slo, classes, every, edges) == ((256.0, 0.25, 110.0), (1024.0, 0.75, 500.0))
-    assert lanes.short_prompts(TIERED.slo, classes[2:], every, edges) == ((256.0, 0.0, 128.0), (1024.0, 2 / 3, 500.0))
+    assert lanes.short_prompts(TIERED.slo, classes, every, edges) == (
+        (256.0, 0.25, 110.0, 0.125),
+        (1024.0, 0.75, 500.0, 0.5),
+    )
+    assert lanes.short_prompts(TIERED.slo, classes[2:], every, edges) == (
+        (256.0, 0.0, 128.0, 0.0),
+        (1024.0, 2 / 3, 500.0, 2 / 3),
+    )
     middle_and_long = lanes.of(TIERED, ((0, 1, 2), (3, 4, 5, 6, 7, 8)))[1]
     found = lanes.short_prompts(middle_and_long.slo, classes, middle_and_long.codes, edges)
-    assert found == ((1024.0, 2 / 3, 500.0),)
+    assert found == ((1024.0, 2 / 3, 500.0, 2 / 3),)
 
 
 def test_a_tier_that_ends_within_a_class_is_not_told() -> None:
     slo = Slo(2.0, 0.1, 0.99, ((300, 0.25), (1024, 0.4)))
     classes = (one(0, 1.0, 100, 50), one(3, 1.0, 500, 50))
-    assert lanes.short_prompts(slo, classes, range(9), Edges()) == ((1024.0, 1.0, 300.0),)
+    assert lanes.short_prompts(slo, classes, range(9), Edges()) == ((1024.0, 1.0, 300.0, 0.5),)
     assert lanes.short_prompts(slo, (), range(9), Edges()) == ()
 
 

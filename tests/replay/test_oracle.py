@@ -18,7 +18,7 @@ from capstan.replay.searches.demand import Limits
 from capstan.replay.searches.lateness import Allowance
 from capstan.replay.searches.plans import CLOCK_S, SLOT_S, Fleet, Plan
 from capstan.replay.searches.schedule import Planner
-from capstan.replay.searches.trial import Trial, Tried
+from capstan.replay.searches.trial import Met, Trial, Tried
 from support import builders
 from support.planned import PlannedWorld, columns, with_tp
 from support.replay import poisson
@@ -192,3 +192,11 @@ def test_the_plan_of_least_watts_draws_no_more_than_the_plan_that_only_chooses_s
         return total
 
     assert watts(planner.least(1.0)) <= watts(planner.at(1.0, planner.model.degrees(), 1.0)) * (1 + 1e-9)
+
+
+def test_of_the_plans_that_met_the_slo_the_cheapest_with_few_enough_late_requests_is_given() -> None:
+    """Pools that each just meet it may miss it together: then those with room take their place."""
+    plans = [Plan.fixed(4, count) for count in (1, 2, 3)]
+    met = tuple(Met(plan, j, late) for plan, j, late in zip(plans, (1.0, 2.0, 3.0), (0.89, 0.7, 0.2), strict=True))
+    found = oracle.Found(None, 3, (), met)
+    assert [one and one.plan for one in map(found.within, (0.9, 0.75, 0.6, 0.1))] == [*plans, None]

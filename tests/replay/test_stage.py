@@ -105,5 +105,6 @@ def test_of_a_long_trace_a_few_hours_say_which_classes_share_a_pool(monkeypatch:
     monkeypatch.setattr(stages, "LONG_S", 10.0)
     assert search._near(apart.splits(0)) == [whole]
     run = apart.oracle([], lambda _: None)
+    assert apart.evaluate(apart.lane(0, whole[0]), instant=True)(Plan.fixed(4, 1)).late_ratio > 0
     assert tuple(sorted(lane.classes for lane in run.services[0].lanes)) == (whole if len(whole) > 1 else ())
     assert score.of(run).slo_met

@@ -248,12 +248,12 @@ def _tiers(
         short = known.get(longest)
         if short is None:
             up_to = tiers.below_ratio(longest, mean_tokens=load.prompt_tokens, cv2_ratio=load.prompt_cv2_ratio)
-            middle_tokens = (shortest + longest) / 2
+            middle_tokens, largest_ratio = (shortest + longest) / 2, up_to - below
         else:
-            up_to, middle_tokens = max(short.share_ratio, below), short.mean_tokens
+            up_to, middle_tokens, largest_ratio = max(short.share_ratio, below), short.mean_tokens, short.largest_ratio
         middle_s, longest_s = (_own_s(engine, load, queue, at) for at in (middle_tokens, longest))
-        rps = (up_to - below) * load.arrival_rps * replicas
-        found.append(tiers.Tier(up_to - below, rps, host_s + middle_s, host_s + longest_s))
+        largest_rps = largest_ratio * load.arrival_rps * replicas
+        found.append(tiers.Tier(up_to - below, largest_rps, host_s + middle_s, host_s + longest_s))
         shortest, below = longest, up_to
     return tiers.Tiers(tuple(found), queue.wait, host_s, ttft[0], math.sqrt(ttft[1]))
 

@@ -15,8 +15,9 @@ from capstan.model import waiting
 
 TOLD_REQUESTS = 1000.0
 TOLD_S = 3600.0
-"""A tier is held by itself from a thousand requests an hour on: DESIGN 7.1 does so from a thousand on, since of fewer
-p99 cannot be told; an hour is the longest window of usual SLO alarms that still acts (burn rate of an hour)."""
+"""A tier is held by itself where one of its classes has a thousand requests an hour: DESIGN 7.1 holds a class from a
+thousand on, since of fewer p99 cannot be told; an hour is the longest window of usual SLO alarms that still acts (burn
+rate of an hour). Where nobody knows its classes it is taken for one."""
 
 PRECISION = 1e-5  # of a stress, as a share of it: no limit is known better
 FIRST_STEP = 1.05  # of all requests together little more is asked for than of the tightest tier
@@ -25,20 +26,20 @@ MOST_LOOKS = 80  # at a load where anybody is late; six mostly do
 
 @dataclass(slots=True)
 class Tier:
-    """Prompts between two lengths: their share of all, and how many come a second to all replicas together.
+    """Prompts between two lengths: their share of all, and how many of its largest class come a second to all replicas.
 
     `middle_s`, `longest_s`: time to the first token of the middle and of the longest one where nobody is before it.
     """
 
     share_ratio: float
-    arrival_rps: float
+    largest_rps: float
     middle_s: float
     longest_s: float
 
     @property
     def told(self) -> bool:
         """Whether it has enough requests to be held by itself."""
-        return self.arrival_rps * TOLD_S >= TOLD_REQUESTS
+        return self.largest_rps * TOLD_S >= TOLD_REQUESTS
 
 
 @dataclass(slots=True)

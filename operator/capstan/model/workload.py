@@ -40,11 +40,15 @@ class Phase(StrEnum):
 
 
 class Short(NamedTuple):
-    """Prompts below `tokens`: their share of all, and the mean of those that are not below the entry before."""
+    """Prompts below `tokens`: their share of all, and the mean of those that are not below the entry before.
+
+    `largest_ratio` is the share of all requests of the class that has most of the latter (by answers, too).
+    """
 
     tokens: float
     share_ratio: float
     mean_tokens: float
+    largest_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +151,12 @@ def _coarse_lengths(
     prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float, phase: Phase, short: tuple[Short, ...]
 ) -> Workload:
     cv2_ratio = round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP
-    few = tuple(Short(at, round(share / SHARE_STEP) * SHARE_STEP, _up(mean)) for at, share, mean in short)
+    few = tuple(Short(at, _step(share), _up(mean), _step(largest)) for at, share, mean, largest in short)
     return Workload(0.0, _up(prompt_tokens), _up(output_tokens), cv2_ratio, phase, few)
+
+
+def _step(share_ratio: float) -> float:
+    return round(share_ratio / SHARE_STEP) * SHARE_STEP
 
 
 def _up(value: float) -> float:

@@ -120,7 +120,7 @@ def short_prompts(
     """Return how many prompts of some classes each tier of their limits concerns, of tiers that end where classes do.
 
     Example: a quarter of the requests below 256 tokens, of 100 in the mean, and half of them from there to 1024, of
-    500: `((256, 0.25, 100), (1024, 0.75, 500))`.
+    500, all of one class: `((256, 0.25, 100, 0.25), (1024, 0.75, 500, 0.5))`.
     """
     wanted = frozenset(codes)
     own = [one for one in classes if one.code in wanted and one.arrival_rps > 0]
@@ -134,7 +134,8 @@ def short_prompts(
         inside_rps = sum(one.arrival_rps for one in inside)
         mean_tokens = sum(one.arrival_rps * one.prompt_tokens for one in inside) / inside_rps if inside else tokens / 2
         below_rps += inside_rps
-        found.append(Short(float(tokens), below_rps / rate_rps, mean_tokens))
+        largest_rps = max((one.arrival_rps for one in inside), default=0.0)
+        found.append(Short(float(tokens), below_rps / rate_rps, mean_tokens, largest_rps / rate_rps))
         first = end
     return tuple(found)
 

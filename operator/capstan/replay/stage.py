@@ -24,7 +24,7 @@ from capstan.replay.scores.compare import BEST_STATIC, ORACLE, SINGLE_POOL, STAT
 from capstan.replay.searches import fluid, hindsight, oracle, plans, rate
 from capstan.replay.searches.plans import Laned, Plan, Schedule, Scheduled, Standing, whole
 from capstan.replay.searches.schedule import Planner
-from capstan.replay.searches.trial import Evaluate, Trial, Tried
+from capstan.replay.searches.trial import Evaluate, Met, Trial, Tried
 from capstan.replay.seen import Service, System
 
 Told = Callable[[float], None]
@@ -34,9 +34,10 @@ REACH_RATIO = 1.15
 """Splits whose best fixed fleets use up to this much of the best split's joules are searched: time moves a fleet's
 joules by a third at most, and nearly alike in every split."""
 
-LATE_RATIO = 0.9
-"""A pool of several may have this share of its late requests in the oracle's search: beside other pools its replicas
-have other slots, so that ties fall otherwise, and a plan that just met the SLO alone may just miss it."""
+LATE_RATIOS = (0.9, 0.75, 0.6, 0.4)
+"""Of the late requests that it may have, a pool of several has no more than this share in the oracle's plan: beside
+other pools its replicas have other slots, so that ties fall otherwise, and a plan that just met the SLO alone may just
+miss it. Where all of them together do, those with fewer take their place."""
 
 
 LONG_S = 6 * units.SECONDS_PER_HOUR
@@ -79,16 +80,24 @@ class Stage:
             others: Runs of the same scenario: what they had standing is where the search begins.
             told: Told the share of each service's world runs that is done.
         """
-        found: dict[str, Schedule] = {}
-        gaps = []
-        for index, alone in enumerate(self._alone):
-            key = alone.services[0].policy.key
-            search = _Search(self, index, [run.services[index] for run in others if run.services], told)
-            best = search.best()
-            found[key] = best or self._schedules(SINGLE_POOL)[key]
-            gaps.append(f"{key}: {search.runs} runs")
-        run = engine.run(self.scenario, Scheduled(ORACLE, found), instant=True)
-        return dataclasses.replace(run, settings=(*run.settings, ("oracle's search", "; ".join(gaps))))
+        searches = [
+            _Search(self, index, [run.services[index] for run in others if run.services], told)
+            for index in range(len(self._alone))
+        ]
+        for one in searches:
+            one.search()
+        run = self._together(searches, LATE_RATIOS[0])
+        for late_ratio in LATE_RATIOS[1:]:
+            if score.of(run, self.slo_set).slo_met:
+                break
+            run = self._together(searches, late_ratio)
+        runs = "; ".join(f"{search.key}: {search.runs} runs" for search in searches)
+        return dataclasses.replace(run, settings=(*run.settings, ("oracle's search", runs)))
+
+    def _together(self, searches: Sequence[_Search], late_ratio: float) -> Run:
+        """Run what was found for each service, with so many late requests of those that may be in each of its pools."""
+        each = {one.key: one.schedule(late_ratio) or self._schedules(SINGLE_POOL)[one.key] for one in searches}
+        return engine.run(self.scenario, Scheduled(ORACLE, each), instant=True)
 
     def meets(self, replicas: int) -> bool:
         """Return whether `replicas` of the first service's largest tp meet its SLO at full clock."""
@@ -196,6 +205,7 @@ class Stage:
                 attainment_ratio=scored.overall.attainment_ratio or 0.0,
                 good=measure.good(run.services[0].outcomes, self._held(service)),
                 tick_j=_tick_j(run),
+                late_ratio=(1 - min(ratios)) / (1 - self._held(service).percentile_ratio),
             )
 
         return trial
@@ -238,23 +248,39 @@ class _Search:
 
     def __init__(self, stage: Stage, index: int, others: Sequence[ServiceRun], told: Told) -> None:
         self.runs = 0
+        self.key = stage.scenario.services[index].policy.key
         self._stage = stage
         self._index = index
         self._others = others
         self._told = told
-        self._found: dict[tuple[int, ...], Tried | None] = {}
+        self._splits: list[Split] = []
+        self._found: dict[tuple[int, ...], oracle.Found | None] = {}
 
-    def best(self) -> Schedule | None:
-        """Return the schedule of least joules that was found; None where none meets the SLO."""
-        stage, index = self._stage, self._index
-        near = self._near(stage.splits(index))
-        pools = {codes for one in near for codes in one}
+    def search(self) -> None:
+        """Search every pool of the splits that come into question."""
+        self._splits = self._near(self._stage.splits(self._index))
+        pools = {codes for one in self._splits for codes in one}
         self._found = {codes: self._lane(codes, at / len(pools), len(pools)) for at, codes in enumerate(sorted(pools))}
-        best = min(near, key=self._joules)
-        tried = [(codes, self._found[codes]) for codes in best]
-        if any(found is None for _, found in tried):
+
+    def schedule(self, late_ratio: float) -> Schedule | None:
+        """Return the schedule of least joules that was found; None where none meets the SLO.
+
+        Args:
+            late_ratio: Of the late requests that may be, in each of several pools; one pool alone may have all.
+        """
+        met = {codes: self._within(codes, late_ratio) for codes in self._found}
+
+        def joules(one: Split) -> float:
+            return sum(float("inf") if found is None else found.energy_j for found in (met[codes] for codes in one))
+
+        found = [(codes, met[codes]) for codes in min(self._splits, key=joules)]
+        if any(one is None for _, one in found):
             return None
-        return tuple(stage.laned(index, codes, found.plan) for codes, found in tried if found is not None)
+        return tuple(self._stage.laned(self._index, codes, one.plan) for codes, one in found if one is not None)
+
+    def _within(self, codes: tuple[int, ...], late_ratio: float) -> Met | None:
+        found = self._found[codes]
+        return None if found is None else found.within(1.0 if len(self._found) == 1 else late_ratio)
 
     def _near(self, each: tuple[Split, ...]) -> list[Split]:
         """Return the splits worth a search: by their best fixed fleets, of a long trace by those of a few of its hours.
@@ -270,12 +296,8 @@ class _Search:
         ranked = {one: stage.static_j(index, one) for one in each}
         return [one for one in each if ranked[one] <= REACH_RATIO * min(ranked.values())]
 
-    def _joules(self, one: Split) -> float:
-        tried = [self._found[codes] for codes in one]
-        return sum(float("inf") if found is None else found.trial.energy_j for found in tried)
-
-    def _lane(self, codes: tuple[int, ...], before: float, pools: int) -> Tried | None:
-        """Return the best plan of some classes in a pool of their own."""
+    def _lane(self, codes: tuple[int, ...], before: float, pools: int) -> oracle.Found | None:
+        """Return what was found for some classes in a pool of their own; None where nobody asks."""
         stage = self._stage
         alone = stage.lane(self._index, codes)
         requests = alone.services[0].requests
@@ -283,7 +305,7 @@ class _Search:
             return None
         planner = Planner(stage.model(alone), requests)
         evaluate = _counted(
-            stage.evaluate(alone, instant=True, late_ratio=LATE_RATIO if pools > 1 else 1.0),
+            stage.evaluate(alone, instant=True, late_ratio=LATE_RATIOS[0] if pools > 1 else 1.0),
             oracle.runs_for(len(requests)),
             lambda done: self._told(before + done / pools),
         )
@@ -291,7 +313,7 @@ class _Search:
         candidates = [*([] if static is None else [static.plan]), *self._realised(codes)]
         found = oracle.search(evaluate, planner, requests, candidates=candidates)
         self.runs += found.runs
-        return found.tried
+        return found
 
     def _realised(self, codes: tuple[int, ...]) -> list[Plan]:
         """Return what others had standing for these classes."""

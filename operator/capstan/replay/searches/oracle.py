@@ -27,7 +27,7 @@ from capstan.replay.searches.lateness import Allowance
 from capstan.replay.searches.mutant import Mutant
 from capstan.replay.searches.plans import SLOT_S, Fleet, Plan
 from capstan.replay.searches.schedule import Planner
-from capstan.replay.searches.trial import Budget, Evaluate, Spent, Tried
+from capstan.replay.searches.trial import Budget, Evaluate, Met, Spent, Tried
 
 MOST_RUNS, LEAST_RUNS = 160, 12
 SEARCH_REQUESTS = 25_000_000
@@ -61,11 +61,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the search found. `tried` is None where no plan met the SLO."""
+    """What the search found. `tried` is None where no plan met the SLO; `met` are all that did."""
 
     tried: Tried | None
     runs: int
     steps: tuple[Step, ...]
+    met: tuple[Met, ...] = ()
+
+    def within(self, late_ratio: float) -> Met | None:
+        """Return the cheapest plan with no more late requests than this share of those that may be; None: none has."""
+        found = (one for one in self.met if one.late_ratio <= late_ratio)
+        return min(found, key=lambda one: one.energy_j, default=None)
 
     def gap_ratio(self, bound_j: float) -> float | None:
         """Return how far the plan is above a lower bound, as a share of the plan's joules."""
@@ -102,7 +108,7 @@ def search(
     with contextlib.suppress(Spent):
         hunt.play(given)
     hunt.note("end")
-    return Found(budget.best, budget.used, tuple(hunt.steps))
+    return Found(budget.best, budget.used, tuple(hunt.steps), budget.met)
 
 
 class _Hunt:

@@ -23,7 +23,8 @@ class Trial:
     """One run of one service. Joules are those of its assigned GPUs (DESIGN 7.1's released boundary).
 
     `good` says which requests kept their limits, shape `[request]` in order of arrival; `tick_j` are the joules of
-    each `plans.CLOCK_S` from 0 on, shape `[tick]` (their sum is `energy_j`).
+    each `plans.CLOCK_S` from 0 on, shape `[tick]` (their sum is `energy_j`). `late_ratio` is how many requests were
+    late over those that may be, of all or of the class where that is most.
     """
 
     slo_met: bool
@@ -31,6 +32,7 @@ class Trial:
     attainment_ratio: float
     good: Bools
     tick_j: Floats
+    late_ratio: float = 0.0
 
 
 Evaluate = Callable[[Plan], Trial]
@@ -43,6 +45,15 @@ class Tried:
 
     plan: Plan
     trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A plan that met the SLO, its joules and its trial's `late_ratio`: what is kept of it when its search ends."""
+
+    plan: Plan
+    energy_j: float
+    late_ratio: float
 
 
 class Spent(Exception):  # noqa: N818 - a search that ran out of runs has not failed
@@ -58,6 +69,12 @@ class Budget:
         self.left = runs
         self.used = 0
         self.best: Tried | None = None
+
+    @property
+    def met(self) -> tuple[Met, ...]:
+        """Return what met the SLO."""
+        each = ((plan, trial) for plan, trial in self._known.items() if trial.slo_met)
+        return tuple(Met(plan, trial.energy_j, trial.late_ratio) for plan, trial in each)
 
     @property
     def tried(self) -> tuple[Tried, ...]:
