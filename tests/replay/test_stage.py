@@ -105,6 +105,15 @@ def test_of_a_long_trace_a_few_hours_say_which_classes_share_a_pool(monkeypatch:
     monkeypatch.setattr(stages, "LONG_S", 10.0)
     assert search._near(apart.splits(0)) == [whole]
     run = apart.oracle([], lambda _: None)
-    assert apart.evaluate(apart.lane(0, whole[0]), instant=True)(Plan.fixed(4, 1)).late_ratio > 0
     assert tuple(sorted(lane.classes for lane in run.services[0].lanes)) == (whole if len(whole) > 1 else ())
     assert score.of(run).slo_met
+
+
+@pytest.mark.parametrize("clock_cap_mhz", [None, 600.0, 345.0])
+def test_a_trial_says_how_many_of_the_late_requests_that_may_be_it_had(
+    stage: Stage, clock_cap_mhz: float | None
+) -> None:
+    """One in a hundred of 400 may be late."""
+    trial = stage.evaluate(stage.lane(0, stage.splits(0)[0][0]), instant=True)(Plan.fixed(4, 2, clock_cap_mhz))
+    assert trial.late_ratio == pytest.approx(np.count_nonzero(~trial.good) / 4.0)
+    assert trial.slo_met is (trial.late_ratio <= 1 and trial.attainment_ratio >= 0.99)
