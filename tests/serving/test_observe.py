@@ -271,8 +271,13 @@ def test_without_lengths_classes_are_not_told_apart(
     assert found.arrival_rps == sample.Fresh(2.0, 4.0), "the service itself is known all the same"
 
 
-def test_one_pool_needs_no_classes() -> None:
-    assert seen(view(pod("a")), read("a", prompts=lengths(500), outputs=lengths(500))).classes == ()
+@pytest.mark.parametrize(("tier_tokens", "told"), [(None, False), (256, True), (300, False)])
+def test_one_pool_needs_classes_only_where_its_limits_end_with_them(tier_tokens: int | None, told: bool) -> None:
+    of = view(pod("a"))
+    tiers = () if tier_tokens is None else ((tier_tokens, 0.25),)
+    policy = dataclasses.replace(of.policy, slo=dataclasses.replace(of.policy.slo, tiers=tiers))
+    found = seen(dataclasses.replace(of, policy=policy), read("a", prompts=lengths(500), outputs=lengths(500)))
+    assert bool(found.classes) is told
 
 
 def test_the_spread_of_prompts_is_that_of_the_usual_until_many_requests_tell_it() -> None:

@@ -54,7 +54,7 @@ CATALOGUE = (
         "gauge",
         "operator",
         (*_POLICY, "class"),
-        "Requests arriving per second by class (SS: short prompt, short answer), where pools are by class",
+        "Requests arriving per second by class (SS: short prompt, short answer), where pools or limits are by class",
     ),
     Metric(
         "capstan_slo_ratio",
