@@ -181,6 +181,21 @@ def test_nothing_served_and_no_samples_still_make_a_report() -> None:
     assert "Failed." in text
 
 
+def test_who_was_not_measured_is_not_said_to_serve_nothing(many: Comparison) -> None:
+    """Live, nobody sees each token go out, so that the longest gap is not known; the bound has no tokens."""
+    base = made.run()
+    unseen = tuple(
+        dataclasses.replace(
+            one, outcomes=dataclasses.replace(one.outcomes, max_tbt_s=one.outcomes.max_tbt_s * math.nan)
+        )
+        for one in base.services
+    )
+    live = Page(page.of(compared(dataclasses.replace(base, services=unseen)))).text
+    assert ("nobody measured it" in live, "serves nothing" in live) == (True, False)
+    bound = Page(page.of(many)).text
+    assert ("nobody measured it" in bound, "serves nothing" in bound) == (False, True)
+
+
 def test_the_same_run_gives_the_same_page(pair: Comparison, html_of_pair: str) -> None:
     assert page.of(pair) == html_of_pair
 

@@ -129,7 +129,9 @@ def quantiles(ordered: Sequence[Column]) -> Plot:
     for place, (axis, title) in enumerate(zip(axes, titles, strict=True)):
         for row, column in enumerate(ordered):
             overall = column.score.overall
-            _range(axis, row, (overall.ttft_s, overall.tpot_s, overall.tbt_s)[place], met=column.score.slo_met)
+            unknown = "serves nothing" if overall.ttft_s.p50 is None else "nobody measured it"
+            found = (overall.ttft_s, overall.tpot_s, overall.tbt_s)[place]
+            _range(axis, row, found, met=column.score.slo_met, unknown=unknown)
         axis.set_title(title, loc="left", fontsize=9.5, color=svg.Ink.TEXT, pad=6)
         plots.milliseconds(axis, "x")
         _rows(axis, ["" if place else column.run.system for column in ordered])
@@ -139,9 +141,9 @@ def quantiles(ordered: Sequence[Column]) -> Plot:
     return Plot("Latencies by system", caption, svg.text_of(figure, label="Latency quantiles by system"))
 
 
-def _range(axis: Axes, row: int, found: Quantiles, *, met: bool) -> None:
+def _range(axis: Axes, row: int, found: Quantiles, *, met: bool, unknown: str) -> None:
     if found.p50 is None or found.p90 is None or found.p99 is None:
-        axis.annotate("serves nothing", (0.02, row), xycoords=("axes fraction", "data"), va="center",
+        axis.annotate(unknown, (0.02, row), xycoords=("axes fraction", "data"), va="center",
                       color=svg.Ink.MUTED, fontsize=8.5)  # fmt: skip
         return
     colour = svg.Ink.SERIES_1 if met else svg.Ink.LIMIT
