@@ -33,6 +33,7 @@ from capstan.app.meter import Meter
 from capstan.forecast import calendar
 from capstan.serving import handlers, recorder
 from capstan.serving.cycle import Cycle, Ports
+from capstan.serving.garbage import Garbage
 from capstan.serving.store import Bell, Store
 
 LEASE = "capstan-operator"
@@ -73,6 +74,7 @@ class Process:
         self._meter = Meter(self._metrics)
         self._led_since_s: float | None = None
         self._cycled_s: float | None = None
+        self._garbage = Garbage()
 
     async def run(self) -> int:
         """Run until SIGTERM (0) or until the Lease is lost (1)."""
@@ -149,6 +151,7 @@ class Process:
 
     def _cycle_ended(self) -> None:
         self._cycled_s = time.monotonic()
+        self._garbage.sweep(self._cycled_s)
 
     def _count_write(self, verb: str, resource: str) -> None:
         self._metrics.add("capstan_api_writes_total", 1, verb, resource)

@@ -26,7 +26,6 @@ from capstan.serving import (
     conditions,
     domains,
     findings,
-    garbage,
     histories,
     history,
     manifest,
@@ -94,7 +93,7 @@ class Cycle:
         world: Everything that it touches.
         settings: Periods and margins of the decision.
         memory: What an earlier process would have remembered; empty is a restarted operator.
-        cycled: Called after every cycle (a liveness probe).
+        cycled: Called after every cycle (a liveness probe, a garbage collection).
     """
 
     def __init__(
@@ -118,7 +117,6 @@ class Cycle:
         self._readings: reading.Readings | None = None
         self._refusals: list[report.Refusal] = []
         self._steps_s: dict[str, float] = {}
-        self._garbage = garbage.Garbage()
 
     async def run(self, bell: Bell) -> None:
         """Cycle until cancelled: at every period, and soon after the bell."""
@@ -126,7 +124,6 @@ class Cycle:
             started_s = self._world.clock.monotonic_s()
             _log.info("%s", json.dumps(report.line(await self.once())))
             self._cycled()
-            self._garbage.sweep(self._world.clock.monotonic_s())
             left_s = self._settings.instance_period_s - (self._world.clock.monotonic_s() - started_s)
             if await bell.heard(max(left_s, 0.0)):
                 spent_s = self._world.clock.monotonic_s() - started_s

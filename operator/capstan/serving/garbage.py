@@ -1,6 +1,6 @@
 """Full garbage collections when nobody waits for a decision.
 
-Who calls it: `cycle`, after each cycle. Must not know: what is remembered.
+Who calls it: whose process it is (`app.operator`), after each cycle. Must not know: what is remembered.
 
 What decisions remember are a third of a million objects for 500 policies, and none of them is garbage. Python looks at
 each in every full collection, mostly in the middle of a decision, for a third of its time (`python -m rig decide
