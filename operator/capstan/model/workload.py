@@ -139,24 +139,26 @@ def spread_ratio(measured_ratio: float, requests: float) -> float:
     about sqrt((2 + 4 cv2) / n) of it, small where lengths are alike. Example: fifty with 0.51 tell 0.77; twenty
     documents with 0.14 tell 0.29, a thousand 0.16.
     """
-    if requests <= 0:
-        return PROMPT_CV2
     drawn_ratio = (requests * measured_ratio + USUAL_REQUESTS * PROMPT_CV2) / (requests + USUAL_REQUESTS)
+    if requests <= 1:
+        return drawn_ratio
     error_ratio = math.sqrt((2 + 4 * measured_ratio) / requests)
-    return min(drawn_ratio, measured_ratio * (1 + SPREAD_SIGMAS * error_ratio)) if requests > 1 else drawn_ratio
+    return min(drawn_ratio, measured_ratio * (1 + SPREAD_SIGMAS * error_ratio))
 
 
 @functools.lru_cache(maxsize=1024)  # a cycle asks by the same lengths half a dozen times
 def _coarse_lengths(
     prompt_tokens: float, output_tokens: float, prompt_cv2_ratio: float, phase: Phase, short: tuple[Short, ...]
 ) -> Workload:
-    cv2_ratio = round(prompt_cv2_ratio / CV2_STEP) * CV2_STEP
-    few = tuple(Short(at, _step(share), _up(mean), _step(largest)) for at, share, mean, largest in short)
-    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), cv2_ratio, phase, few)
+    few = tuple(
+        Short(at, _nearest(share, SHARE_STEP), _up(mean), _nearest(largest, SHARE_STEP))
+        for at, share, mean, largest in short
+    )
+    return Workload(0.0, _up(prompt_tokens), _up(output_tokens), _nearest(prompt_cv2_ratio, CV2_STEP), phase, few)
 
 
-def _step(share_ratio: float) -> float:
-    return round(share_ratio / SHARE_STEP) * SHARE_STEP
+def _nearest(ratio: float, step_ratio: float) -> float:
+    return round(ratio / step_ratio) * step_ratio
 
 
 def _up(value: float) -> float:

@@ -103,11 +103,10 @@ def demand(classes: Iterable[fleet.ClassDemand], codes: Iterable[int]) -> Worklo
 
     Prompt lengths of a mixture: second moments add by requests.
     """
-    wanted = frozenset(codes)
-    own = [one for one in classes if one.code in wanted and one.arrival_rps > 0]
-    rate_rps = sum(one.arrival_rps for one in own)
+    own = _asked_for(classes, codes)
     if not own:
         return None
+    rate_rps = sum(one.arrival_rps for one in own)
     prompt = sum(one.arrival_rps * one.prompt_tokens for one in own) / rate_rps
     squares = sum(one.arrival_rps * (1 + one.prompt_cv2_ratio) * one.prompt_tokens**2 for one in own) / rate_rps
     output = sum(one.arrival_rps * one.output_tokens for one in own) / rate_rps
@@ -122,8 +121,7 @@ def short_prompts(
     Example: a quarter of the requests below 256 tokens, of 100 in the mean, and half of them from there to 1024, of
     500, all of one class: `((256, 0.25, 100, 0.25), (1024, 0.75, 500, 0.5))`.
     """
-    wanted = frozenset(codes)
-    own = [one for one in classes if one.code in wanted and one.arrival_rps > 0]
+    own = _asked_for(classes, codes) if slo.tiers else []
     rate_rps = sum(one.arrival_rps for one in own)
     found, first, below_rps = [], 0, 0.0
     for tokens, _ in slo.tiers if own else ():
@@ -138,6 +136,12 @@ def short_prompts(
         found.append(Short(float(tokens), below_rps / rate_rps, mean_tokens, largest_rps / rate_rps))
         first = end
     return tuple(found)
+
+
+def _asked_for(classes: Iterable[fleet.ClassDemand], codes: Iterable[int]) -> list[fleet.ClassDemand]:
+    """Return those of some classes that anybody asks for."""
+    wanted = frozenset(codes)
+    return [one for one in classes if one.code in wanted and one.arrival_rps > 0]
 
 
 def seen_of(

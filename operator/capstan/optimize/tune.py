@@ -59,19 +59,25 @@ def choose(case: Case, fleet: plan.Fleet) -> Choice:
     seen = _inside(case, fleet)
     room_ratio = inside.ahead_ratio(case, seen)
     found = _chosen(case, fleet, room_ratio=room_ratio)
-    told = seen is not None and seen.settled and not case.alarmed and not _young(case, seen)
-    now_ratio = seen.inside_ratio if seen is not None and told else None
     return dataclasses.replace(
         found,
         inside_ratio=inside.usual_ratio(case, seen),
-        decode_ratio=bias.learnt(case.memory.decode_ratio, now_ratio, period_s=case.settings.instance_period_s),
+        decode_ratio=bias.learnt(
+            case.memory.decode_ratio, _decoding_ratio(case, seen), period_s=case.settings.instance_period_s
+        ),
         settled=_settled(case, found, room_ratio),
     )
 
 
-def _young(case: Case, seen: inside.Look) -> bool:
-    """Return whether those that came first may still be inside: lengths are then those of short answers alone."""
-    return case.memory.lengths_cycles * case.settings.instance_period_s < STAYS * seen.stay_s
+def _decoding_ratio(case: Case, seen: inside.Look | None) -> float | None:
+    """Return what a look says of how long engines decode; None: nothing.
+
+    While those that came first may still be inside, lengths are those of short answers alone.
+    """
+    if seen is None or not seen.settled or case.alarmed:
+        return None
+    watched_s = case.memory.lengths_cycles * case.settings.instance_period_s
+    return None if watched_s < STAYS * seen.stay_s else seen.inside_ratio
 
 
 def _settled(case: Case, found: Choice, room_ratio: float) -> Settled:

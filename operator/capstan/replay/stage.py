@@ -8,7 +8,7 @@ Searches look at services one by one: they share nothing but power domains, whic
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -86,18 +86,21 @@ class Stage:
         ]
         for one in searches:
             one.search()
-        run = self._together(searches, LATE_RATIOS[0])
-        for late_ratio in LATE_RATIOS[1:]:
+        for each in self._ever_roomier(searches):
+            run = engine.run(self.scenario, Scheduled(ORACLE, each), instant=True)
             if score.of(run, self.slo_set).slo_met:
                 break
-            run = self._together(searches, late_ratio)
         runs = "; ".join(f"{search.key}: {search.runs} runs" for search in searches)
         return dataclasses.replace(run, settings=(*run.settings, ("oracle's search", runs)))
 
-    def _together(self, searches: Sequence[_Search], late_ratio: float) -> Run:
-        """Run what was found for each service, with so many late requests of those that may be in each of its pools."""
-        each = {one.key: one.schedule(late_ratio) or self._schedules(SINGLE_POOL)[one.key] for one in searches}
-        return engine.run(self.scenario, Scheduled(ORACLE, each), instant=True)
+    def _ever_roomier(self, searches: Sequence[_Search]) -> Iterator[dict[str, Schedule]]:
+        """Yield what was found for all services together, each time with fewer late requests in their pools."""
+        before: dict[str, Schedule] = {}
+        for late_ratio in LATE_RATIOS:
+            each = {one.key: one.schedule(late_ratio) or self._schedules(SINGLE_POOL)[one.key] for one in searches}
+            if each != before:
+                yield each
+            before = each
 
     def meets(self, replicas: int) -> bool:
         """Return whether `replicas` of the first service's largest tp meet its SLO at full clock."""
