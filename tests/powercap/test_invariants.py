@@ -27,8 +27,8 @@ from capstan.powercap.domains import (
     Timers,
     tightest,
 )
-from capstan.powercap.step import step
 from support import power
+from support.power import step
 
 WORST_W = 3000.0
 FEW = settings(max_examples=60)  # lives are long; the whole file stays under a few seconds

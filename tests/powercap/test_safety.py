@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capstan.powercap import readings
 from capstan.powercap.domains import SafeSetting
 from capstan.powercap.safety import admit, lost_node_w, safe_sum_w
 from support import power
 
 RACK = power.domain(budget_w=36_000, non_gpu_typical_w=2800, non_gpu_worst_w=4600, supply_efficiency_ratio=0.94)
-H100S = tuple(power.sample(node, 3000, worst_case_w=5600) for node in power.NODES)
+H100S = readings.of([power.sample(node, 3000, worst_case_w=5600) for node in power.NODES])
 
 
 def test_the_safe_sum_by_hand() -> None:
@@ -54,7 +55,7 @@ def test_a_safe_setting_of_its_own_is_kept() -> None:
 def test_an_admitted_domain_fits_with_any_one_node_lost(budget_w: float, worst_w: list[float]) -> None:
     nodes = tuple(f"n{i}" for i in range(len(worst_w)))
     rack = power.domain(budget_w=budget_w, nodes=nodes, non_gpu_worst_w=500)
-    samples = tuple(power.sample(n, power.GONE, worst_case_w=w) for n, w in zip(nodes, worst_w, strict=True))
+    samples = readings.of([power.sample(n, power.GONE, worst_case_w=w) for n, w in zip(nodes, worst_w, strict=True)])
     found = admit(rack, samples)
     per_node = [min(max(found.safe.power_limit_w, 100), w / 8) * 8 * 1.05 + 500 for w in worst_w]
     for lost, w in enumerate(worst_w):

@@ -20,8 +20,8 @@ from capstan.powercap.domains import (
     Step,
     Timers,
 )
-from capstan.powercap.step import step
 from support import power
+from support.power import step
 
 ARMED = DomainMemory(level=Level.NORMAL)
 
@@ -46,7 +46,7 @@ def held(ratio: float, *, start_s: int, until_s: int) -> list[tuple[float, float
         (0.61, Level.NORMAL, NO_CAPS, Reason.BELOW_THRESHOLDS),
         (0.62, Level.LOW_BASE, ClassCaps(low_mhz=1785), Reason.ABOVE_LOW_THRESHOLD),
         (0.72, Level.LOW_DEEP, ClassCaps(low_mhz=1560), Reason.ABOVE_HIGH_THRESHOLD),
-        (0.97, Level.BRAKE, ClassCaps(405, 405), Reason.ABOVE_BRAKE_THRESHOLD),
+        (0.97, Level.BRAKE, ClassCaps(405, 1830), Reason.ABOVE_BRAKE_THRESHOLD),
         (1.30, Level.BRAKE, ClassCaps(405, 405), Reason.ABOVE_BRAKE_THRESHOLD),
     ],
     ids=["below", "at the low threshold", "at the high threshold", "at the brake", "far above the budget"],

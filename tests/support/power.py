@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
-from capstan.powercap.domains import Domain, NodeSample, Timers
+from capstan.powercap import readings
+from capstan.powercap import step as machine
+from capstan.powercap.domains import Domain, DomainMemory, NodeSample, Step, Timers
 
 NODES = ("n1", "n2", "n3", "n4")
 BUDGET_W = 10_000.0
@@ -29,3 +32,8 @@ def drawing(ratio: float, *, of: Domain | None = None) -> tuple[NodeSample, ...]
     """All nodes of a domain heard, together at `ratio` of its budget."""
     rack = of or domain()
     return tuple(sample(node, rack.budget_w * ratio / len(rack.nodes)) for node in rack.nodes)
+
+
+def step(domain: Domain, samples: Sequence[NodeSample], memory: DomainMemory, now_s: float) -> Step:
+    """One tick on samples told node by node."""
+    return machine.step(domain, readings.of(samples), memory, now_s)

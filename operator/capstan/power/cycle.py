@@ -126,7 +126,7 @@ class Loop:
         samples = self._heard.samples(declared.nodes, now_s)
         unarmed = tree.domain_of(declared, armed=False)
         # To arm, every node must have been heard once; an armed domain goes on with what a newcomer is taken for.
-        known = bool(samples) and (state.armed or self._heard.whole(declared.nodes))
+        known = bool(samples.nodes) and (state.armed or self._heard.whole(declared.nodes))
         admission = safety.admit(unarmed, samples) if known else None
         self._arm(declared, state, admission)
         if admission is not None and (state.safe is None or admission.fits):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing, Sample, graded
 from capstan.power.ports import AgentReport, GpuReport
+from capstan.powercap import readings
 from capstan.powercap.domains import NodeSample, Timers
 
 STALE_S = Timers().stale_s
@@ -50,13 +51,13 @@ class Heard:
         """Return the GPUs of a node as reported last."""
         return self._last[node].report.gpus if node in self._last else ()
 
-    def samples(self, nodes: tuple[str, ...], now_s: float) -> tuple[NodeSample, ...]:
-        """Return one sample per node, those never heard included; none at all where no node was ever heard."""
+    def samples(self, nodes: tuple[str, ...], now_s: float) -> readings.Samples:
+        """Return one row per node, those never heard included; none at all where no node was ever heard."""
         known = {node: _sample(self._last[node], now_s) for node in nodes if node in self._last}
         if not known:
-            return ()
+            return readings.of(())
         largest = max(known.values(), key=lambda sample: sample.worst_case_w)
-        return tuple(known[node] if node in known else _stranger(node, largest) for node in nodes)
+        return readings.of([known[node] if node in known else _stranger(node, largest) for node in nodes])
 
 
 def _sample(last: _Last, now_s: float) -> NodeSample:

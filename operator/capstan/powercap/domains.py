@@ -25,8 +25,20 @@ class Level(StrEnum):
     DISARMED = "Disarmed"  # never armed, or released: nothing is touched
 
 
-LADDER = (Level.NORMAL, Level.LOW_BASE, Level.LOW_DEEP, Level.HIGH_CAP, Level.BRAKE)
+LEVELS = tuple(Level)
+"""The levels as `machine` numbers them."""
+
+LADDER = LEVELS[:5]
 """The levels that utilisation alone decides, gentlest first."""
+
+
+class Scheme(StrEnum):
+    """Which of POLCA's policies a domain runs: all are settings of one machine (facts/polca.md 1.5)."""
+
+    TWO_THRESHOLDS = "TwoThresholds"  # POLCA: low priority first, high priority when that was not enough
+    ONE_THRESHOLD_LOW = "OneThresholdLow"  # above the high threshold low priority goes to its deep cap
+    ONE_THRESHOLD_ALL = "OneThresholdAll"  # above the high threshold everything goes to that cap
+    NO_CAP = "NoCap"  # nothing but the brake
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +127,7 @@ class Domain:
         supply_efficiency_ratio: DC over AC of the power supplies.
         nodes: Names of all nodes below this domain.
         safe: The safe setting in force; None where none was derived or given.
+        scheme: Which of POLCA's policies.
     """
 
     name: str
@@ -130,6 +143,7 @@ class Domain:
     supply_efficiency_ratio: float = 1.0
     nodes: tuple[str, ...] = ()
     safe: SafeSetting | None = None
+    scheme: Scheme = Scheme.TWO_THRESHOLDS
 
     def __post_init__(self) -> None:
         if self.budget_w <= 0:
@@ -171,6 +185,25 @@ NO_CAPS = ClassCaps()
 
 
 @dataclass(frozen=True, slots=True)
+class MeterMemory:
+    """What is known of a domain's meter against the sum of its agents (`fuse`).
+
+    Attributes:
+        factor_ratio: What the agents' sum is multiplied by.
+        differing: Samples in a row in which meter and agents were more than a tenth apart.
+        agreeing: Readings in a row that lay near `last_ratio`.
+        last_ratio: Meter over agents when the meter was last read; None: never.
+        read_s: When that was.
+    """
+
+    factor_ratio: float = 1.0
+    differing: int = 0
+    agreeing: int = 0
+    last_ratio: float | None = None
+    read_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DomainMemory:
     """What the next tick must know of one domain. Only `level` is durable; the timers restart at their cautious end.
 
@@ -181,6 +214,10 @@ class DomainMemory:
         floor: The level in force when the domain went blind: FailSafe never loosens it.
         released_s: When a level was last released; None: not since the start.
         retrips: How often a cap came back soon after its release; each doubles the dwell.
+        confirmed_s: Since when the caps of this level are known to be in force; None: they are not yet.
+        over_s: Since when Brake has not brought the draw below the budget; None: it has.
+        hard: Whether Brake holds high priority, too.
+        meter: What is known of the meter against the agents.
     """
 
     level: Level = Level.DISARMED
@@ -190,6 +227,10 @@ class DomainMemory:
     floor: Level = Level.NORMAL
     released_s: float | None = None
     retrips: int = 0
+    confirmed_s: float | None = None
+    over_s: float | None = None
+    hard: bool = True
+    meter: MeterMemory = MeterMemory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +244,9 @@ class Step:
         utilisation_ratio: `projected_w` over the budget.
         headroom_w: Budget less `projected_w`; negative is a shortfall.
         missing: Nodes whose watts were not heard in time.
+        beyond_brake: Brake has not brought the draw below the budget: somebody else must act.
+        meter_w: What the meter says, where it is young enough to compare; None: it says nothing.
+        meter_agrees: Whether meter and agents agree; None: nothing to compare.
     """
 
     level: Level
@@ -214,6 +258,9 @@ class Step:
     headroom_w: float
     reason: Reason
     missing: tuple[str, ...] = ()
+    beyond_brake: bool = False
+    meter_w: float | None = None
+    meter_agrees: bool | None = None
 
 
 def tightest(*caps: ClassCaps) -> ClassCaps:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from capstan.powercap.domains import Domain, NodeSample, SafeSetting
+import numpy as np
+
+from capstan.powercap.domains import Domain, SafeSetting
+from capstan.powercap.readings import Floats, Samples
 
 OVERSHOOT_RATIO = 1.05
 """A board may draw 5 % over its limit: the limiter regulates on the board's own sensor (DESIGN 4, gain error e)."""
@@ -35,30 +38,31 @@ class Admission:
         return self.lost_node_w <= self.budget_w
 
 
-def worst_w(domain: Domain, sample: NodeSample) -> float:
-    """Return AC watts of a node that nobody controls: every board at its largest limit, and over it."""
-    return _ac_w(domain, sample.worst_case_w * OVERSHOOT_RATIO)
+def worst_w(domain: Domain, samples: Samples) -> Floats:
+    """Return AC watts of nodes that nobody controls: every board at its largest limit, and over it."""
+    return _ac_w(domain, samples.worst_case_w * OVERSHOOT_RATIO)
 
 
-def safe_w(domain: Domain, sample: NodeSample, safe: SafeSetting) -> float:
-    """Return AC watts of a node at the safe setting, in the worst case."""
-    largest_w = sample.worst_case_w / max(sample.gpus, 1)
-    limit_w = min(max(safe.power_limit_w, sample.min_limit_w), largest_w)
-    return _ac_w(domain, limit_w * sample.gpus * OVERSHOOT_RATIO)
+def safe_w(domain: Domain, samples: Samples, safe: SafeSetting) -> Floats:
+    """Return AC watts of nodes at the safe setting, in the worst case."""
+    largest_w = samples.worst_case_w / np.maximum(samples.gpus, 1)
+    limit_w = np.minimum(np.maximum(safe.power_limit_w, samples.min_limit_w), largest_w)
+    return _ac_w(domain, limit_w * samples.gpus * OVERSHOOT_RATIO)
 
 
-def safe_sum_w(domain: Domain, samples: tuple[NodeSample, ...], safe: SafeSetting) -> float:
+def safe_sum_w(domain: Domain, samples: Samples, safe: SafeSetting) -> float:
     """Return AC watts of the domain with every node at the safe setting, in the worst case."""
-    return sum(safe_w(domain, sample, safe) for sample in _inside(domain, samples))
+    return float(safe_w(domain, samples.of_nodes(domain.nodes), safe).sum())
 
 
-def lost_node_w(domain: Domain, samples: tuple[NodeSample, ...], safe: SafeSetting) -> float:
+def lost_node_w(domain: Domain, samples: Samples, safe: SafeSetting) -> float:
     """Return the safe sum with the node whose loss costs most at its worst case instead (N-1)."""
-    extra = (worst_w(domain, s) - safe_w(domain, s, safe) for s in _inside(domain, samples))
-    return safe_sum_w(domain, samples, safe) + max(extra, default=0.0)
+    inside = samples.of_nodes(domain.nodes)
+    each_w = safe_w(domain, inside, safe)
+    return float(each_w.sum() + (worst_w(domain, inside) - each_w).max(initial=0.0))
 
 
-def admit(domain: Domain, samples: tuple[NodeSample, ...]) -> Admission:
+def admit(domain: Domain, samples: Samples) -> Admission:
     """Return the safe setting that a domain's budget allows, and whether it may be armed with it.
 
     A domain with a safe setting of its own keeps it; else the clock is the deep cap of low priority and the limit is
@@ -66,9 +70,9 @@ def admit(domain: Domain, samples: tuple[NodeSample, ...]) -> Admission:
 
     Args:
         domain: Its budget, supplies and non-GPU watts count.
-        samples: One per node; only what the node could draw counts, not what it draws.
+        samples: One row per node; only what the node could draw counts, not what it draws.
     """
-    safe = domain.safe or _derived(domain, samples)
+    safe = domain.safe or _derived(domain, samples.of_nodes(domain.nodes))
     return Admission(
         safe=safe,
         safe_sum_w=safe_sum_w(domain, samples, safe),
@@ -77,23 +81,18 @@ def admit(domain: Domain, samples: tuple[NodeSample, ...]) -> Admission:
     )
 
 
-def _derived(domain: Domain, samples: tuple[NodeSample, ...]) -> SafeSetting:
-    inside = _inside(domain, samples)
+def _derived(domain: Domain, inside: Samples) -> SafeSetting:
     clock_mhz = domain.caps.low_deep_mhz
-    low = int(max((s.min_limit_w for s in inside), default=0.0))
-    high = int(max((s.worst_case_w / max(s.gpus, 1) for s in inside), default=0.0))
+    low = int(inside.min_limit_w.max(initial=0.0))
+    high = int((inside.worst_case_w / np.maximum(inside.gpus, 1)).max(initial=0.0))
     while low < high:  # the sum rises with the limit: bisection for the highest that fits
         middle = (low + high + 1) // 2
-        if lost_node_w(domain, samples, SafeSetting(clock_mhz, middle)) <= domain.budget_w:
+        if lost_node_w(domain, inside, SafeSetting(clock_mhz, middle)) <= domain.budget_w:
             low = middle
         else:
             high = middle - 1
     return SafeSetting(clock_mhz, float(low))
 
 
-def _inside(domain: Domain, samples: tuple[NodeSample, ...]) -> list[NodeSample]:
-    return [sample for sample in samples if sample.node in domain.nodes]
-
-
-def _ac_w(domain: Domain, gpus_w: float) -> float:
+def _ac_w(domain: Domain, gpus_w: Floats) -> Floats:
     return (gpus_w + domain.non_gpu_worst_w) / domain.supply_efficiency_ratio

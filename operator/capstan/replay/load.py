@@ -26,7 +26,7 @@ from capstan.model.policy import Policy, Priority
 from capstan.model.profile import ClockResponse, Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
-from capstan.powercap import safety
+from capstan.powercap import readings, safety
 from capstan.powercap.domains import Domain, NodeSample
 from capstan.replay import believed, classify, configured, costs, events, sources, start, traces, variants
 from capstan.replay.nodes import Node, room
@@ -342,8 +342,8 @@ def _domain(document: v1alpha1.PowerDomain, nodes: tuple[Node, ...], profile: Pr
     inside = tuple(n for n in nodes if selector is not None and selector.selects(dict(n.labels)))
     unarmed = convert.power_domain(document.manifest(), tuple(n.name for n in inside))
     draw = profile.draw
-    samples = tuple(
-        NodeSample(n.name, Missing(Reason.NO_DATA), n.gpus * draw.limit_w, n.gpus, draw.min_limit_w) for n in inside
+    samples = readings.of(
+        [NodeSample(n.name, Missing(Reason.NO_DATA), n.gpus * draw.limit_w, n.gpus, draw.min_limit_w) for n in inside]
     )
     admission = safety.admit(unarmed, samples)
     armed = document.spec.mode is Mode.ACT and admission.fits

@@ -17,6 +17,7 @@ import numpy as np
 from capstan.model.profile import Draw, Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing
+from capstan.powercap import readings
 from capstan.powercap.domains import Domain, NodeSample
 from capstan.replay.nodes import Seats
 from capstan.replay.pool import Pool
@@ -61,10 +62,10 @@ class Plant:
         there = sum(self._index[node] not in self._seats.away for node in domain.nodes)
         return (gpus_w + domain.non_gpu_typical_w * there) / domain.supply_efficiency_ratio
 
-    def samples(self, domain: Domain) -> tuple[NodeSample, ...]:
+    def samples(self, domain: Domain) -> readings.Samples:
         """Return what the agents of a domain's nodes say; there is none before the first `measure`."""
         mean_w = np.mean(self._recent, axis=0)
-        return tuple(self._sample(name, float(mean_w[self._index[name]])) for name in domain.nodes)
+        return readings.of([self._sample(name, float(mean_w[self._index[name]])) for name in domain.nodes])
 
     def _sample(self, name: str, gpus_w: float) -> NodeSample:
         index = self._index[name]
