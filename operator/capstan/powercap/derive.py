@@ -4,7 +4,8 @@ Who calls it: `power` for the metric `rise_ratio_max` and for a domain that name
 trace. Must not know: where a trace came from, levels.
 
 POLCA's 0.80 / 0.89 belong to forty servers behind a path of 40 s (facts/polca.md 1.4). The rule behind them: the high
-threshold is the highest share of the budget from which the worst rise within one control latency still ends inside it, T2 = 1 / (1 + g). Fewer servers even one another out less, so their g is larger and their T2 lower.
+threshold is the highest share of the budget from which the worst rise within one control latency still ends inside it,
+T2 = 1 / (1 + g). Fewer servers even one another out less, so their g is larger and their T2 lower.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from capstan.powercap.readings import Floats
 
 LOW_OF_HIGH_RATIO = 0.80 / 0.89  # POLCA's T1 over its T2 (facts/polca.md 1.3)
 GROWTH_RATIO = 0.30  # POLCA adds 30 % servers (facts/polca.md 1.5): by so much the rises of a trace may yet grow
-TRIP_RATIO = 1.10  # a rack's breaker carries 110 % for about 17 min (facts/polca.md 2.2): ten seconds are within it
+TRIP_RATIO = 1.25  # a thermal-magnetic breaker carries 125 % for minutes (facts/polca.md 2.2): the brake takes seconds
 LEAST_HYSTERESIS_RATIO = 0.05  # facts/polca.md 5.2
 NOISE_SIGMAS = 3.0  # facts/polca.md 5.2
 SIGMA_OF_MEDIAN = 1.4826  # of the median of |x| to the deviation, where x is normal
@@ -60,6 +61,11 @@ class Derived:
     def covers(self) -> bool:
         """Return whether the thresholds alone keep the worst rise inside the budget; else it takes the brake."""
         return self.thresholds.high_ratio <= self.needed_ratio + 1e-9
+
+    @property
+    def brake_covers(self) -> bool:
+        """Return whether the worst rise that meets the brake ends below what trips the feed."""
+        return self.thresholds.brake_ratio * (1 + self.brake_rise_ratio) <= TRIP_RATIO + 1e-9
 
     @property
     def enough(self) -> bool:
