@@ -32,6 +32,7 @@ STEP_RATIO = 0.01  # a PowerDomain's thresholds are whole percents: so far apart
 LEAST_HIGH_RATIO = 0.50
 """Below half of the budget a threshold would cap servers that idle: eight H100 at 70 W and 2800 W beside them are a
 third of 10.2 kW nameplate (facts/polca.md 2.5), which is 0.43 of the budget of a row with 30 % more servers."""
+LEAST_W = 1.0  # no server draws less: what does is a lost sample, and a rise from it would be any number
 EVIDENCE_S = 7 * 24 * units.SECONDS_PER_HOUR  # facts/polca.md 5.2: at least a week of this domain's trace
 
 
@@ -127,8 +128,8 @@ def rise_ratio(watts: Floats, period_s: float, latency_s: float, *, reach_w: flo
     that ended a watt lower would not count.)
 
     Args:
-        watts: Samples at a fixed period, shape `[sample]`. What is not finite and above zero was not heard: it neither
-            begins nor ends a rise, and what happened in a gap of a whole latency is not seen.
+        watts: Samples at a fixed period, shape `[sample]`. What is not finite, or below `LEAST_W`, was not heard: it
+            neither begins nor ends a rise, and what happened in a gap of a whole latency is not seen.
         period_s: Between two samples, > 0.
         latency_s: A window's length; one period at least.
         reach_w: Ends of windows below it do not count.
@@ -201,7 +202,7 @@ def watched(rises: Rises, watts: float | None, now_s: float, *, latency_s: float
         latency_s: The control latency.
         budget_w: Only rises count that would end above it after `GROWTH_RATIO` of growth.
     """
-    if watts is None or not math.isfinite(watts) or watts <= 0:
+    if watts is None or not math.isfinite(watts) or watts < LEAST_W:
         return rises
     young = tuple(low for low in rises.lows if now_s - low[0] <= latency_s + 1e-6)
     counts = bool(young) and watts * (1 + GROWTH_RATIO) >= budget_w
@@ -231,7 +232,7 @@ def _thresholds(needed_ratio: float, brake_rise: float, asked_ratio: float) -> T
 
 
 def _heard(watts: Floats) -> Floats:
-    return np.where(np.isfinite(watts) & (watts > 0), watts, np.nan)
+    return np.where(np.isfinite(watts) & (watts >= LEAST_W), watts, np.nan)
 
 
 def _noise_w(heard_w: Floats) -> float:
