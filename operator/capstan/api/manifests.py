@@ -1,7 +1,7 @@
 """Reading manifests: one raw object to its type, and a YAML file of many to a list of them.
 
 Who calls it: `convert`, for what the API server sent; replay and tests, for files. A file may hold our kinds, the
-scenario documents `Fleet` and `Run`, and Namespaces (their labels admit High priority).
+scenario documents `Fleet`, `Run` and `Plant`, and Namespaces (their labels admit High priority).
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from typing import TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from capstan.api import errors, scenario, system, v1alpha1
+from capstan.api import errors, plant, scenario, system, v1alpha1
 from capstan.api.meta import Resource
 
 R = TypeVar("R", bound=Resource)
 V = TypeVar("V", bound=BaseModel)
-Document: TypeAlias = Resource | scenario.Fleet | scenario.Run | scenario.Namespace | system.System
+Scenario: TypeAlias = scenario.Fleet | scenario.Run | scenario.Namespace | system.System | plant.Plant
+Document: TypeAlias = Resource | Scenario
 
 MAX_FILE_BYTES = 4 * 2**20  # a scenario is a few kilobytes; a trace given by mistake is not worth parsing
 
 _OURS: Mapping[str, type[Resource]] = {kind.NAMES.kind: kind for kind in v1alpha1.KINDS}
-_OTHERS: Mapping[str, type[scenario.Fleet | scenario.Run | scenario.Namespace | system.System]] = {
+_OTHERS: Mapping[str, type[Scenario]] = {
     "Fleet": scenario.Fleet,
     "Run": scenario.Run,
     "Namespace": scenario.Namespace,
     "System": system.System,
+    "Plant": plant.Plant,
 }
 
 

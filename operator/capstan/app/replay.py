@@ -11,7 +11,7 @@ from rich.console import Console
 
 from capstan.api import errors
 from capstan.api import scenario as files
-from capstan.app import progress, verify
+from capstan.app import progress, replay_kinds, verify
 from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay import load, options, play, traces
@@ -100,6 +100,11 @@ def command(context: click.Context, /, scenario: Path | None, out: Path | None, 
         _refuse("--scenario and --out are needed; try --scenario policies/scenarios/conversation-hour.yaml --out out")
     try:
         wanted = Options(**asked)  # type: ignore[arg-type]  # click checked the types; the names are the record's own
+        other = replay_kinds.of(scenario)
+        if other is not None:
+            _writable(out)
+            kept = other(scenario, out, wanted)
+            sys.exit(MISSED if wanted.strict and not kept else 0)
         outcomes, strict = _played(scenario, out, wanted)
     except (errors.Invalid, traces.TraceError, tariff.TariffError) as problem:
         _refuse(str(problem))

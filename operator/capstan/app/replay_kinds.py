@@ -1,0 +1,69 @@
+"""Kinds of scenario that `capstan replay` plays by other means than requests on engines: one function each.
+
+Who calls it: `app.replay`, before it reads a scenario as a `Run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from capstan.api import manifests
+from capstan.app import progress
+from capstan.replay import load
+from capstan.replay.options import Options
+from capstan.replay.pages.cells import Titled, Tone
+from capstan.replay.plantlab import campaign, page, report, scene
+
+STYLES = {Tone.GOOD: "green", Tone.BAD: "red", Tone.PLAIN: ""}
+
+Player = Callable[[Path, Path, Options], bool]
+"""Plays a scenario file into a folder and returns whether it kept its goals."""
+
+
+def of(path: Path) -> Player | None:
+    """Return who plays a scenario file; None: it is a `Run`.
+
+    Raises:
+        Invalid: The file, the field and the fix.
+    """
+    kinds = {document.kind for document in manifests.load(path)}
+    return next((player for kind, player in PLAYERS.items() if kind in kinds), None)
+
+
+def plant(path: Path, out: Path, wanted: Options) -> bool:
+    """Play a `Plant`: two strategies under faults, and power steps."""
+    played = scene.read(path, wanted.profiles or load.SHIPPED / "profiles")
+    seeds = wanted.seeds or played.spec.seeds
+    with progress.bar("playing the plant") as told:
+        found = campaign.played(played, seeds, told)
+    console = Console()
+    for titled in (report.hours(found), *((report.steps(found),) if found.steps else ())):
+        _print(titled, console)
+    judged = report.goals(found)
+    for goal in judged:
+        console.print(f"{'kept' if goal.kept else 'MISSED'}: {goal.words}: {goal.found}", markup=False, highlight=False)
+    console.print(report.sentence(found), markup=False, highlight=False)
+    click.echo(f"report: {report.write(found, page.of(found), out)}")
+    return all(goal.kept for goal in judged)
+
+
+PLAYERS: Mapping[str, Player] = {"Plant": plant}
+
+
+def _print(titled: Titled, console: Console) -> None:
+    table = Table(title=titled.title, box=box.SIMPLE, title_justify="left")
+    table.add_column("")
+    for head in titled.table.heads:
+        table.add_column(head, justify="right")
+    for row in titled.table.rows:
+        table.add_row(row.label, *(Text(cell.text, style=STYLES[cell.tone]) for cell in row.cells))
+    console.print(table)
+    for note in titled.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
