@@ -109,7 +109,7 @@ def between(rng: Ints, i: int, low: int, high: int) -> int:
 
 def second(  # noqa: PLR0913 - positional scalars, for the compiler
     s: Servers, services: Services, plate: Plate, tally: Tally, i: int, per_s: float, cap: int, limit_w: float,
-    now_s: float, counts: bool,
+    now_s: int, counts: bool,
 ) -> float:  # fmt: skip
     """Play one server for one second and return its joules.
 
@@ -145,6 +145,11 @@ def second(  # noqa: PLR0913 - positional scalars, for the compiler
             return joules
         if s.first[i, 0] < 0:
             begin(s, plate, i)
+
+
+def idle(s: Servers, i: int) -> bool:
+    """Return whether a server has nothing to do."""
+    return s.batch[i] == 0 and s.first[i, 0] < 0
 
 
 def pace(s: Servers, plate: Plate, i: int, cap: int, limit_w: float) -> tuple[float, float, float]:
