@@ -3,7 +3,9 @@
 Who calls it: `step`. Must not know: levels, caps. Safe direction: the larger of two that disagree.
 
 A meter is slow, and may be wrong in its unit. It raises the agents' sum at once; it lowers it only after many readings
-that say the same. One that says what the domain cannot draw, or nearly nothing, is not believed.
+that say the same. One that says what the domain cannot draw, or nearly nothing, is not believed. Nobody knows over how
+long a meter averages: it is compared with what the agents say now and with their mean, and only what neither explains
+is a gain. While a node is silent nothing is compared, since the meter still sees it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ ABSURD_HIGH_RATIO = 1.2  # of what all nodes can draw in the worst case: no feed
 MOST_RATIO = 1.25  # gains of +5 % per board and a tenth of fans and losses; what is beyond is a disagreement
 LEAST_RATIO = 0.9  # a confirmed meter lowers the sum by no more: boards' gain error is 5 %, and supplies' another few
 CONFIRMING = 30  # readings; with the usual meter of one a minute, half an hour
+MEAN_S = 60.0  # BMCs and PDUs average over seconds to a minute (facts/polca.md 2.6)
 NEAR_RATIO = 0.02  # readings that are this near to one another say the same
 
 
@@ -41,7 +44,9 @@ class Fused:
     memory: MeterMemory
 
 
-def fused(agents_w: float, meter: Sample[float], *, most_w: float, memory: MeterMemory, now_s: float) -> Fused:
+def fused(
+    agents_w: float, meter: Sample[float], *, most_w: float, memory: MeterMemory, now_s: float, whole: bool = True
+) -> Fused:
     """Return the watts to act on.
 
     Args:
@@ -50,40 +55,56 @@ def fused(agents_w: float, meter: Sample[float], *, most_w: float, memory: Meter
         most_w: AC watts that the domain draws in the worst case.
         memory: Of the tick before.
         now_s: A clock that never goes back.
+        whole: Whether every node was heard.
     """
-    if isinstance(meter, Missing):
-        return Fused(agents_w * memory.factor_ratio, None, None, replace(memory, differing=0))
+    if isinstance(meter, Missing) or not whole:
+        return Fused(agents_w * memory.factor_ratio, None, None, replace(memory, differing=0, mean_s=None))
+    known = _averaged(agents_w, memory, now_s)
     if not math.isfinite(meter.value) or agents_w <= 0:
-        return Fused(agents_w * memory.factor_ratio, None, None, memory)
+        return Fused(agents_w * memory.factor_ratio, None, None, known)
     if not ABSURD_LOW_RATIO * agents_w < meter.value < ABSURD_HIGH_RATIO * most_w:
-        return Fused(agents_w * memory.factor_ratio, None, False, memory)
-    after = _learnt(meter.value / agents_w, memory, now_s - meter.age_s)
+        return Fused(agents_w * memory.factor_ratio, None, False, known)
+    after = _learnt(meter.value, agents_w, known, now_s - meter.age_s)
     corrected_w = agents_w * after.factor_ratio
+    agrees = _near(meter.value, corrected_w, after.mean_w * after.factor_ratio)
     if not isinstance(meter, Fresh):
-        return Fused(corrected_w, meter.value, _near(meter.value, corrected_w), replace(after, differing=0))
-    differs = not _near(meter.value, corrected_w)
-    after = replace(after, differing=after.differing + 1 if differs else 0)
+        return Fused(corrected_w, meter.value, agrees, replace(after, differing=0))
+    after = replace(after, differing=0 if agrees else after.differing + 1)
     trusted = after.differing >= DIFFER_SAMPLES
-    return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, not differs, after)
+    return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, agrees, after)
 
 
-def _near(one_w: float, other_w: float) -> bool:
-    return abs(one_w - other_w) <= DIFFER_RATIO * max(one_w, other_w)
+def _near(meter_w: float, one_w: float, other_w: float) -> bool:
+    """Return whether a meter is within a tenth of two figures, or between them."""
+    low_w, high_w = min(one_w, other_w), max(one_w, other_w)
+    return (1 - DIFFER_RATIO) * low_w <= meter_w and high_w >= (1 - DIFFER_RATIO) * meter_w
 
 
-def _learnt(ratio: float, memory: MeterMemory, read_s: float) -> MeterMemory:
+def _averaged(agents_w: float, memory: MeterMemory, now_s: float) -> MeterMemory:
+    """Return the memory with the agents' mean; it begins anew after a tick that could not be compared."""
+    if memory.mean_s is None:
+        return replace(memory, mean_w=agents_w, mean_s=now_s)
+    share = -math.expm1(-(now_s - memory.mean_s) / MEAN_S)
+    return replace(memory, mean_w=memory.mean_w + share * (agents_w - memory.mean_w), mean_s=now_s)
+
+
+def _learnt(meter_w: float, agents_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
     """Return the memory after a reading: up at once, down when `CONFIRMING` readings said the same."""
     if memory.read_s is not None and read_s <= memory.read_s + 1e-3:
         return memory  # the same reading, seen again
+    ratio = meter_w / max(memory.mean_w, 1.0)
     same = memory.last_ratio is not None and abs(ratio - memory.last_ratio) <= NEAR_RATIO * memory.last_ratio
     agreeing = memory.agreeing + 1 if same else 1
     anchor = memory.last_ratio if same and memory.last_ratio is not None else ratio
-    wanted = min(max(ratio, LEAST_RATIO), MOST_RATIO)
-    held = max(memory.factor_ratio, wanted)
+    held = max(memory.factor_ratio, _bounded(meter_w / max(agents_w, memory.mean_w, 1.0)))
     return replace(
         memory,
-        factor_ratio=wanted if agreeing >= CONFIRMING else held,
+        factor_ratio=_bounded(ratio) if agreeing >= CONFIRMING else held,
         agreeing=agreeing,
         last_ratio=anchor,
         read_s=read_s,
     )
+
+
+def _bounded(ratio: float) -> float:
+    return min(max(ratio, LEAST_RATIO), MOST_RATIO)
