@@ -58,19 +58,22 @@ def fused(
         whole: Whether every node was heard.
     """
     if isinstance(meter, Missing) or not whole:
-        return Fused(agents_w * memory.factor_ratio, None, None, replace(memory, differing=0, mean_s=None))
-    known = _averaged(agents_w, memory, now_s)
-    if not math.isfinite(meter.value) or agents_w <= 0:
-        return Fused(agents_w * memory.factor_ratio, None, None, known)
-    if not ABSURD_LOW_RATIO * agents_w < meter.value < ABSURD_HIGH_RATIO * most_w:
-        return Fused(agents_w * memory.factor_ratio, None, False, known)
-    after = _learnt(meter.value, agents_w, known, now_s - meter.age_s)
-    corrected_w = agents_w * after.factor_ratio
-    agrees = _near(meter.value, corrected_w, after.mean_w * after.factor_ratio)
-    if not isinstance(meter, Fresh):
-        return Fused(corrected_w, meter.value, agrees, replace(after, differing=0))
-    after = replace(after, differing=0 if agrees else after.differing + 1)
-    trusted = after.differing >= DIFFER_SAMPLES
+        silent = memory.mean_s is None and not memory.differing  # nothing to forget: most domains have no meter
+        after = memory if silent else replace(memory, differing=0, mean_s=None)
+        return Fused(agents_w * memory.factor_ratio, None, None, after)
+    mean_w = _mean_w(agents_w, memory, now_s)
+    absurd = not ABSURD_LOW_RATIO * agents_w < meter.value < ABSURD_HIGH_RATIO * most_w
+    if agents_w <= 0 or absurd:
+        agrees = False if agents_w > 0 and math.isfinite(meter.value) else None
+        return Fused(agents_w * memory.factor_ratio, None, agrees, replace(memory, mean_w=mean_w, mean_s=now_s))
+    learnt = _learnt(meter.value, agents_w, mean_w, memory, now_s - meter.age_s)
+    corrected_w = agents_w * learnt.factor_ratio
+    agrees = _near(meter.value, corrected_w, mean_w * learnt.factor_ratio)
+    differing = memory.differing + 1 if isinstance(meter, Fresh) and not agrees else 0
+    after = MeterMemory(
+        learnt.factor_ratio, differing, learnt.agreeing, learnt.last_ratio, learnt.read_s, mean_w, now_s
+    )
+    trusted = differing >= DIFFER_SAMPLES
     return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, agrees, after)
 
 
@@ -80,30 +83,24 @@ def _near(meter_w: float, one_w: float, other_w: float) -> bool:
     return (1 - DIFFER_RATIO) * low_w <= meter_w and high_w >= (1 - DIFFER_RATIO) * meter_w
 
 
-def _averaged(agents_w: float, memory: MeterMemory, now_s: float) -> MeterMemory:
-    """Return the memory with the agents' mean; it begins anew after a tick that could not be compared."""
+def _mean_w(agents_w: float, memory: MeterMemory, now_s: float) -> float:
+    """Return the agents' mean; it begins anew after a tick that could not be compared."""
     if memory.mean_s is None:
-        return replace(memory, mean_w=agents_w, mean_s=now_s)
-    share = -math.expm1(-(now_s - memory.mean_s) / MEAN_S)
-    return replace(memory, mean_w=memory.mean_w + share * (agents_w - memory.mean_w), mean_s=now_s)
+        return agents_w
+    return memory.mean_w - math.expm1((memory.mean_s - now_s) / MEAN_S) * (agents_w - memory.mean_w)
 
 
-def _learnt(meter_w: float, agents_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
+def _learnt(meter_w: float, agents_w: float, mean_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
     """Return the memory after a reading: up at once, down when `CONFIRMING` readings said the same."""
     if memory.read_s is not None and read_s <= memory.read_s + 1e-3:
         return memory  # the same reading, seen again
-    ratio = meter_w / max(memory.mean_w, 1.0)
-    same = memory.last_ratio is not None and abs(ratio - memory.last_ratio) <= NEAR_RATIO * memory.last_ratio
+    ratio = meter_w / max(mean_w, 1.0)
+    before = memory.last_ratio
+    same = before is not None and abs(ratio - before) <= NEAR_RATIO * before
     agreeing = memory.agreeing + 1 if same else 1
-    anchor = memory.last_ratio if same and memory.last_ratio is not None else ratio
-    held = max(memory.factor_ratio, _bounded(meter_w / max(agents_w, memory.mean_w, 1.0)))
-    return replace(
-        memory,
-        factor_ratio=_bounded(ratio) if agreeing >= CONFIRMING else held,
-        agreeing=agreeing,
-        last_ratio=anchor,
-        read_s=read_s,
-    )
+    held = max(memory.factor_ratio, _bounded(meter_w / max(agents_w, mean_w, 1.0)))
+    factor_ratio = _bounded(ratio) if agreeing >= CONFIRMING else held
+    return MeterMemory(factor_ratio, 0, agreeing, before if same else ratio, read_s)
 
 
 def _bounded(ratio: float) -> float:
