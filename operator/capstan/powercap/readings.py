@@ -18,6 +18,7 @@ from capstan.powercap.domains import NodeSample
 
 Floats = npt.NDArray[np.float64]
 
+BEYOND_W = 1e6  # no node draws a megawatt: NVML's and DCGM's words for "no value" lie beyond
 ABSURD_RATIO = 10.0  # of the boards' limits: a wrong limit or a peak is nearer, a wrong unit or "no value" beyond
 
 
@@ -81,7 +82,7 @@ def _column(values: Iterable[float]) -> Floats:
 
 
 def _is_known(watts: float) -> bool:
-    return math.isfinite(watts) and watts > 0
+    return 0 < watts < BEYOND_W
 
 
 def _heard_w(sample: NodeSample) -> float:
@@ -99,9 +100,9 @@ def _seen_w(sample: NodeSample) -> float:
 
 
 def _is_possible(sample: NodeSample, watts: float) -> bool:
-    """Return whether boards could draw this; NVML's and DCGM's words for "no value" are large numbers."""
-    most_w = ABSURD_RATIO * sample.worst_case_w
-    return math.isfinite(watts) and watts >= 0 and not watts > most_w
+    """Return whether boards could draw this."""
+    most_w = ABSURD_RATIO * sample.worst_case_w if _is_known(sample.worst_case_w) else BEYOND_W
+    return 0 <= watts <= most_w
 
 
 def _worst_w(sample: NodeSample, largest_w: float) -> float:

@@ -193,7 +193,9 @@ def _read(domain: Domain, samples: Samples, meter: Sample[float], known: MeterMe
     named = frozenset(inside.nodes[i] for i in np.flatnonzero(~silent)) if count else frozenset(inside.nodes)
     whole = not count and len(inside.nodes) == len(domain.nodes)
     return _Reading(
-        fused=fuse.fused(float(heard_w.sum()), meter, most_w=float(worst_w.sum()), memory=known, now_s=now_s),
+        fused=fuse.fused(
+            float(heard_w.sum()), meter, most_w=float(worst_w.sum()), memory=known, now_s=now_s, whole=whole
+        ),
         lost_w=lost_w,
         any_heard=any_heard,
         missing=() if whole else tuple(node for node in domain.nodes if node not in named),
