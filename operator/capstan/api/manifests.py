@@ -1,7 +1,7 @@
 """Reading manifests: one raw object to its type, and a YAML file of many to a list of them.
 
 Who calls it: `convert`, for what the API server sent; replay and tests, for files. A file may hold our kinds, the
-scenario documents `Fleet`, `Run` and `Plant`, and Namespaces (their labels admit High priority).
+scenario documents `Fleet`, `Run`, `Plant` and `Row`, and Namespaces (their labels admit High priority).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from capstan.api import errors, plant, scenario, system, v1alpha1
+from capstan.api import errors, plant, row, scenario, system, v1alpha1
 from capstan.api.meta import Resource
 
 R = TypeVar("R", bound=Resource)
 V = TypeVar("V", bound=BaseModel)
-Scenario: TypeAlias = scenario.Fleet | scenario.Run | scenario.Namespace | system.System | plant.Plant
+Scenario: TypeAlias = scenario.Fleet | scenario.Run | scenario.Namespace | system.System | plant.Plant | row.Row
 Document: TypeAlias = Resource | Scenario
 
 MAX_FILE_BYTES = 4 * 2**20  # a scenario is a few kilobytes; a trace given by mistake is not worth parsing
@@ -30,6 +30,7 @@ _OTHERS: Mapping[str, type[Scenario]] = {
     "Namespace": scenario.Namespace,
     "System": system.System,
     "Plant": plant.Plant,
+    "Row": row.Row,
 }
 
 

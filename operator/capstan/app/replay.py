@@ -77,6 +77,7 @@ def _objective(_: click.Context, __: click.Parameter, told: str | None) -> Objec
 @click.option("--seeds", callback=_numbers, help="Such as 1,2,3,4,5: paired differences with 95 % intervals.")
 @click.option("--servers", callback=_numbers, help="Fleet sizes, each in runs of its own.")
 @click.option("--power-scale", type=click.FloatRange(0.5, 2.0), help="Watts of the true GPUs over the profile's.")
+@click.option("--full", is_flag=True, help="Of a Row: all seeds, weeks, mixes and shares, and what they change.")
 @click.option("--variant", help="Of those that the scenario offers, the one that serves; or cheapest.")
 @click.option("--classes", help="Edges of the classes: fixed, terciles, or prompt/output: 256,1024/100,350.")
 @click.option("--predictor", help="Answers' buckets are known in this share (0.81), by live quantiles (live), or none.")

@@ -20,6 +20,9 @@ from capstan.replay import load
 from capstan.replay.options import Options
 from capstan.replay.pages.cells import Titled, Tone
 from capstan.replay.plantlab import campaign, page, report, scene
+from capstan.replay.row import load as row_load
+from capstan.replay.row import page as row_page
+from capstan.replay.row import report as row_report
 
 STYLES = {Tone.GOOD: "green", Tone.BAD: "red", Tone.PLAIN: ""}
 
@@ -54,7 +57,23 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
     return all(goal.kept for goal in judged)
 
 
-PLAYERS: Mapping[str, Player] = {"Plant": plant}
+def row(path: Path, out: Path, wanted: Options) -> bool:
+    """Play a `Row`: POLCA's experiment; False where the load does not exceed the budget as it must."""
+    loaded = row_load.read(path, wanted.profiles or load.SHIPPED / "profiles", wanted)
+    with progress.bar("playing the row") as told:
+        found = row_load.played(loaded, told)
+    console = Console()
+    for combination in found.combinations:
+        _print(row_report.load(found, combination), console)
+        _print(row_report.most(found, combination), console)
+        for servers in found.counts:
+            _print(row_report.table(found, combination, servers), console)
+    console.print(row_page.sentence(found), markup=False, highlight=False)
+    click.echo(f"report: {row_report.write(found, row_page.of(found), out)}")
+    return all(row_report.valid(found, combination) is not False for combination in found.combinations)
+
+
+PLAYERS: Mapping[str, Player] = {"Plant": plant, "Row": row}
 
 
 def _print(titled: Titled, console: Console) -> None:

@@ -58,6 +58,7 @@ class Options:
     seeds: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     power_scale: float | None = None
+    full: bool = False
     variant: str | None = None
     classes: str | None = None
     predictor: str | None = None

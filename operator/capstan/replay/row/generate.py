@@ -46,7 +46,7 @@ def level(seed: int, weeks: int) -> Floats:
     drawn = [published.another(published.WEEK, seed * 1000 + week).rates.per_min for week in range(weeks)]
     hourly = np.concatenate(drawn)
     hours = np.arange(weeks * WEEK_S // MINUTE_S + 2) * MINUTE_S / HOUR_S
-    return np.interp(hours, np.arange(len(hourly)) + 0.5, hourly) / hourly.max()
+    return np.asarray(np.interp(hours, np.arange(len(hourly)) + 0.5, hourly) / hourly.max())
 
 
 def demand(kind: Kind, count: int, levels: Floats) -> loop.Demand:
@@ -62,35 +62,25 @@ def demand(kind: Kind, count: int, levels: Floats) -> loop.Demand:
 def most_per_s(kind: Kind, w: int) -> float:
     """Return the requests per second that a server of a service can do at full clock and with full slots."""
     service, slots = kind.services[w], kind.tables.slots[w]
-    low, high = service.prompt_tokens
-    work_s = physics.prefill_work_s(kind.profile, np.linspace(low, high, 33)).mean()
     decode_s = sum(service.output_tokens) / 2 / (kind.tables.decode_per_s[w, slots, -1] * slots)
-    return 1.0 / float(work_s + decode_s)
+    return 1.0 / (mean_work_s(kind, service) + float(decode_s))
+
+
+def mean_work_s(kind: Kind, service: Workload) -> float:
+    """Return the mean seconds of prefill of a service's prompts, at full clock."""
+    low, high = service.prompt_tokens
+    return float(physics.prefill_work_s(kind.profile, np.linspace(low, high, 33)).mean())
 
 
 def fresh(kind: Kind, count: int, seed: int) -> servers.Servers:
     """Return servers without a request."""
-    kinds = np.array(workloads.of_server(kind.services, count))
-    rng = (np.arange(count, dtype=np.int64) * STREAMS + seed * 1_000_003) & 0xFFFFFFFF
+    rows = np.zeros(count, servers.ROW)
+    rows["kind"] = workloads.of_server(kind.services, count)
+    rows["rng"] = (np.arange(count) * STREAMS + seed * 1_000_003) & 0xFFFFFFFF
     slots = int(kind.tables.slots.max()) + 1
-    made = servers.Servers(
-        kind=kinds,
-        rng=rng,
-        mass=np.zeros(count),
-        tokens=np.zeros(count),
-        batch=np.zeros(count, np.int64),
-        work_s=np.zeros(count),
-        first=-np.ones((count, 3)),
-        marks=np.zeros((count, slots)),
-        since_s=np.zeros((count, slots)),
-        queue=np.zeros((count, PLACES, 3)),
-        head=np.zeros(count, np.int64),
-        waiting=np.zeros(count, np.int64),
-        refused=np.zeros(count, np.int64),
-    )
     for i in range(count):
-        made.mass[i] = servers.exponential(rng, i)
-    return made
+        rows[i]["mass"] = servers.exponential(rows, i)
+    return servers.Servers(rows, np.zeros((count, slots)), np.zeros((count, slots)), np.zeros((count, PLACES, 3)))
 
 
 def services(kind: Kind) -> servers.Services:

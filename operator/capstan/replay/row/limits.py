@@ -138,7 +138,7 @@ class Moving:
     def _boards_w(self, busy_w: Floats) -> Floats:
         """Return what one board of each server drew, from what the server drew."""
         t = self._tables
-        return np.interp(busy_w, [t.idle_w, t.prefill_w[-1]], [t.idle_board_w, t.prefill_board_w[-1]])
+        return np.asarray(np.interp(busy_w, [t.idle_w, t.prefill_w[-1]], [t.idle_board_w, t.prefill_board_w[-1]]))
 
 
 def of(kind: Kind, row: Row, demand: loop.Demand) -> Setter:

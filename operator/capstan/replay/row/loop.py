@@ -8,8 +8,7 @@ A cap that is sent is in force `actuate_s` later, on every server; the brake has
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from capstan.replay.row import servers
 from capstan.replay.runs import Floats
 
 Ints = np.typing.NDArray[np.int64]
+
+Table = TypeVar("Table", bound=np.typing.NDArray[np.generic])
 
 LEVELS = 7
 
@@ -105,13 +106,18 @@ def play(  # noqa: PLR0913 - positional arrays, for the compiler
     """Play a row from one second to another and return the machine's state.
 
     Args:
-        s, services, plate, tally: Servers, requests, tables, counts.
+        s: The state of all servers.
+        services: What requests look like.
+        plate: Speeds and watts.
+        tally: What is counted.
         log: Filled.
         way: What is on its way.
-        law, state: The domain's numbers, and its machine as it stands.
+        law: The domain's numbers.
+        state: Its machine as it stands.
         control: How it is told and obeyed.
         demand: Who gets how many requests when.
-        from_s, to_s: The first second, and the one after the last.
+        from_s: The first second.
+        to_s: The one after the last.
         score_from_s: Requests that arrive and seconds that begin before are not scored.
     """
     s, services, plate, tally, log = held(s), wanted(services), plated(plate), tallied(tally), logged(log)
@@ -125,8 +131,8 @@ def play(  # noqa: PLR0913 - positional arrays, for the compiler
         for i in range(demand.low.shape[0]):
             cap = low if demand.low[i] == 1 else high
             per_s = demand.per_s[i] * min(max(level * demand.peers[i] - demand.rank[i], 0.0), 1.0)
-            if servers.idle(s, i) and s.mass[i] > per_s:
-                s.mass[i] -= per_s
+            if servers.idle(s, i) and s.rows[i]["mass"] > per_s:
+                s.rows[i]["mass"] -= per_s
                 drawn_w = plate.idle_w
             else:
                 drawn_w = servers.second(s, services, plate, tally, i, per_s, cap, way.limit_w[i], second, counts)
@@ -153,7 +159,7 @@ def level_at(minute: Floats, second: int) -> float:
     at = second / 60.0
     low = int(at)
     high = min(low + 1, minute.shape[0] - 1)
-    return minute[low] + (minute[high] - minute[low]) * (at - low)
+    return float(minute[low] + (minute[high] - minute[low]) * (at - low))
 
 
 def sampled_w(row_w: Floats, second: int, control: Control) -> float:
@@ -197,18 +203,14 @@ def scored(log: Log, way: Way, level: int, row_w: float, budget_w: float) -> Non
     log.over[2] += 1.0
 
 
-def borrowed(table: Floats) -> Floats:
+def borrowed(table: Table) -> Table:
     """Return a table; where this is compiled, without an owner (`replay.kernel.compiling`), so that none is counted."""
     return table
 
 
 def held(s: servers.Servers) -> servers.Servers:
     """Return servers over borrowed columns."""
-    return servers.Servers(
-        borrowed(s.kind), borrowed(s.rng), borrowed(s.mass), borrowed(s.tokens), borrowed(s.batch), borrowed(s.work_s),
-        borrowed(s.first), borrowed(s.marks), borrowed(s.since_s), borrowed(s.queue), borrowed(s.head),
-        borrowed(s.waiting), borrowed(s.refused),
-    )  # fmt: skip
+    return servers.Servers(borrowed(s.rows), borrowed(s.marks), borrowed(s.since_s), borrowed(s.queue))
 
 
 def wanted(s: servers.Services) -> servers.Services:

@@ -2,8 +2,8 @@
 
 Who calls it: `generate` and `play`, once per run. Must not know: time, arrivals, caps in force.
 
-A server holds one replica of the LLM on all its GPUs. A prompt is computed alone, while decoding waits (engines of 2023,
-whose measurements the profile holds); then its sequence decodes with the others. So a server is in one of three
+A server holds one replica of the LLM on all its GPUs. A prompt is computed alone, while decoding waits (an engine of
+2023, whose measurements the profile holds); then its sequence decodes with the others. So a server is in one of three
 states, idle, prefill or decoding `b` sequences, and everything about it is a table over `b` and the clock.
 """
 
@@ -32,7 +32,7 @@ class Server:
         gpu_share_ratio: Share of `peak_w` that its GPUs draw.
         idle_ratio, decode_ratio, prefill_ratio: What a GPU draws in each state, as shares of its TDP.
         clock_exponent_ratio: What a GPU draws above idle goes with the clock to this power.
-        follows_ratio: Share of `peak_w` that follows the load: the GPUs' and what fans, host and supplies draw for them.
+        follows_ratio: Share of `peak_w` that follows the load: the GPUs' and what fans and host draw for them.
         supply_efficiency_ratio: DC over AC of its power supplies.
     """
 
@@ -101,7 +101,7 @@ def tables(profile: Profile, workloads: tuple[Workload, ...], server: Server, po
     """
     clocks = profile.clocks
     steps = int((clocks.max_mhz - clocks.min_mhz) / clocks.step_mhz + 1e-9)
-    mhz = clocks.min_mhz + clocks.step_mhz * np.arange(steps + 1)
+    mhz = np.asarray(clocks.min_mhz + clocks.step_mhz * np.arange(steps + 1), np.float64)
     ratios = mhz / clocks.max_mhz
     slots = np.array([_slots(profile, workload) for workload in workloads])
     per_s = np.zeros((len(workloads), int(slots.max()) + 1, len(mhz)))

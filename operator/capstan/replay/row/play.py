@@ -15,18 +15,18 @@ from typing import cast
 import numpy as np
 
 from capstan.powercap import machine, step
-from capstan.powercap.domains import Caps, Domain
+from capstan.powercap.domains import LEVELS, Domain
 from capstan.replay.kernel import compiling
 from capstan.replay.row import generate, limits, loop, servers
 from capstan.replay.row.systems import Kind, System
 from capstan.replay.runs import Floats
 
 MODULES = (machine, servers, loop)
-LIMITS_EVERY_S = 10
-"""Board limits are looked at again so often: a limit that was lowered is free to others after 2 s of read-back and two
-calls (DESIGN 4), and a served request stays for a minute."""
+LIMITS_EVERY_S = 30
+"""Board limits are looked at again so often: a served request stays for a minute, and a limit that was lowered is free
+to others only after 2 s of read-back and two calls (DESIGN 4)."""
 
-NEVER = 10**9
+NEVER = 1e9  # times the budget: no row draws it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def play(row: Row, system: System, progress: Callable[[float], None] = lambda _:
         over_s=float(log.over[2]),
         energy_j=float(log.over[3]),
         stranded_ratio=setter.stranded_ratio,
-        refused=int(state.refused.sum()),
+        refused=int(state.rows["refused"].sum()),
         scored_s=row.end_s - row.score_from_s,
     )
 
@@ -133,7 +133,7 @@ def empty(services: int) -> servers.Tally:
 def control(row: Row, system: System) -> loop.Control:
     """Return how a system is told and obeyed; the caps of each level are the machine's own (`step.caps_at`)."""
     domain = Domain("row", row.budget_w, caps=system.caps, scheme=system.scheme)
-    each = [step.caps_at(domain, level) for level in step.LEVELS]
+    each = [step.caps_at(domain, level) for level in LEVELS]
     path = system.path
     return loop.Control(
         budget_w=row.budget_w,
@@ -178,6 +178,11 @@ def _plate(kind: generate.Kind) -> servers.Plate:
     return servers.Plate(
         t.decode_per_s, t.decode_w, t.prefill_speed, t.prefill_w, t.decode_board_w, t.prefill_board_w, t.idle_w, t.slots
     )
+
+
+def warm_up() -> None:
+    """Compile what is compiled, or read it from the cache: once, before processes are forked."""
+    _compiled()
 
 
 @functools.cache

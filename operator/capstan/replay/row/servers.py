@@ -2,8 +2,8 @@
 
 Who calls it: `loop`, compiled with it by `replay.kernel.compiling`. Must not know: budgets, levels.
 
-Between two events (an arrival, a prefill that ends, a sequence that ends) every rate is constant, so a server leaps from
-event to event; nothing is lost to the second in which it is looked at. All decoding sequences advance alike: one
+Between two events (an arrival, a prefill that ends, a sequence that ends) every rate is constant, so a server leaps
+from event to event; nothing is lost to the second in which it is looked at. All decoding sequences advance alike: one
 counter of tokens per server, and each sequence ends when the counter reaches its own mark.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 from capstan.replay.runs import Floats
 
 Ints = np.typing.NDArray[np.int64]
+Rows = np.typing.NDArray[np.void]
 
 BINS = 24_000
 """Latencies from 1 ms to 7 hours in steps of 0.05 %: quantiles of billions of requests, without keeping one."""
@@ -26,37 +27,39 @@ LEAST_S = 1e-3
 E2E, TTFT = 0, 1
 
 
+ROW = np.dtype(
+    [
+        ("kind", np.int64),  # its service
+        ("rng", np.int64),  # state of its own random numbers: its requests are the same whatever caps are in force
+        ("mass", np.float64),  # what is left until the next arrival, in units of an exponential's mean
+        ("tokens", np.float64),  # tokens that a sequence which was always there would have been given
+        ("batch", np.int64),  # decoding sequences
+        ("prefills", np.int64),  # 1 while a prompt is computed
+        ("work_s", np.float64),  # seconds of it that are left at full clock
+        ("arrived_s", np.float64),  # when it arrived
+        ("answer", np.float64),  # tokens of its answer
+        ("head", np.int64),  # where the ring of those that wait begins
+        ("waiting", np.int64),  # how many wait
+        ("refused", np.int64),  # requests that found the ring full
+    ]
+)
+"""The state of a server."""
+
+
 class Servers(NamedTuple):
-    """The state of all servers; a row each, `[server]` where nothing else is said.
+    """The state of all servers.
 
     Attributes:
-        kind: Workload.
-        rng: State of its own stream of random numbers: its requests are the same whatever caps are in force.
-        mass: What is left until the next arrival, in units of an exponential's mean.
-        tokens: Tokens that a sequence which was always there would have been given.
-        batch: Decoding sequences.
-        work_s: Seconds of prefill left at full clock; 0: none.
-        first: A number that is negative where nothing is in prefill; its arrival, its answer: `[server, 3]`.
+        rows: `ROW`, `[server]`.
         marks: Ends of the decoding sequences in `tokens`, a heap, `[server, slot]`.
         since_s: Their arrivals, in the same order.
         queue: Arrival, work and answer of those that wait, a ring, `[server, place, 3]`.
-        head, waiting: Where the ring begins, and how many wait.
-        refused: Requests that found the ring full.
     """
 
-    kind: Ints
-    rng: Ints
-    mass: Floats
-    tokens: Floats
-    batch: Ints
-    work_s: Floats
-    first: Floats
+    rows: Rows
     marks: Floats
     since_s: Floats
     queue: Floats
-    head: Ints
-    waiting: Ints
-    refused: Ints
 
 
 class Services(NamedTuple):
@@ -88,23 +91,23 @@ class Tally(NamedTuple):
     ended: Ints
 
 
-def uniform(rng: Ints, i: int) -> float:
+def uniform(rows: Rows, i: int) -> float:
     """Return the next number in [0, 1) of a stream (mulberry32, Ettinger 2017): 32 bits, alike compiled or not."""
-    a = (rng[i] + 0x6D2B79F5) & 0xFFFFFFFF
-    rng[i] = a
+    a = (int(rows[i]["rng"]) + 0x6D2B79F5) & 0xFFFFFFFF
+    rows[i]["rng"] = a
     t = ((a ^ (a >> 15)) * (a | 1)) & 0xFFFFFFFF
     t = t ^ ((t + (((t ^ (t >> 7)) * (t | 61)) & 0xFFFFFFFF)) & 0xFFFFFFFF)
     return float((t ^ (t >> 14)) & 0xFFFFFFFF) / 4294967296.0
 
 
-def exponential(rng: Ints, i: int) -> float:
+def exponential(rows: Rows, i: int) -> float:
     """Return a draw with mean 1."""
-    return -math.log(1.0 - uniform(rng, i))
+    return -math.log(1.0 - uniform(rows, i))
 
 
-def between(rng: Ints, i: int, low: int, high: int) -> int:
+def between(rows: Rows, i: int, low: int, high: int) -> int:
     """Return a whole number, both ends included."""
-    return low + int(uniform(rng, i) * (high - low + 1))
+    return low + int(uniform(rows, i) * (high - low + 1))
 
 
 def second(  # noqa: PLR0913 - positional scalars, for the compiler
@@ -114,7 +117,10 @@ def second(  # noqa: PLR0913 - positional scalars, for the compiler
     """Play one server for one second and return its joules.
 
     Args:
-        s, services, plate, tally: State, requests, tables, counts.
+        s: The state of all servers.
+        services: What requests look like.
+        plate: Speeds and watts.
+        tally: What is counted.
         i: The server.
         per_s: Arrivals per second.
         cap: Index of the highest clock that it may run at.
@@ -125,17 +131,17 @@ def second(  # noqa: PLR0913 - positional scalars, for the compiler
     joules, at_s = 0.0, 0.0
     while True:
         speed, watts, event_s = pace(s, plate, i, cap, limit_w)
-        arrival_s = s.mass[i] / per_s if per_s > 0 else math.inf
+        arrival_s = s.rows[i]["mass"] / per_s if per_s > 0 else math.inf
         step_s = min(1.0 - at_s, event_s, arrival_s)
         joules += watts * step_s
         at_s += step_s
-        s.mass[i] -= step_s * per_s
-        if s.work_s[i] > 0:
-            s.work_s[i] -= speed * step_s
+        s.rows[i]["mass"] -= step_s * per_s
+        if s.rows[i]["work_s"] > 0:
+            s.rows[i]["work_s"] -= speed * step_s
         else:
-            s.tokens[i] += speed * step_s
+            s.rows[i]["tokens"] += speed * step_s
         if step_s == event_s:
-            if s.work_s[i] > 0 or s.first[i, 0] >= 0:
+            if s.rows[i]["work_s"] > 0 or s.rows[i]["prefills"] == 1:
                 prefilled(s, tally, i, now_s + at_s)
             else:
                 ended(s, tally, i, now_s + at_s)
@@ -143,26 +149,26 @@ def second(  # noqa: PLR0913 - positional scalars, for the compiler
             arrive(s, services, tally, i, now_s + at_s, counts)
         else:
             return joules
-        if s.first[i, 0] < 0:
+        if s.rows[i]["prefills"] == 0:
             begin(s, plate, i)
 
 
 def idle(s: Servers, i: int) -> bool:
     """Return whether a server has nothing to do."""
-    return s.batch[i] == 0 and s.first[i, 0] < 0
+    return bool(s.rows[i]["batch"] == 0 and s.rows[i]["prefills"] == 0)
 
 
 def pace(s: Servers, plate: Plate, i: int, cap: int, limit_w: float) -> tuple[float, float, float]:
     """Return (speed, watts, seconds until the running step of work is done) of a server as it stands."""
-    w, b = s.kind[i], s.batch[i]
-    if s.first[i, 0] >= 0:
+    w, b = s.rows[i]["kind"], s.rows[i]["batch"]
+    if s.rows[i]["prefills"] == 1:
         k = highest(plate.prefill_board_w, cap, limit_w)
-        return plate.prefill_speed[k], plate.prefill_w[k], s.work_s[i] / plate.prefill_speed[k]
+        return plate.prefill_speed[k], plate.prefill_w[k], s.rows[i]["work_s"] / plate.prefill_speed[k]
     if b == 0:
         return 0.0, plate.idle_w, math.inf
     k = highest(plate.decode_board_w, cap, limit_w)
     speed = plate.decode_per_s[w, b, k]
-    return speed, plate.decode_w[k], max(s.marks[i, 0] - s.tokens[i], 0.0) / speed
+    return speed, plate.decode_w[k], max(s.marks[i, 0] - s.rows[i]["tokens"], 0.0) / speed
 
 
 def highest(watts: Floats, cap: int, limit_w: float) -> int:
@@ -181,55 +187,55 @@ def highest(watts: Floats, cap: int, limit_w: float) -> int:
 
 def arrive(s: Servers, services: Services, tally: Tally, i: int, now_s: float, counts: bool) -> None:
     """Put a request into the queue; its arrival is told as negative where it is not scored."""
-    w = s.kind[i]
-    prompt = between(s.rng, i, services.prompt_tokens[w, 0], services.prompt_tokens[w, 1])
-    output = between(s.rng, i, services.output_tokens[w, 0], services.output_tokens[w, 1])
-    s.mass[i] = exponential(s.rng, i)
+    w = s.rows[i]["kind"]
+    prompt = between(s.rows, i, services.prompt_tokens[w, 0], services.prompt_tokens[w, 1])
+    output = between(s.rows, i, services.output_tokens[w, 0], services.output_tokens[w, 1])
+    s.rows[i]["mass"] = exponential(s.rows, i)
     places = s.queue.shape[1]
     if counts:
         tally.arrived[w] += 1
-    if s.waiting[i] >= places:
-        s.refused[i] += 1
+    if s.rows[i]["waiting"] >= places:
+        s.rows[i]["refused"] += 1
         return
-    place = (s.head[i] + s.waiting[i]) % places
+    place = (s.rows[i]["head"] + s.rows[i]["waiting"]) % places
     s.queue[i, place, 0] = now_s if counts else -now_s - 1.0
     s.queue[i, place, 1] = services.work_s[prompt]
     s.queue[i, place, 2] = output
-    s.waiting[i] += 1
+    s.rows[i]["waiting"] += 1
 
 
 def begin(s: Servers, plate: Plate, i: int) -> None:
     """Begin the next prefill where one waits and a slot is free."""
-    if s.waiting[i] == 0 or s.batch[i] >= plate.slots[s.kind[i]]:
+    if s.rows[i]["waiting"] == 0 or s.rows[i]["batch"] >= plate.slots[s.rows[i]["kind"]]:
         return
-    place = s.head[i]
-    s.first[i, 0] = 0.0
-    s.first[i, 1] = s.queue[i, place, 0]
-    s.first[i, 2] = s.queue[i, place, 2]
-    s.work_s[i] = s.queue[i, place, 1]
-    s.head[i] = (place + 1) % s.queue.shape[1]
-    s.waiting[i] -= 1
+    place = s.rows[i]["head"]
+    s.rows[i]["prefills"] = 1
+    s.rows[i]["arrived_s"] = s.queue[i, place, 0]
+    s.rows[i]["answer"] = s.queue[i, place, 2]
+    s.rows[i]["work_s"] = s.queue[i, place, 1]
+    s.rows[i]["head"] = (place + 1) % s.queue.shape[1]
+    s.rows[i]["waiting"] -= 1
 
 
 def prefilled(s: Servers, tally: Tally, i: int, now_s: float) -> None:
     """Let a prompt's sequence decode: its first token is there."""
-    arrived_s = s.first[i, 1]
-    note(tally, TTFT, s.kind[i], now_s, arrived_s)
-    s.first[i, 0] = -1.0
-    s.work_s[i] = 0.0
-    push(s, i, s.tokens[i] + s.first[i, 2] - 1.0, arrived_s)
+    arrived_s = s.rows[i]["arrived_s"]
+    note(tally, TTFT, s.rows[i]["kind"], now_s, arrived_s)
+    s.rows[i]["prefills"] = 0
+    s.rows[i]["work_s"] = 0.0
+    push(s, i, s.rows[i]["tokens"] + s.rows[i]["answer"] - 1.0, arrived_s)
 
 
 def ended(s: Servers, tally: Tally, i: int, now_s: float) -> None:
     """Let the sequence that is done go."""
     arrived_s = s.since_s[i, 0]
-    s.tokens[i] = s.marks[i, 0]
+    s.rows[i]["tokens"] = s.marks[i, 0]
     pop(s, i)
-    note(tally, E2E, s.kind[i], now_s, arrived_s)
+    note(tally, E2E, s.rows[i]["kind"], now_s, arrived_s)
     if arrived_s >= 0:
-        tally.ended[s.kind[i]] += 1
-    if s.batch[i] == 0:
-        s.tokens[i] = 0.0  # counted anew: a sum that grows for weeks would lose its last digits
+        tally.ended[s.rows[i]["kind"]] += 1
+    if s.rows[i]["batch"] == 0:
+        s.rows[i]["tokens"] = 0.0  # counted anew: a sum that grows for weeks would lose its last digits
 
 
 def note(tally: Tally, which: int, w: int, now_s: float, arrived_s: float) -> None:
@@ -242,8 +248,8 @@ def note(tally: Tally, which: int, w: int, now_s: float, arrived_s: float) -> No
 
 def push(s: Servers, i: int, mark: float, arrived_s: float) -> None:
     """Add a sequence to the heap."""
-    at = s.batch[i]
-    s.batch[i] = at + 1
+    at = s.rows[i]["batch"]
+    s.rows[i]["batch"] = at + 1
     while at > 0:
         above = (at - 1) // 2
         if s.marks[i, above] <= mark:
@@ -255,8 +261,8 @@ def push(s: Servers, i: int, mark: float, arrived_s: float) -> None:
 
 def pop(s: Servers, i: int) -> None:
     """Take the first sequence from the heap."""
-    size = s.batch[i] - 1
-    s.batch[i] = size
+    size = s.rows[i]["batch"] - 1
+    s.rows[i]["batch"] = size
     mark, arrived_s = s.marks[i, size], s.since_s[i, size]
     at = 0
     while True:

@@ -33,10 +33,12 @@ class Path:
         return float(self.sample_s + self.lag_s + self.cap_s)
 
 
-OUT_OF_BAND = Path(sample_s=2, lag_s=0, cap_s=40, brake_s=5)  # facts/polca.md 1.2: PDU 2 s, BMC 40 s, hardware brake 5 s
+OUT_OF_BAND = Path(
+    sample_s=2, lag_s=0, cap_s=40, brake_s=5
+)  # facts/polca.md 1.2: PDU 2 s, BMC 40 s, hardware brake 5 s
 IN_BAND = Path(sample_s=1, lag_s=1, cap_s=2, brake_s=2)
-"""DESIGN 6 and facts/polca.md 5.2: agents are asked once a second for the mean of their last; a renewal carries the caps
-at once, and a lock shows its effect a second after the call (3.3)."""
+"""DESIGN 6 and facts/polca.md 5.2: agents are asked once a second for the mean of their last; a renewal carries the
+caps at once, and a lock shows its effect a second after the call (3.3)."""
 
 PAPER_THRESHOLDS = Thresholds(0.80, 0.89, 1.0, 0.05)
 PAPER_CAPS = Caps(1275, 1110, 1305, 285)
@@ -94,9 +96,18 @@ ALL = (
         timers=Timers(dwell_s=10.0),
         derived=True,
     ),
-    System("guaranteed", "watt grants that add up to the budget, moved to who needs them", kind=Kind.GRANTS, path=IN_BAND),
-    System("uniform-cap", "the budget divided evenly, as board limits that never move", kind=Kind.EVEN_LIMITS, path=IN_BAND),
-    System("dps-like", "limits that follow what is drawn; low priority is robbed first", kind=Kind.STEERED_LIMITS, path=IN_BAND),
+    System(
+        "guaranteed", "watt grants that add up to the budget, moved to who needs them", kind=Kind.GRANTS, path=IN_BAND
+    ),
+    System(
+        "uniform-cap", "the budget divided evenly, as board limits that never move", kind=Kind.EVEN_LIMITS, path=IN_BAND
+    ),
+    System(
+        "dps-like",
+        "limits that follow what is drawn; low priority is robbed first",
+        kind=Kind.STEERED_LIMITS,
+        path=IN_BAND,
+    ),
 )
 """Every system that a row is played with, in the order of tables."""
 

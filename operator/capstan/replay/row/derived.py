@@ -1,0 +1,89 @@
+"""Thresholds and caps of a row from the weeks before the scored ones: what `polca-ours` runs with.
+
+Who calls it: `experiment`, `app.fit`. Must not know: the scored weeks.
+
+The high threshold is POLCA's rule on this row's own rises within this path's latency (`powercap.derive`). Caps and the
+low threshold are tried on those weeks: of those that keep the brake and the SLOs, the gentlest; where none does, the
+one that comes closest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from capstan.model.sample import Missing
+from capstan.powercap import derive
+from capstan.powercap.domains import Caps, Thresholds
+from capstan.replay.row import generate, play, score
+from capstan.replay.row.play import Played, Row
+from capstan.replay.row.score import OURS_HIGH, OURS_LOW, Score
+from capstan.replay.row.systems import System, with_law
+
+STEP_DOWN_RATIOS = (0.90, 0.97)
+"""The low threshold as a share of the high one: POLCA's own 0.80 / 0.89, and just outside the hysteresis of a
+threshold. In band there is time for a second step, so the first need not come early."""
+
+DEEP_RATIOS = (0.638, 0.787, 0.851)  # of the maximum clock: 900 MHz of A100's 1410, POLCA's 1110, and 1200
+HIGH_RATIOS = (0.926, 0.957)  # POLCA's 1305 MHz, and 1350
+BASE_RATIO = 0.904  # POLCA's 1275 MHz: no boost
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was derived: the system with its law, the rise behind its threshold, and how it did on those weeks."""
+
+    system: System
+    rise_ratio: float
+    before: Score
+    tried: int
+
+
+def of(row: Row, system: System, free: Played, told: Callable[[float], None] = lambda _: None) -> Found:
+    """Return a system with thresholds and caps of its own.
+
+    Args:
+        row: The weeks before the scored ones.
+        system: Whose path and timers count.
+        free: The same weeks without caps.
+        told: Called with the share of the work that is done.
+    """
+    watts = free.row_w[row.score_from_s : row.end_s]
+    rise = derive.thresholds(watts, 1.0, system.path.latency_s, row.budget_w, float(system.path.brake_s))
+    if isinstance(rise, Missing):
+        raise ValueError("the weeks before hold no sample")
+    tried = [
+        Found(one, rise.rise_ratio, _scored(row, one, free), 0)
+        for one in _progress(list(_candidates(row, system, rise.thresholds)), told)
+    ]
+    return replace(min(tried, key=_badness), tried=len(tried))
+
+
+def _candidates(row: Row, system: System, at: Thresholds) -> Iterator[System]:
+    most = float(row.kind.tables.clocks_mhz[-1])
+    for down in STEP_DOWN_RATIOS:
+        thresholds = Thresholds(
+            at.high_ratio * down, at.high_ratio, max(at.brake_ratio, at.high_ratio + 0.01), at.hysteresis_ratio
+        )
+        for deep in DEEP_RATIOS:
+            for high in HIGH_RATIOS:
+                caps = Caps(most * BASE_RATIO, most * deep, most * high, system.caps.brake_mhz)
+                yield with_law(system, thresholds, caps)
+
+
+def _scored(row: Row, system: System, free: Played) -> Score:
+    played = play.play(row, system)
+    return score.of(played, free, row.kind.services, row.budget_w, generate.WARM_UP_S)
+
+
+def _badness(found: Found) -> tuple[int, float]:
+    """Brakes first, then how much of the closer SLOs is used."""
+    before = found.before
+    over = before.brakes + int(before.overbudget_j > 0)
+    return over, max(OURS_HIGH.worst(before.high), OURS_LOW.worst(before.low))
+
+
+def _progress(systems: list[System], told: Callable[[float], None]) -> Iterator[System]:
+    for number, one in enumerate(systems):
+        yield one
+        told((number + 1) / len(systems))
