@@ -9,16 +9,17 @@ one that comes closest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from capstan.model.sample import Missing
 from capstan.powercap import derive
+from capstan.powercap.derive import Derived
 from capstan.powercap.domains import Caps, Thresholds
 from capstan.replay.row import generate, play, score
 from capstan.replay.row.play import Played, Row
 from capstan.replay.row.score import OURS_HIGH, OURS_LOW, Score
 from capstan.replay.row.systems import System, with_law
+from capstan.replay.runs import Floats
 
 STEP_DOWN_RATIOS = (0.90, 0.97)
 """The low threshold as a share of the high one: POLCA's own 0.80 / 0.89, and just outside the hysteresis of a
@@ -39,24 +40,29 @@ class Found:
     tried: int
 
 
-def of(row: Row, system: System, free: Played, told: Callable[[float], None] = lambda _: None) -> Found:
+def of(row: Row, system: System, free: Played) -> Found:
     """Return a system with thresholds and caps of its own.
 
     Args:
         row: The weeks before the scored ones.
         system: Whose path and timers count.
         free: The same weeks without caps.
-        told: Called with the share of the work that is done.
     """
     watts = free.row_w[row.score_from_s : row.end_s]
-    rise = derive.thresholds(watts, 1.0, system.path.latency_s, row.budget_w, float(system.path.brake_s))
-    if isinstance(rise, Missing):
-        raise ValueError("the weeks before hold no sample")
+    rise = _rise(watts, row.budget_w, system)
     tried = [
-        Found(one, rise.rise_ratio, _scored(row, one, free), 0)
-        for one in _progress(list(_candidates(row, system, rise.thresholds)), told)
+        Found(one, rise.rise_ratio, _scored(row, one, free), 0) for one in _candidates(row, system, rise.thresholds)
     ]
     return replace(min(tried, key=_badness), tried=len(tried))
+
+
+def _rise(watts: Floats, budget_w: float, system: System) -> Derived:
+    """Return the thresholds that a row's own seconds ask for. Raises ValueError where there is none."""
+    match derive.thresholds(watts, 1.0, system.path.latency_s, budget_w, float(system.path.brake_s)):
+        case Derived() as found:
+            return found
+        case _:
+            raise ValueError("the weeks before hold no second that is not warm-up")
 
 
 def _candidates(row: Row, system: System, at: Thresholds) -> Iterator[System]:
@@ -81,9 +87,3 @@ def _badness(found: Found) -> tuple[int, float]:
     before = found.before
     over = before.brakes + int(before.overbudget_j > 0)
     return over, max(OURS_HIGH.worst(before.high), OURS_LOW.worst(before.low))
-
-
-def _progress(systems: list[System], told: Callable[[float], None]) -> Iterator[System]:
-    for number, one in enumerate(systems):
-        yield one
-        told((number + 1) / len(systems))

@@ -3,7 +3,7 @@
 Who calls it: `experiment`. Must not know: policies. The same seed gives the same requests at every server count and
 under every system: each server draws from a stream of its own.
 
-A busy server's draw hardly depends on how many requests it decodes (as measured, see `policies/scenarios/polca-row.yaml`),
+A busy server's draw hardly depends on how many requests it decodes (as measured: policies/scenarios/polca-row.yaml),
 so a row follows the day by how many of its servers are busy; arrivals at a busy server are Poisson.
 """
 

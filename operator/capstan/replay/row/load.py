@@ -88,13 +88,17 @@ def _combinations(spec: row.Row, wanted: Options) -> list[Combination]:
 
 def _systems(path: Path, spec: row.Row, domain: Domain, wanted: Options) -> tuple[System, ...]:
     """Return the systems; the paper's run with the domain's own thresholds and caps."""
-    names = wanted.systems or spec.systems or tuple(system.name for system in systems.ALL)
+    usual = (*systems.ALL, *systems.SENSITIVITY) if wanted.full else systems.ALL
+    names = wanted.systems or spec.systems or tuple(system.name for system in usual)
     try:
         chosen = systems.named(names)
     except KeyError as unknown:
         known = ", ".join(system.name for system in systems.ALL)
         raise errors.Invalid(f"{path}: systems", f"{unknown} is not known; use some of {known}") from None
-    return tuple(systems.with_law(system, domain.thresholds, domain.caps) for system in chosen)
+    return tuple(
+        systems.with_law(system, system.thresholds if system.fixed else domain.thresholds, domain.caps)
+        for system in chosen
+    )
 
 
 def _server(spec: row.Row, domain: Domain) -> Server:

@@ -61,7 +61,11 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One way to hold a row. `derived`: thresholds and caps come from the weeks before the scored ones."""
+    """One way to hold a row.
+
+    `derived`: thresholds and caps come from the weeks before the scored ones. `fixed`: thresholds are its own, whatever
+    the scenario's domain says.
+    """
 
     name: str
     words: str
@@ -72,6 +76,7 @@ class System:
     caps: Caps = PAPER_CAPS
     timers: Timers = PAPER_TIMERS
     derived: bool = False
+    fixed: bool = False
 
 
 UNCAPPED = System("uncapped", "no cap and no brake: what slowdown is measured against", scheme=Scheme.NO_CAP)
@@ -112,13 +117,25 @@ ALL = (
 """Every system that a row is played with, in the order of tables."""
 
 
+SENSITIVITY = tuple(
+    System(
+        f"polca-{low}-{high}",
+        f"the paper's law with thresholds of {low} and {high} %",
+        thresholds=Thresholds(low / 100, high / 100, 1.0, 0.05),
+        fixed=True,
+    )
+    for low, high in ((75, 85), (85, 95))
+)
+"""What other thresholds do to the paper's law: the other candidates of facts/polca.md 1.4. Played with --full."""
+
+
 def named(names: tuple[str, ...]) -> tuple[System, ...]:
     """Return systems by name.
 
     Raises:
         KeyError: One that is not known.
     """
-    known = {system.name: system for system in ALL}
+    known = {system.name: system for system in (*ALL, *SENSITIVITY)}
     return tuple(known[name] for name in names)
 
 
