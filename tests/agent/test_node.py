@@ -40,7 +40,7 @@ def test_a_node_that_nobody_armed_or_planned_keeps_its_admins_settings(node: Nod
     assert node.gpus.writes(0) == before
     assert node.gpus.writes(1) == state.Writes(0, 0)
     assert (answer["node"], answer["safe"], len(answer["gpus"])) == ("gpu-0", False, 2)
-    assert answer["gpus"][0]["powerLimitWatts"] == 500
+    assert answer["gpus"][0]["enforcedLimitWatts"] == 500
 
 
 def test_an_energy_plan_sets_clocks_and_leaves_board_limits_alone(node: Node) -> None:
@@ -160,17 +160,20 @@ def test_caps_reach_the_gpus_while_the_kubelet_is_silent(node: Node) -> None:
     node.until_caps((1605, 700), (1305, 700))  # chat-1 is remembered as High
 
 
-def test_a_reloaded_driver_and_a_foreign_hand_are_corrected(node: Node) -> None:
+def test_a_reset_gpu_is_in_the_safe_setting_until_its_clock_is_proved(node: Node) -> None:
+    """It forgot lock and limit and runs at full clock; the other goes on. A clock at its cap proves the lock."""
     node.setter()
     node.agent()
     node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560, "powerLimitWatts": 450})
     node.call(1, {})
     node.until_caps((1560, 450), (1560, 450))
-    node.gpus.reload_driver()
-    for index in range(2):
-        node.gpus.report(index, power_w=600, energy_j=1, sm_clock_mhz=1980)
+    node.gpus.reset(0)
+    node.gpus.report(0, power_w=600, energy_j=1, sm_clock_mhz=1980)
+    node.until_caps((1110, 400), (1560, 450))
+    agent.until(lambda: node.call(1, {}).json()["gpus"][0]["clockVerified"] is False)
+    assert 'capstan_agent_gpu_cap_verified{gpu="0",kind="clock",node="gpu-0"} 0.0' in node.metrics()
+    node.gpus.report(0, power_w=350, energy_j=2, sm_clock_mhz=1110)
     node.until_caps((1560, 450), (1560, 450))
-    assert "NotInForce" not in node.metrics()
 
 
 def test_idle_clocks_below_the_cap_cost_no_write(node: Node) -> None:
