@@ -113,6 +113,15 @@ def decide_command(args: tuple[str, ...]) -> None:
     command.main(args=list(args), prog_name="rig decide")
 
 
+@main.command("agent-cost", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def agent_cost_command(args: tuple[str, ...]) -> None:
+    """Print memory and CPU of an agent and its setter on a fake node of eight GPUs."""
+    from rig.agentcost import command
+
+    command.main(args=list(args), prog_name="rig agent-cost")
+
+
 def _keep(folder: Path, programs: dict[str, binaries.Binary], *, with_prometheus: bool) -> None:
     """Run the rig until a signal comes or a component ends."""
     process.exit_on_signals()

@@ -18,7 +18,8 @@ from capstan.agent.lanes import Lanes
 from capstan.agent.ports import Failed, Gpus
 from capstan.model.gpu import GpuSample
 
-WINDOW = 6  # samples: five seconds between the first and the last; one instant a second is a poor mean over fewer
+WINDOW_S = 5.0  # one instant a second is a poor mean over less
+STEP_S = 0.5  # a bell wakes the loop early: samples closer than this are one look
 DISAGREE_RATIO = 0.10  # facts/polca.md 5.4: more than 10 % for 3 samples
 DISAGREE_LOOKS = 3
 COUNT_EVERY = 5  # samples between two counts of the node's GPUs
@@ -47,7 +48,7 @@ class Reading:
 class Counter:
     """One GPU's energy counter beside its readings."""
 
-    looks: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # s, J, W
+    looks: deque[tuple[float, float, float]] = field(default_factory=deque)  # s, J, W
     booked_j: float | None = None
     last_j: float | None = None
     odd: int = 0
@@ -57,16 +58,28 @@ class Counter:
         forgot = self._book(gpu.energy_j)
         if forgot or gpu.energy_j is None or gpu.power_w is None:
             self.looks.clear()
-        if gpu.energy_j is not None and gpu.power_w is not None:
-            self.looks.append((now_s, gpu.energy_j, gpu.power_w))
-        counted_w, read_w = self._means()
-        if counted_w is None or read_w is None or gpu.power_w is None:
+            self.odd = 0
+        if gpu.energy_j is None or gpu.power_w is None:
             return Reading(gpu, None, self.booked_j, forgot)
-        apart = abs(counted_w - read_w) > DISAGREE_RATIO * max(counted_w, read_w)
-        self.odd = self.odd + 1 if apart else 0
+        new = self._look(now_s, gpu.energy_j, gpu.power_w)
+        if self.looks[-1][0] - self.looks[0][0] < WINDOW_S:
+            return Reading(gpu, None, self.booked_j, forgot)
+        counted_w, read_w = self._means()
+        if new:
+            apart = abs(counted_w - read_w) > DISAGREE_RATIO * max(counted_w, read_w)
+            self.odd = self.odd + 1 if apart else 0
         disagrees = self.odd >= DISAGREE_LOOKS
         shown = replace(gpu, power_w=max(gpu.power_w, min(counted_w, gpu.max_limit_w))) if disagrees else gpu
         return Reading(shown, disagrees, self.booked_j, forgot)
+
+    def _look(self, now_s: float, energy_j: float, power_w: float) -> bool:
+        """Put a look into the window, which is as short as it can be; return whether it is one of its own."""
+        if self.looks and now_s - self.looks[-1][0] < STEP_S:
+            return False
+        self.looks.append((now_s, energy_j, power_w))
+        while now_s - self.looks[1 if len(self.looks) > 1 else 0][0] >= WINDOW_S:
+            self.looks.popleft()
+        return True
 
     def _book(self, energy_j: float | None) -> bool:
         """Count joules; return whether the counter fell."""
@@ -78,10 +91,8 @@ class Counter:
         self.booked_j = (self.booked_j or 0.0) + grown_j
         return fell
 
-    def _means(self) -> tuple[float | None, float | None]:
+    def _means(self) -> tuple[float, float]:
         """Return mean watts of the window by the counter and by the readings (trapezoids between them)."""
-        if len(self.looks) < WINDOW:
-            return None, None
         looks = list(self.looks)
         elapsed_s = looks[-1][0] - looks[0][0]
         pairs = itertools.pairwise(looks)

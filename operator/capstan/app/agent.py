@@ -15,7 +15,7 @@ import click
 
 from capstan.adapters import errors, http, nvml
 from capstan.adapters import metrics as exposition
-from capstan.adapters.agents import AgentCalls
+from capstan.adapters.agents import read_key
 from capstan.adapters.kube import config, resources
 from capstan.adapters.kube.client import KubeClient, Scope
 from capstan.adapters.kube.reflector import Reflector
@@ -33,7 +33,7 @@ class Agent:
 
     def __init__(self, *, node: str, client_: KubeClient, calls_key: Path, folder: Path, socket: Path) -> None:
         self._node = node
-        self._key = AgentCalls(calls_key).key
+        self._key_file = calls_key
         self._setter = client.SetterClient(socket)
         kept = nodes.SafeFile(folder)
         self._cycle = cycle.Cycle(nodes.Driver(nvml.open_driver()), self._setter, time.monotonic, kept.write)
@@ -80,7 +80,7 @@ class Agent:
     async def _renew(self, request: http.Request) -> http.Response:
         """Answer one lease call."""
         try:
-            known = self._key()
+            known = read_key(self._key_file)
         except errors.AdapterError as problem:
             return http.Response.text(503, f"{problem}\n")
         if request.bearer is None or not hmac.compare_digest(request.bearer.encode(), known.encode()):
