@@ -16,8 +16,10 @@ def gpu(clock_mhz: float | None = 1110, limit_w: float | None = 400) -> GpuSampl
     return GpuSample(0, "a", 300, 1, clock_mhz, limit_w, 200, 700)
 
 
-def held(clock_mhz: float | None = 1110, limit_w: float | None = 400, *, at_s: float = 0.0, **more: bool) -> Held:
-    made = Held(**more)
+def held(
+    clock_mhz: float | None = 1110, limit_w: float | None = 400, *, at_s: float = 0.0, joined: bool = False
+) -> Held:
+    made = Held(joined=joined)
     made.told_clock(clock_mhz, clock_mhz, at_s)
     made.told_limit(limit_w, at_s)
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def gpu(power_w: float | None, energy_j: float | None) -> GpuSample:
     return GpuSample(0, "a", power_w, energy_j, 1560, 700, 200, 700)
 
 
-def play(read_w: list[float | None], counted_w: list[float | None]) -> list[Reading]:
+def play(read_w: Sequence[float | None], counted_w: Sequence[float | None]) -> list[Reading]:
     """A sample a second: the reading, and the watts by which the counter grew since the one before."""
     counter, energy_j, made = Counter(), 0.0, []
     for second, (watts, grown_j) in enumerate(zip(read_w, counted_w, strict=True)):

@@ -1,8 +1,8 @@
 """An agent and a setter in one process on the fake driver, turn by turn: what every failing call does to two GPUs.
 
 Run as a program (`python -m support.matrix STATE CALL CODE…`): the fake library has to be found when the process
-starts. It prints one JSON line per code: what GPU 0 showed while the call failed, whether GPU 1 was as before, and whether GPU 0
-came back. CALL is a name of `state.Call`, or COUNT; the code 0 stands for a call that never returns.
+starts. It prints one JSON line per code: what GPU 0 showed while the call failed, whether GPU 1 was as before, and
+whether GPU 0 came back. CALL is a name of `state.Call`, or COUNT; the code 0 stands for a call that never returns.
 """
 
 from __future__ import annotations
