@@ -161,6 +161,17 @@ said.append(tried(driver.cap_clock, "GPU-none", 1410))
     assert drive(lines) == [*CODES.values()] * 3 + ["UnknownGPU"]
 
 
+def test_a_model_that_nobody_knows_is_as_it_says(drive: Drive, tmp_path: Path) -> None:
+    """Nothing is known by name: 7 MHz steps from 100 to 772 MHz, 50 to 333 W. 500 MHz lies between 499 and 506."""
+    mystery = state.Product("NVIDIA Mystery 1", 100, 772, 7, 999, 50, 333, 20)
+    state.State.create(tmp_path / "nvml.state", ("GPU-aaaa",), mystery).close()
+    lines = """
+said += [driver.cap_clock(A, 500), driver.limit_power(A, 400, 1e6), driver.limit_power(A, 1, 1e6)]
+said += [sample()[0].max_limit_w, sample()[0].power_w]
+"""
+    assert drive(lines) == [499.0, 333.0, 50.0, 333.0, 20.0]
+
+
 @pytest.mark.parametrize("limit_w", [None, 680], ids=["stock", "asked"])
 def test_an_admins_ceiling_goes_before_stock_and_the_board_before_the_admin(
     node: state.State, drive: Drive, limit_w: float | None
