@@ -67,7 +67,7 @@ class Node:
         self.agent.lease = lease.Lease(safe=self.safe)
         self.agent.grant(lease.Granted(1, 1, LOW, frozenset(), SAFE), None)
 
-    def _remember(self, safe: SafeSetting) -> None:
+    def _remember(self, safe: SafeSetting, epoch: int) -> None:
         self.safe = safe
 
     async def turns(self, count: int) -> None:

@@ -101,6 +101,7 @@ def test_a_killed_agent_leaves_the_node_safe_and_starts_in_the_safe_setting(node
     assert 'capstan_agent_safe_setting{node="gpu-0"} 1.0' in node.metrics()
     time.sleep(1.2)
     node.until_caps((1110, 400), (1110, 400))
+    assert node.call(99, {}, epoch=0).status_code == 409, "nor does it forget which controller was the last"
     node.call(2, {})
     node.until_caps(STOCK, STOCK)
 

@@ -68,6 +68,13 @@ def test_metrics_show_a_shared_board_once_and_leave_out_what_is_not_known() -> N
     assert 'capstan_agent_sample_sequence{node="gpu-0"} 5.0' in page
 
 
+def test_before_the_first_sample_there_is_none_to_number_or_to_age() -> None:
+    page = Exposition("gpu-0").page(Shown(), Lease(), 1.0).decode()
+    assert "capstan_agent_sample_sequence{" not in page
+    assert "capstan_agent_sample_age_seconds{" not in page
+    assert 'capstan_agent_lease_remaining_seconds{node="gpu-0"} 0.0' in page
+
+
 def test_joules_are_counted_over_scrapes_and_never_twice() -> None:
     metrics = Exposition("gpu-0")
     for booked_j in (50.0, 50.0, 80.0):

@@ -9,8 +9,9 @@ import pytest
 
 from capstan.adapters import errors
 from capstan.adapters.nvml.device import NvmlError
+from capstan.agent.lease import Lease
 from capstan.agent.ports import NOTHING_KEPT, Failed, Kept, Pod
-from capstan.app.node import Kubelet, SafeFile, SetterFile
+from capstan.app.node import AgentFile, Kubelet, SetterFile
 from capstan.powercap.domains import SafeSetting
 
 CHAT, BATCH = ("llm", "chat-1"), ("llm", "batch-1")
@@ -34,7 +35,7 @@ def test_a_file_that_cannot_be_read_is_as_good_as_none(tmp_path: Path, text: str
     for name in ("setter.json", "safe.json"):
         (tmp_path / name).write_text(text)
     assert SetterFile(tmp_path).read() == NOTHING_KEPT
-    assert SafeFile(tmp_path).read() is None
+    assert AgentFile(tmp_path).read() == Lease()
 
 
 def test_what_can_be_read_of_a_file_is_read(tmp_path: Path) -> None:
@@ -43,9 +44,11 @@ def test_what_can_be_read_of_a_file_is_read(tmp_path: Path) -> None:
     assert SetterFile(tmp_path).read() == Kept((1110, 400), {"a": 9}, {})
 
 
-def test_the_agents_file_keeps_the_safe_setting(tmp_path: Path) -> None:
-    SafeFile(tmp_path / "new").write(SafeSetting(1110, 400))
-    assert SafeFile(tmp_path / "new").read() == SafeSetting(1110, 400)
+def test_the_agents_file_keeps_the_safe_setting_and_the_epoch(tmp_path: Path) -> None:
+    AgentFile(tmp_path / "new").write(SafeSetting(1110, 400), 7)
+    assert AgentFile(tmp_path / "new").read() == Lease(safe=SafeSetting(1110, 400), epoch=7)
+    (tmp_path / "safe.json").write_text('{"clock_mhz": 1110, "power_limit_w": 400}')  # as earlier ones wrote it
+    assert AgentFile(tmp_path).read() == Lease(safe=SafeSetting(1110, 400))
 
 
 class Boards:

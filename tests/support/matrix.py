@@ -72,7 +72,7 @@ class Walk:
         driver = Driver(nvml.open_driver())
         self.setter = Setter(driver, Kubelet(), Memory(), Limits(), lambda: self.now_s)
         agent = Driver(nvml.open_driver())
-        self.cycle = Cycle(agent, Direct(self.setter), lambda: self.now_s, lambda _: None)
+        self.cycle = Cycle(agent, Direct(self.setter), lambda: self.now_s, lambda _safe, _epoch: None)
         self.cycle.renew(lease.Renewal(1, 1, 60.0, ClassCaps()))
         caps = ClassCaps(CAPS.clock_cap_mhz, CAPS.clock_cap_mhz, CAPS.power_limit_w)
         self.cycle.grant(lease.Granted(1, 1, caps, frozenset(), SafeSetting(1110, 400)), None)

@@ -44,11 +44,11 @@ class Cycle:
         gpus: The driver, read only.
         setter: Who writes.
         now_s: Monotonic clock.
-        remember: Keeps the safe setting over a restart. Raises OSError.
+        remember: Keeps the safe setting and the newest epoch over a restart. Raises OSError.
     """
 
     def __init__(
-        self, gpus: Gpus, setter: Setter, now_s: Callable[[], float], remember: Callable[[SafeSetting], None]
+        self, gpus: Gpus, setter: Setter, now_s: Callable[[], float], remember: Callable[[SafeSetting, int], None]
     ) -> None:
         self.lease = Lease()
         self.shown = Shown()
@@ -57,7 +57,7 @@ class Cycle:
         self._setter = setter
         self._now_s = now_s
         self._remember = remember
-        self._remembered: SafeSetting | None = None
+        self._remembered: tuple[SafeSetting, int] | None = None
         self._owners: Owners = {}
         self._held: dict[str, Held] = {}
         self._problems: set[str] = set()
@@ -105,13 +105,13 @@ class Cycle:
         self._say()
 
     async def _keep_alive(self) -> None:
-        """Tell the setter that we live and what to do should we not; keep the safe setting over restarts."""
+        """Tell the setter that we live and what to do should we not; keep what a restart must know."""
         safe = self.lease.safe
         await self._setter.safe(*((None, None) if safe is None else (safe.clock_mhz, safe.power_limit_w)))
-        if safe is not None and safe != self._remembered:
+        if safe is not None and (safe, self.lease.epoch) != self._remembered:
             try:
-                self._remember(safe)
-                self._remembered = safe
+                self._remember(safe, self.lease.epoch)
+                self._remembered = (safe, self.lease.epoch)
             except OSError as problem:  # a full disk must not end the loop that holds the caps
                 self._problems.add(f"the safe setting cannot be kept for a restart: {problem}")
 

@@ -35,9 +35,9 @@ class Agent:
         self._node = node
         self._key_file = calls_key
         self._setter = client.SetterClient(socket)
-        kept = nodes.SafeFile(folder)
+        kept = nodes.AgentFile(folder)
         self._cycle = cycle.Cycle(nodes.Driver(nvml.open_driver()), self._setter, time.monotonic, kept.write)
-        self._cycle.lease = lease.Lease(safe=kept.read())
+        self._cycle.lease = kept.read()
         self._metrics = agentsays.Exposition(node)
         ours = Scope(fields=f"metadata.name={node}")
         self._caps = Reflector(client_, resources.NODE_CAPS, dict, scope=ours, changed=self._granted)

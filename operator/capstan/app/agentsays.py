@@ -71,8 +71,8 @@ class Exposition:
         self.metrics.clear(*PER_GPU)
         for reading in shown.gpus:
             self._gpu(reading, shown, held)
-        put("capstan_agent_sample_sequence", float(shown.sequence), node)
         if shown.sequence:
+            put("capstan_agent_sample_sequence", float(shown.sequence), node)
             put("capstan_agent_sample_age_seconds", now_s - shown.sampled_s, node)
         put("capstan_agent_lease_remaining_seconds", leases.remaining_s(held, now_s), node)
         put("capstan_agent_safe_setting", float(leases.in_safe_setting(held, now_s)), node)

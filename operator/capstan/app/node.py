@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from capstan.adapters import errors, nvml
 from capstan.adapters.nvml.device import NvmlError
+from capstan.agent.lease import Lease
 from capstan.agent.ports import NOTHING_KEPT, Failed, Kept, Owners, Pod
 from capstan.model.gpu import GpuSample
 from capstan.powercap.domains import SafeSetting
@@ -117,23 +118,22 @@ class Kubelet:
         self._strange = strange
 
 
-class SafeFile:
-    """The agent's own file, with the safe setting: a restarted agent starts in it."""
+class AgentFile:
+    """The agent's own file: a restarted agent starts in the safe setting, and heeds no controller of yesterday."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "safe.json"
 
-    def write(self, safe: SafeSetting) -> None:
-        """Keep it, whole or not at all. Raises OSError."""
-        _write(self._path, asdict(safe))
+    def write(self, safe: SafeSetting, epoch: int) -> None:
+        """Keep both, whole or not at all. Raises OSError."""
+        _write(self._path, {**asdict(safe), "epoch": epoch})
 
-    def read(self) -> SafeSetting | None:
-        """Return what was kept; None where there is nothing that can be read."""
-        document = _read(self._path)
-        if document is None:
-            return None
+    def read(self) -> Lease:
+        """Return a lease that nobody renewed yet, with what was kept; without what cannot be read."""
+        document = _read(self._path) or {}
         clock_mhz, limit_w = _value(document, "clock_mhz"), _value(document, "power_limit_w")
-        return None if clock_mhz is None or limit_w is None else SafeSetting(clock_mhz, limit_w)
+        safe = None if clock_mhz is None or limit_w is None else SafeSetting(clock_mhz, limit_w)
+        return Lease(safe=safe, epoch=int(_value(document, "epoch") or 0))
 
 
 class SetterFile:
