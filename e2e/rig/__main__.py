@@ -86,6 +86,15 @@ def build_command(names: tuple[str, ...]) -> None:
         click.echo(binary)
 
 
+@main.command("agent-cost", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def agent_cost_command(args: tuple[str, ...]) -> None:
+    """Print memory and CPU of an agent and its setter on a fake node of eight GPUs."""
+    from rig.agentcost import command
+
+    command.main(args=list(args), prog_name="rig agent-cost")
+
+
 @main.command("demo", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def demo_command(args: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ COMMANDS = {
     "profile": ("capstan.app.profile", "command", "Fit, estimate and question the physics of an LLM on a GPU."),
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
     "search": ("capstan.app.search", "command", "Find the best set-up that never moves, for a trace."),
-    "setter": ("capstan.app.agent", "setter_command", "Write a node's GPU clocks and limits (root)."),
+    "setter": ("capstan.app.setter", "setter_command", "Write a node's GPU clocks and limits (root)."),
     "study": ("capstan.app.study", "command", "What clock, tp, batch and class do to energy; what papers say of it."),
     "trace": ("capstan.app.trace", "command", "Describe a trace of requests, or draw one like it."),
 }

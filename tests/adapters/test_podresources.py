@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from capstan.adapters import errors
-from capstan.adapters.podresources import PodResources, decoded
+from capstan.adapters.podresources import PodResources, decoded, owners
 from support import kubelet as kubelets
-from support.kubelet import pod_list
+from support.kubelet import field, pod_list
 
 Kubelet = Callable[[bytes], PodResources]
 
@@ -39,6 +39,14 @@ def test_all_entries_of_a_pod_count(kubelet: Kubelet) -> None:
 def test_other_resources_are_not_gpus(kubelet: Kubelet) -> None:
     answer = pod_list({"GPU-0": ("llm", "chat-1")}).replace(b"nvidia.com/gpu", b"example.com/fp")
     assert kubelet(answer).owners() == {}
+
+
+@pytest.mark.parametrize("resource", [b"nvidia.com/gpu.shared", b"nvidia.com/mig-1g.10gb", b"nvidia.com/mig-3g.40gb"])
+def test_shares_and_instances_are_gpus(resource: bytes) -> None:
+    """The resource's name changes with the strategy of NVIDIA's device plugin."""
+    container = field(1, b"engine") + field(2, field(1, resource) + field(2, b"MIG-0"))
+    answer = field(1, field(1, b"chat-1") + field(2, b"llm") + field(3, container))
+    assert owners(answer) == {"MIG-0": ("llm", "chat-1")}
 
 
 def test_an_empty_node_has_no_owners(kubelet: Kubelet) -> None:

@@ -12,7 +12,7 @@ from capstan.agent import lease
 from capstan.agent.ports import PlannedClock, Pod
 from capstan.powercap.domains import ClassCaps, SafeSetting
 
-CHAT, BATCH = Pod("llm", "chat-1"), Pod("llm", "batch-1")
+CHAT, BATCH, OTHER = Pod("llm", "chat-1"), Pod("llm", "batch-1"), Pod("llm", "other-1")
 SAFE = SafeSetting(1110, 400)
 OPTIONAL_MHZ = st.none() | st.floats(210, 1980)
 
@@ -27,34 +27,67 @@ def renewal(epoch: int = 1, sequence: int = 1, caps: ClassCaps = ClassCaps()) ->
 
 
 def test_a_node_that_was_never_armed_holds_nothing() -> None:
-    assert lease.wanted(lease.Lease(), CHAT, now_s=1e6) == lease.Wanted()
+    assert lease.wanted(lease.Lease(), (CHAT,), now_s=1e6) == lease.Wanted()
 
 
 def test_an_armed_node_starts_in_its_safe_setting_until_the_first_renewal() -> None:
     held = lease.granted(lease.Lease(), granted())
-    assert lease.wanted(held, CHAT, 100.0) == lease.Wanted(1110, 400)
+    assert lease.wanted(held, (CHAT,), 100.0) == lease.Wanted(1110, 400)
     held = lease.renewed(held, renewal(), 100.0)
-    assert lease.wanted(held, CHAT, 100.0) == lease.Wanted()
+    assert lease.wanted(held, (CHAT,), 100.0) == lease.Wanted()
 
 
 def test_without_a_renewal_for_the_lease_the_safe_setting_holds() -> None:
     """4 s: at 103.9 s the lease of 100 s still stands, at 104.1 s it does not."""
     held = lease.renewed(lease.granted(lease.Lease(), granted()), renewal(), 100.0)
-    assert lease.wanted(held, BATCH, 103.9) == lease.Wanted()
-    assert lease.wanted(held, BATCH, 104.1) == lease.Wanted(1110, 400)
-    assert lease.wanted(lease.renewed(held, renewal(), 105.0), BATCH, 105.0) == lease.Wanted()
+    assert lease.wanted(held, (BATCH,), 103.9) == lease.Wanted()
+    assert lease.wanted(held, (BATCH,), 104.1) == lease.Wanted(1110, 400)
+    assert lease.wanted(lease.renewed(held, renewal(), 105.0), (BATCH,), 105.0) == lease.Wanted()
 
 
 def test_low_and_high_have_their_own_caps_and_an_idle_gpu_is_low() -> None:
     held = lease.renewed(lease.granted(lease.Lease(), granted(caps=ClassCaps(1560, 1830))), renewal(), 0.0)
-    assert [lease.wanted(held, pod, 0.0).clock_mhz for pod in (BATCH, CHAT, None)] == [1560, 1830, 1560]
+    assert [lease.wanted(held, pods, 0.0).clock_mhz for pods in ((BATCH,), (CHAT,), ())] == [1560, 1830, 1560]
 
 
 def test_the_tighter_of_plan_and_cap_wins() -> None:
     plan = (PlannedClock(BATCH, 1200), PlannedClock(CHAT, 1900))
     held = dataclasses.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(1560, 1830))), plan=plan)
     held = lease.renewed(held, renewal(), 0.0)
-    assert [lease.wanted(held, pod, 0.0).clock_mhz for pod in (BATCH, CHAT)] == [1200, 1830]
+    assert [lease.wanted(held, (pod,), 0.0).clock_mhz for pod in (BATCH, CHAT)] == [1200, 1830]
+
+
+SHARED = [
+    pytest.param((BATCH, OTHER), 1560, id="two low pods: the low cap, not the higher plan"),
+    pytest.param((BATCH, CHAT), 1830, id="one of them is high: its cap and its plan"),
+    pytest.param((BATCH,), 1200, id="alone: its own plan"),
+    pytest.param((BATCH, Pod("x", "stranger")), 1560, id="a pod that nobody plans is slowed by no plan"),
+    pytest.param((), 1560, id="idle: low, without a plan"),
+]
+
+
+@pytest.mark.parametrize(("pods", "clock_mhz"), SHARED)
+def test_a_shared_gpu_runs_as_its_most_demanding_pod_needs(pods: tuple[Pod, ...], clock_mhz: float) -> None:
+    """Plans: batch 1200, other 1700, chat 1900 MHz; caps: low 1560, high 1830. min(max of plans, cap of the class)."""
+    plan = (PlannedClock(BATCH, 1200), PlannedClock(OTHER, 1700), PlannedClock(CHAT, 1900))
+    held = dataclasses.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(1560, 1830))), plan=plan)
+    held = lease.renewed(held, renewal(), 0.0)
+    assert lease.wanted(held, pods, 0.0).clock_mhz == clock_mhz
+    assert lease.wanted(held, tuple(reversed(pods)), 0.0).clock_mhz == clock_mhz
+
+
+def test_a_shared_gpu_is_told_under_its_high_pod_whatever_the_order() -> None:
+    held = lease.granted(lease.Lease(), granted())
+    assert [lease.foremost(held, pods) for pods in ((BATCH, CHAT), (CHAT, BATCH), (OTHER, BATCH), ())] == [
+        CHAT, CHAT, BATCH, None,
+    ]  # fmt: skip
+
+
+def test_a_gpu_that_has_not_joined_is_in_the_safe_setting_under_a_valid_lease() -> None:
+    held = lease.renewed(lease.granted(lease.Lease(), granted(caps=ClassCaps(700))), renewal(), 0.0)
+    assert lease.wanted(held, (CHAT,), 0.0, joined=False) == lease.Wanted(1110, 400)
+    assert lease.wanted(held, (BATCH,), 0.0, joined=False) == lease.Wanted(700, 400), "it only tightens"
+    assert lease.wanted(lease.Lease(), (CHAT,), 0.0, joined=False) == lease.Wanted(), "nobody armed this node"
 
 
 def test_a_renewal_tightens_at_once_and_only_a_nodecap_loosens() -> None:
@@ -99,6 +132,6 @@ def test_being_alone_never_loosens(low_mhz: float | None, planned_mhz: float | N
     plan = () if planned_mhz is None else (PlannedClock(BATCH, planned_mhz),)
     held = dataclasses.replace(lease.granted(lease.Lease(), granted(caps=ClassCaps(low_mhz))), plan=plan)
     held = lease.renewed(held, renewal(), 0.0)
-    leased, alone = lease.wanted(held, BATCH, 0.0), lease.wanted(held, BATCH, 4.0 + now_s)
+    leased, alone = lease.wanted(held, (BATCH,), 0.0), lease.wanted(held, (BATCH,), 4.0 + now_s)
     assert alone.clock_mhz is not None
     assert leased.clock_mhz is None or alone.clock_mhz <= leased.clock_mhz

@@ -40,7 +40,7 @@ def test_a_node_that_nobody_armed_or_planned_keeps_its_admins_settings(node: Nod
     assert node.gpus.writes(0) == before
     assert node.gpus.writes(1) == state.Writes(0, 0)
     assert (answer["node"], answer["safe"], len(answer["gpus"])) == ("gpu-0", False, 2)
-    assert answer["gpus"][0]["powerLimitWatts"] == 500
+    assert answer["gpus"][0]["enforcedLimitWatts"] == 500
 
 
 def test_an_energy_plan_sets_clocks_and_leaves_board_limits_alone(node: Node) -> None:
@@ -101,6 +101,7 @@ def test_a_killed_agent_leaves_the_node_safe_and_starts_in_the_safe_setting(node
     assert 'capstan_agent_safe_setting{node="gpu-0"} 1.0' in node.metrics()
     time.sleep(1.2)
     node.until_caps((1110, 400), (1110, 400))
+    assert node.call(99, {}, epoch=0).status_code == 409, "nor does it forget which controller was the last"
     node.call(2, {})
     node.until_caps(STOCK, STOCK)
 
@@ -160,17 +161,101 @@ def test_caps_reach_the_gpus_while_the_kubelet_is_silent(node: Node) -> None:
     node.until_caps((1605, 700), (1305, 700))  # chat-1 is remembered as High
 
 
-def test_a_reloaded_driver_and_a_foreign_hand_are_corrected(node: Node) -> None:
+def test_a_reset_gpu_is_in_the_safe_setting_until_its_clock_is_proved(node: Node) -> None:
+    """It forgot lock and limit and runs at full clock; the other goes on. A clock at its cap proves the lock."""
     node.setter()
     node.agent()
     node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560, "powerLimitWatts": 450})
     node.call(1, {})
     node.until_caps((1560, 450), (1560, 450))
-    node.gpus.reload_driver()
-    for index in range(2):
-        node.gpus.report(index, power_w=600, energy_j=1, sm_clock_mhz=1980)
+    node.gpus.reset(0)
+    node.gpus.report(0, power_w=600, energy_j=1, sm_clock_mhz=1980)
+    node.until_caps((1110, 400), (1560, 450))
+    agent.until(lambda: node.call(1, {}).json()["gpus"][0]["clockVerified"] is False)
+    assert 'capstan_agent_gpu_cap_verified{gpu="0",kind="clock",node="gpu-0"} 0.0' in node.metrics()
+    node.gpus.report(0, power_w=350, energy_j=2, sm_clock_mhz=1110)
     node.until_caps((1560, 450), (1560, 450))
-    assert "NotInForce" not in node.metrics()
+
+
+def test_a_lock_without_effect_is_noticed_and_answered_with_the_safe_limit(node: Node) -> None:
+    """R12: the driver says OK and does nothing. The board limit needs no lock; the other GPU goes on."""
+    node.setter()
+    node.agent()
+    node.gpus.ignore(0, clocks=True)
+    node.gpus.report(0, power_w=650, energy_j=1, sm_clock_mhz=1980)
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560})
+    node.call(1, {})
+    node.until_caps((None, 400), (1560, 700))
+    agent.until(lambda: [gpu["clockVerified"] for gpu in node.call(1, {}).json()["gpus"]] == [False, None])
+    assert node.call(1, {}).json()["gpus"][0]["limitVerified"] is True
+    node.gpus.ignore(0)
+    node.gpus.report(0, power_w=300, energy_j=2, sm_clock_mhz=1110)
+    node.until_caps((1560, 700), (1560, 700))
+
+
+def test_a_restarted_setter_without_an_agent_ends_in_the_safe_setting(node: Node) -> None:
+    """Both die, the driver is loaded anew, and only the setter comes back: its own file tells it."""
+    first, running = node.setter(), node.agent()
+    node.grant(1, {"lowMegahertz": 900, "highMegahertz": 1830})
+    node.call(1, {})
+    node.until_caps((1830, 700), (900, 700))
+    for process in (running, first):
+        process.kill()
+        process.wait()
+    node.gpus.reload_driver()
+    node.socket.unlink()
+    node.setter(watchdog_s=0.5)
+    node.until_caps((1110, 400), (900, 400))
+
+
+@pytest.mark.parametrize("call", [state.Call.SET_LOCKED_CLOCKS, state.Call.FIELD_VALUES], ids=["a write", "a read"])
+def test_a_driver_call_that_hangs_costs_the_other_gpu_nothing(node: Node, call: state.Call) -> None:
+    """One board hangs for good: the other is capped, reported and, when the agent dies, brought to safety."""
+    node.setter(watchdog_s=1.5)
+    running = node.agent()
+    node.gpus.script_delay(0, call)
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560})
+    node.call(1, {})
+    agent.until(lambda: node.gpus.caps(1) == state.Caps(1560, 700), timeout_s=12)
+    agent.until(lambda: node.call(1, {}).json()["ageSeconds"] < 2)
+    assert node.call(1, {}).json()["gpus"][0]["powerWatts"] == (None if call is state.Call.FIELD_VALUES else 75)
+    running.send_signal(signal.SIGKILL)
+    agent.until(lambda: node.gpus.caps(1) == state.Caps(1110, 400), timeout_s=6)
+
+
+def test_two_pods_on_one_board_in_mig_mode_are_one_gpu(node: Node) -> None:
+    """Its High pod decides the cap; watts are there once."""
+    node.gpus.set_mig(0, enabled=True)
+    node.owners = {"MIG-aaaa-0": ("llm", "batch-1"), "MIG-aaaa-1": ("llm", "chat-1"), f"{UUIDS[1]}::0": ("llm", "b-2")}
+    node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1305, "highMegahertz": 1830})
+    node.call(1, {})
+    node.until_caps((1830, 700), (1305, 700))
+    found = node.call(1, {}).json()["gpus"]
+    assert [(gpu["pod"], gpu["sharedBy"], gpu["powerWatts"]) for gpu in found] == [("chat-1", 2, 75), ("b-2", 1, 75)]
+
+
+def test_a_new_gpu_is_in_the_safe_setting_until_it_was_read_back(node: Node) -> None:
+    node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560})
+    node.call(1, {})
+    node.until_caps((1560, 700), (1560, 700))
+    node.gpus.plug_in("GPU-cccc")
+    node.until_caps((1560, 700), (1560, 700), (1110, 400), timeout_s=14)
+    node.until_caps((1560, 700), (1560, 700), (1560, 700))
+
+
+def test_a_nodecap_of_nonsense_keeps_the_one_before(node: Node) -> None:
+    node.setter()
+    node.agent()
+    node.grant(1, {"lowMegahertz": 1560, "highMegahertz": 1560})
+    node.call(1, {})
+    node.until_caps((1560, 700), (1560, 700))
+    node.api.put({"power": "nonsense"})
+    time.sleep(1.2)
+    node.until_caps((1560, 700), (1560, 700))
 
 
 def test_idle_clocks_below_the_cap_cost_no_write(node: Node) -> None:

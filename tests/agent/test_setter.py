@@ -33,6 +33,8 @@ def socket(nvml_library: Path, gpus: node.state.State, tmp_path: Path) -> Iterat
         str(path),
         "--pod-resources-socket",
         f"{tmp_path}/kubelet.sock",
+        "--state-dir",
+        str(tmp_path / "kept"),
         "--min-clock-mhz",
         "600",
     )
@@ -72,7 +74,7 @@ def test_the_admins_floor_holds(socket: Path, gpus: node.state.State) -> None:
 
 def test_every_device_entry_counts(socket: Path) -> None:
     found = node.ask(socket, verb="devices")["devices"]
-    assert found == {uuid: {"namespace": "llm", "name": "chat-1"} for uuid in (UUIDS[0], "GPU-x")}
+    assert found == {uuid: [{"namespace": "llm", "name": "chat-1"}] for uuid in (UUIDS[0], "GPU-x")}
 
 
 @pytest.mark.parametrize(

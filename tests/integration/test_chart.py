@@ -141,8 +141,20 @@ def test_only_the_setter_is_root_and_it_has_no_token(rendered: list[dict[str, An
     assert containers["agent"]["securityContext"]["runAsNonRoot"] is True
     assert containers["agent"]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert daemon["automountServiceAccountToken"] is False
-    assert {mount["name"] for mount in containers["setter"]["volumeMounts"]} == {"socket", "pod-resources"}
-    assert "pod-resources" not in {mount["name"] for mount in containers["agent"]["volumeMounts"]}
+    setters, agents = ({mount["name"] for mount in containers[name]["volumeMounts"]} for name in ("setter", "agent"))
+    assert setters == {"socket", "pod-resources", "setter-state"}
+    assert setters & agents == {"socket"}, "root reads no file that the agent could write"
+    assert [arg for arg in containers["setter"]["args"] if "-clock-" in arg or "-limit-" in arg] == [
+        "--min-clock-mhz=210"
+    ]
+
+
+def test_an_admins_range_reaches_the_setter(helm: Callable[..., str]) -> None:
+    bounds = {"maxClockMegahertz": 1900, "minPowerLimitWatts": 250, "maxPowerLimitWatts": 650}
+    settings = [part for name, value in bounds.items() for part in ("--set", f"agent.{name}={value}")]
+    text = helm("template", "capstan", "charts/capstan", *settings)
+    for flag in ("--min-clock-mhz=210", "--max-clock-mhz=1900", "--min-limit-watts=250", "--max-limit-watts=650"):
+        assert f"- {flag}\n" in text
 
 
 def test_no_rule_is_a_wildcard_or_a_way_up(rendered: list[dict[str, Any]]) -> None:

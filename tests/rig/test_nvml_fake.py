@@ -57,6 +57,7 @@ def test_both_sides_agree_on_the_layout(nvml_library: Path) -> None:
     assert c.capstan_fake_nvml_layout_size() == ctypes.sizeof(state.Layout)
     assert c.capstan_fake_nvml_gpu_size() == ctypes.sizeof(state.Gpu)
     assert c.capstan_fake_nvml_errors_offset() == state.Gpu.errors.offset
+    assert c.capstan_fake_nvml_delays_offset() == state.Gpu.delays_ms.offset
     assert c.capstan_fake_nvml_energy_offset() == state.Gpu.energy_mj.offset
 
 
@@ -149,12 +150,15 @@ LINES = {
     state.Call.SET_PERSISTENCE: "n.nvmlDeviceSetPersistenceMode(h, 1)",
     state.Call.EVENT_REASONS: "n.nvmlDeviceGetCurrentClocksEventReasons(h)",
     state.Call.MIG_MODE: "n.nvmlDeviceGetMigMode(h)",
+    state.Call.UUID: "n.nvmlDeviceGetUUID(h)",
+    state.Call.MIG_PARENT: "n.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(n.nvmlDeviceGetHandleByUUID('MIG-0000-6'))",
     state.Call.FIELD_VALUES: "raise n.NVMLError(n.nvmlDeviceGetFieldValues(h, [186])[0].nvmlReturn)",
 }
 
 
 def test_every_call_fails_as_scripted_and_only_on_its_gpu(node: state.State, drive: Drive) -> None:
     """One process tries every call in turn; the code of GPU 0 comes back, GPU 1 works throughout."""
+    node.set_mig(0, enabled=True)
     for number, call in enumerate(state.Call):
         node.script_error(0, call, 100 + number)
     tries = "\n".join(
@@ -176,6 +180,49 @@ def test_every_call_fails_as_scripted_and_only_on_its_gpu(node: state.State, dri
 def test_init_fails_as_scripted(node: state.State, drive: Drive, code: int) -> None:
     node.script_init_error(code)
     assert drive("pass") == {"code": code}
+
+
+def test_an_instance_has_a_board_and_no_clock_of_its_own(node: state.State, drive: Drive) -> None:
+    """MIG: the board is addressed, the instance only leads to it; without the mode there is no instance."""
+    assert drive("n.nvmlDeviceGetHandleByUUID('MIG-0001-2')") == {"code": 6}
+    node.set_mig(1, enabled=True)
+    out = drive("""
+mig = n.nvmlDeviceGetHandleByUUID('MIG-0001-2')
+out["board"] = n.nvmlDeviceGetUUID(n.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig))
+n.nvmlDeviceSetGpuLockedClocks(mig, 345, 345)
+""")
+    assert out == {"board": "GPU-0001", "code": 2}
+
+
+def test_a_board_may_accept_a_setting_and_ignore_it(node: state.State, drive: Drive) -> None:
+    node.ignore(0, clocks=True, limits=True)
+    drive("n.nvmlDeviceSetGpuLockedClocks(h, 345, 1560)\nn.nvmlDeviceSetPowerManagementLimit(h, 400_000)")
+    assert (node.caps(0), node.writes(0)) == (state.Caps(None, 700), state.Writes(1, 1))
+
+
+def test_a_call_takes_as_long_as_scripted(node: state.State, drive: Drive) -> None:
+    node.script_delay(0, state.Call.ENERGY, 0.05)
+    took = "import time\nbegan = time.monotonic()\nn.nvmlDeviceGet{}(h)\nout['s'] = time.monotonic() - began"
+    slow, fast = (drive(took.format(name))["s"] for name in ("TotalEnergyConsumption", "PowerUsage"))
+    assert isinstance(slow, float)
+    assert isinstance(fast, float)
+    assert slow >= 0.05 > fast
+
+
+def test_a_gpu_can_be_plugged_in_and_the_count_may_fail(node: state.State, drive: Drive) -> None:
+    node.plug_in("GPU-0002")
+    assert drive("out['count'] = n.nvmlDeviceGetCount()") == {"count": 3}
+    node.script_count_error(15)
+    assert drive("n.nvmlDeviceGetCount()") == {"code": 15}
+
+
+def test_one_gpu_resets_alone_and_its_counter_starts_anew(node: state.State, drive: Drive) -> None:
+    for index in range(2):
+        node.report(index, power_w=100, energy_j=50, sm_clock_mhz=600)
+        drive(f"n.nvmlDeviceSetPowerManagementLimit(n.nvmlDeviceGetHandleByIndex({index}), 400_000)")
+    node.reset(0)
+    assert [node.caps(index).power_limit_w for index in range(2)] == [700, 400]
+    assert drive("out['j'] = n.nvmlDeviceGetTotalEnergyConsumption(h)") == {"j": 0}
 
 
 def test_without_a_state_file_there_is_no_driver(drive: Drive) -> None:

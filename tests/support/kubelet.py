@@ -17,9 +17,9 @@ def pod_list(owners: Mapping[str, tuple[str, str]]) -> bytes:
     pods = b""
     for namespace, name in dict.fromkeys(owners.values()):
         held = [uuid for uuid, owner in owners.items() if owner == (namespace, name)]
-        devices = b"".join(_field(2, _field(1, b"nvidia.com/gpu") + _field(2, uuid.encode())) for uuid in held)
-        container = _field(1, b"engine") + devices
-        pods += _field(1, _field(1, name.encode()) + _field(2, namespace.encode()) + _field(3, container))
+        devices = b"".join(field(2, field(1, b"nvidia.com/gpu") + field(2, uuid.encode())) for uuid in held)
+        container = field(1, b"engine") + devices
+        pods += field(1, field(1, name.encode()) + field(2, namespace.encode()) + field(3, container))
     return pods
 
 
@@ -33,7 +33,7 @@ def serve(socket: Path, answer: Callable[[], bytes]) -> grpc.Server:
     return server
 
 
-def _field(number: int, payload: bytes) -> bytes:
+def field(number: int, payload: bytes) -> bytes:
     """One length-delimited protobuf field of under 16 KiB."""
     size = len(payload)
     length = [size] if size < 128 else [size & 127 | 128, size >> 7]

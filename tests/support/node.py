@@ -129,7 +129,7 @@ class Node:
         """Start a setter and wait until it listens."""
         args = (
             "setter", f"--socket={self.socket}", f"--pod-resources-socket={self._folder}/kubelet.sock",
-            "--min-clock-mhz=210", f"--watchdog-seconds={watchdog_s}",
+            f"--state-dir={self._folder}/setter-kept", "--min-clock-mhz=210", f"--watchdog-seconds={watchdog_s}",
         )  # fmt: skip
         made = self._stack.enter_context(agent.process(*args, env=self._env))
         agent.until(lambda: agent.listens(self.socket))

@@ -144,6 +144,7 @@ class Stage:
             (at / "state").mkdir(parents=True, exist_ok=True)
             env = {"LD_LIBRARY_PATH": str(library.parent), "CAPSTAN_FAKE_NVML_STATE": str(at / "nvml.state")}
             setter = [*CAPSTAN, "setter", f"--socket={at / 'setter.sock'}", "--min-clock-mhz=210",
+                      f"--state-dir={at / 'setter'}",
                       f"--pod-resources-socket={at / 'pod-resources.sock'}",
                       f"--watchdog-seconds={WATCHDOG_S}"]  # fmt: skip
             agent = [*CAPSTAN, "agent", f"--node={node}", f"--kubeconfig={kubeconfig}", f"--key-file={self._key_file}",

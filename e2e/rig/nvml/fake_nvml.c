@@ -3,14 +3,17 @@
  * CAPSTAN_FAKE_NVML_STATE names the file. Clocks off the supported grid and limits outside the constraints are
  * refused, so a caller that forgets to snap or to clamp is caught here rather than on hardware.
  */
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "fake_nvml.h"
 
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define API __attribute__((visibility("default")))
@@ -63,6 +66,7 @@ static int writable; /* the file's permissions stand for root: who cannot write 
 API unsigned capstan_fake_nvml_layout_size(void) { return sizeof(struct capstan_nvml_state); }
 API unsigned capstan_fake_nvml_gpu_size(void) { return sizeof(gpu_t); }
 API unsigned capstan_fake_nvml_errors_offset(void) { return offsetof(gpu_t, errors); }
+API unsigned capstan_fake_nvml_delays_offset(void) { return offsetof(gpu_t, delays_ms); }
 API unsigned capstan_fake_nvml_energy_offset(void) { return offsetof(gpu_t, energy_mj); }
 
 static int open_state(void) {
@@ -88,10 +92,26 @@ static int open_state(void) {
   return OK;
 }
 
+/* The handle of instance n of a board in MIG mode lies n + 1 bytes behind the board's: it is no board's own, and every
+ * call on a board refuses it, as NVML's setters do. */
+static int is_board(const gpu_t *gpu) {
+  for (unsigned i = 0; i < state->gpu_count; i++) {
+    if (gpu == &state->gpus[i]) return 1;
+  }
+  return 0;
+}
+
+/* Wait as long as scripted: a hung call is one with a long delay, and comes back early when that is taken away. */
+static void wait_as_scripted(const volatile gpu_t *gpu, enum capstan_nvml_call call) {
+  const struct timespec step = {0, 1000000};
+  for (unsigned waited_ms = 0; waited_ms < gpu->delays_ms[call]; waited_ms++) nanosleep(&step, NULL);
+}
+
 /* Is `gpu` one of ours, and is no error scripted for this call on it? */
 static int scripted(const gpu_t *gpu, enum capstan_nvml_call call) {
   if (state == NULL) return UNINITIALIZED;
-  if (gpu < state->gpus || gpu >= state->gpus + state->gpu_count) return INVALID_ARGUMENT;
+  if (!is_board(gpu)) return INVALID_ARGUMENT;
+  wait_as_scripted(gpu, call);
   return (int)gpu->errors[call];
 }
 
@@ -157,26 +177,50 @@ API int nvmlSystemGetDriverVersion(char *out, unsigned length) { return copy_tex
 API int nvmlDeviceGetCount_v2(unsigned *count) {
   if (state == NULL) return UNINITIALIZED;
   *count = state->gpu_count;
-  return OK;
+  return (int)state->count_error;
 }
 
 API int nvmlDeviceGetHandleByIndex_v2(unsigned index, gpu_t **gpu) {
   if (state == NULL) return UNINITIALIZED;
   if (index >= state->gpu_count) return INVALID_ARGUMENT;
   *gpu = &state->gpus[index];
-  return (int)(*gpu)->errors[CALL_HANDLE];
+  return scripted(*gpu, CALL_HANDLE);
+}
+
+/* Instance n of the board GPU-<x> in MIG mode is MIG-<x>-<n>. */
+static int is_instance(const gpu_t *gpu, unsigned number, const char *uuid) {
+  char name[CAPSTAN_NVML_TEXT + 8];
+  const char *board = strncmp(gpu->uuid, "GPU-", 4) == 0 ? gpu->uuid + 4 : gpu->uuid;
+  snprintf(name, sizeof(name), "MIG-%s-%u", board, number);
+  return gpu->mig && strcmp(name, uuid) == 0;
 }
 
 API int nvmlDeviceGetHandleByUUID(const char *uuid, gpu_t **gpu) {
   if (state == NULL) return UNINITIALIZED;
   for (unsigned i = 0; i < state->gpu_count; i++) {
     if (strncmp(state->gpus[i].uuid, uuid, CAPSTAN_NVML_TEXT) == 0) return nvmlDeviceGetHandleByIndex_v2(i, gpu);
+    for (unsigned n = 0; n < CAPSTAN_NVML_MIG; n++) {
+      if (!is_instance(&state->gpus[i], n, uuid)) continue;
+      *gpu = (gpu_t *)((char *)&state->gpus[i] + 1 + n);
+      return OK;
+    }
   }
   return NOT_FOUND;
 }
 
+API int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(const gpu_t *instance, gpu_t **gpu) {
+  if (state == NULL) return UNINITIALIZED;
+  for (unsigned i = 0; i < state->gpu_count; i++) {
+    ptrdiff_t number = (const char *)instance - (const char *)&state->gpus[i] - 1;
+    if (!state->gpus[i].mig || number < 0 || number >= CAPSTAN_NVML_MIG) continue;
+    *gpu = &state->gpus[i];
+    return scripted(*gpu, CALL_MIG_PARENT);
+  }
+  return INVALID_ARGUMENT;
+}
+
 API int nvmlDeviceGetUUID(const gpu_t *gpu, char *out, unsigned length) {
-  int failed = scripted(gpu, CALL_HANDLE);
+  int failed = scripted(gpu, CALL_UUID);
   return failed ? failed : copy_text(gpu->uuid, out, length);
 }
 
@@ -200,11 +244,11 @@ API int nvmlDeviceGetPowerUsage(const gpu_t *gpu, unsigned *mw) {
 }
 
 API int nvmlDeviceGetFieldValues(const gpu_t *gpu, int count, field_value_t *values) {
-  int failed = scripted(gpu, CALL_HANDLE);
-  if (failed) return failed;
+  int failed = scripted(gpu, CALL_FIELD_VALUES);
+  if (failed == GPU_IS_LOST || failed == UNINITIALIZED || failed == INVALID_ARGUMENT) return failed;
   for (int i = 0; i < count; i++) { /* as NVML: the call succeeds, each field has a code of its own */
     int known = values[i].field_id == FIELD_POWER_INSTANT || values[i].field_id == FIELD_POWER_AVERAGE;
-    values[i].result = known ? (int)gpu->errors[CALL_FIELD_VALUES] : NOT_SUPPORTED;
+    values[i].result = known ? failed : NOT_SUPPORTED;
     values[i].value_type = TYPE_UNSIGNED_INT;
     values[i].value.ull = 0;
     values[i].value.u = values[i].result == OK ? gpu->power_mw : 0;
@@ -260,9 +304,10 @@ API int nvmlDeviceSetGpuLockedClocks(gpu_t *gpu, unsigned low, unsigned high) {
   int failed = refused(gpu, CALL_SET_LOCKED_CLOCKS);
   if (failed) return failed;
   if (low > high || !on_grid(gpu, low) || !on_grid(gpu, high)) return INVALID_ARGUMENT;
+  gpu->clock_writes++;
+  if (gpu->ignores & IGNORES_CLOCKS) return OK;
   gpu->locked_min_mhz = low;
   gpu->locked_max_mhz = high;
-  gpu->clock_writes++;
   return OK;
 }
 
@@ -278,8 +323,9 @@ API int nvmlDeviceSetPowerManagementLimit(gpu_t *gpu, unsigned mw) {
   int failed = refused(gpu, CALL_SET_LIMIT);
   if (failed) return failed;
   if (mw < gpu->min_limit_mw || mw > gpu->max_limit_mw) return INVALID_ARGUMENT;
-  gpu->limit_mw = mw;
   gpu->limit_writes++;
+  if (gpu->ignores & IGNORES_LIMITS) return OK;
+  gpu->limit_mw = mw;
   return OK;
 }
 

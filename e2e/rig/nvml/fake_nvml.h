@@ -10,11 +10,12 @@
 #include <stdint.h>
 
 #define CAPSTAN_NVML_MAGIC 0x4c4d564eu /* "NVML" */
-#define CAPSTAN_NVML_VERSION 1u
+#define CAPSTAN_NVML_VERSION 2u
 #define CAPSTAN_NVML_GPUS 16
 #define CAPSTAN_NVML_TEXT 64
+#define CAPSTAN_NVML_MIG 7 /* instances of a board in MIG mode; the most that one can have */
 
-/* Calls whose return code a test may script per GPU; the order is that of state.CALLS. */
+/* Calls whose return code and delay a test may script per GPU; the order is that of state.Call. */
 enum capstan_nvml_call {
   CALL_HANDLE,
   CALL_POWER_USAGE,
@@ -30,8 +31,12 @@ enum capstan_nvml_call {
   CALL_SET_PERSISTENCE,
   CALL_EVENT_REASONS,
   CALL_MIG_MODE,
-  CALL_COUNT = 16
+  CALL_UUID,
+  CALL_MIG_PARENT,
+  CALLS_HELD = 24
 };
+
+enum { IGNORES_CLOCKS = 1, IGNORES_LIMITS = 2 };
 
 struct __attribute__((packed)) capstan_nvml_gpu {
   char uuid[CAPSTAN_NVML_TEXT];
@@ -54,7 +59,10 @@ struct __attribute__((packed)) capstan_nvml_gpu {
   uint32_t mig;
   uint32_t clock_writes; /* successful NVML writes since the file was created */
   uint32_t limit_writes;
-  uint32_t errors[CALL_COUNT]; /* NVML return code per call; 0: works */
+  uint32_t ignores; /* IGNORES_...: accepted with OK, counted as a write, and without effect */
+  uint32_t reserved;
+  uint32_t errors[CALLS_HELD];    /* NVML return code per call; 0: works */
+  uint32_t delays_ms[CALLS_HELD]; /* how long each call takes before it answers; looked at again all the while */
 };
 
 struct __attribute__((packed)) capstan_nvml_state {
@@ -63,7 +71,7 @@ struct __attribute__((packed)) capstan_nvml_state {
   uint32_t size; /* of this struct, in bytes */
   uint32_t gpu_count;
   uint32_t init_error; /* NVML return code of nvmlInit */
-  uint32_t reserved;
+  uint32_t count_error; /* NVML return code of nvmlDeviceGetCount */
   struct capstan_nvml_gpu gpus[CAPSTAN_NVML_GPUS];
 };
 

@@ -15,14 +15,16 @@ from enum import IntEnum
 from pathlib import Path
 
 MAGIC = 0x4C4D564E  # "NVML", little endian
-VERSION = 1
+VERSION = 2
 MAX_GPUS = 16
 TEXT = 64
-CALLS_HELD = 16
+CALLS_HELD = 24
+IGNORES_CLOCKS, IGNORES_LIMITS = 1, 2
+HANG_S = 3600.0  # a call that takes this long has hung, for any test
 
 
 class Call(IntEnum):
-    """Calls whose return code can be scripted per GPU; the order is that of `enum capstan_nvml_call`."""
+    """Calls whose return code and delay can be scripted per GPU; the order is that of `enum capstan_nvml_call`."""
 
     HANDLE = 0
     POWER_USAGE = 1
@@ -38,6 +40,8 @@ class Call(IntEnum):
     SET_PERSISTENCE = 11
     EVENT_REASONS = 12
     MIG_MODE = 13
+    UUID = 14
+    MIG_PARENT = 15
 
 
 class Gpu(ctypes.LittleEndianStructure):
@@ -65,7 +69,10 @@ class Gpu(ctypes.LittleEndianStructure):
         ("mig", ctypes.c_uint32),
         ("clock_writes", ctypes.c_uint32),
         ("limit_writes", ctypes.c_uint32),
+        ("ignores", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
         ("errors", ctypes.c_uint32 * CALLS_HELD),
+        ("delays_ms", ctypes.c_uint32 * CALLS_HELD),
     )
 
 
@@ -79,7 +86,7 @@ class Layout(ctypes.LittleEndianStructure):
         ("size", ctypes.c_uint32),
         ("gpu_count", ctypes.c_uint32),
         ("init_error", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("count_error", ctypes.c_uint32),
         ("gpus", Gpu * MAX_GPUS),
     )
 
@@ -189,16 +196,38 @@ class State:
         """Make nvmlInit return a code (driver gone, versions that do not match)."""
         self._layout.init_error = code
 
+    def script_count_error(self, code: int) -> None:
+        """Make nvmlDeviceGetCount return a code."""
+        self._layout.count_error = code
+
+    def script_delay(self, index: int, call: Call, delay_s: float = HANG_S) -> None:
+        """Make a call on one GPU take so long from now on, those that are under way too; 0 lets it answer at once."""
+        self._gpu(index).delays_ms[call] = round(delay_s * 1000)
+
+    def ignore(self, index: int, *, clocks: bool = False, limits: bool = False) -> None:
+        """Make one GPU accept locks or limits and do nothing with them."""
+        self._gpu(index).ignores = clocks * IGNORES_CLOCKS | limits * IGNORES_LIMITS
+
+    def plug_in(self, uuid: str, product: Product = H100) -> None:
+        """Add a GPU behind those that there are."""
+        _describe(self._layout.gpus[self._layout.gpu_count], uuid, product)
+        self._layout.gpu_count += 1
+
     def set_mig(self, index: int, *, enabled: bool) -> None:
         """Switch MIG mode of one GPU."""
         self._gpu(index).mig = int(enabled)
 
     def reload_driver(self) -> None:
-        """Forget locks, limits and persistence, as a driver reload does."""
-        for gpu in self._gpus():
-            gpu.locked_min_mhz = gpu.locked_max_mhz = 0
-            gpu.limit_mw = gpu.default_limit_mw
-            gpu.persistence = 0
+        """Forget locks, limits, persistence and the joules counted so far, as a driver reload does."""
+        for index in range(self._layout.gpu_count):
+            self.reset(index)
+
+    def reset(self, index: int) -> None:
+        """Forget the same of one GPU, as `nvidia-smi --gpu-reset` does."""
+        gpu = self._gpu(index)
+        gpu.locked_min_mhz = gpu.locked_max_mhz = 0
+        gpu.limit_mw = gpu.default_limit_mw
+        gpu.persistence = gpu.energy_mj = 0
 
     def _gpus(self) -> list[Gpu]:
         return [self._layout.gpus[index] for index in range(self._layout.gpu_count)]

@@ -49,14 +49,23 @@ class NodeResources:
         self._answer = b"".join(_field(1, self._pod(tenant)) for tenant in tenants)
 
     def _pod(self, tenant: Tenant) -> bytes:
-        """Return a PodResources message: name 1, namespace 2, containers 3."""
-        pod = tenant.pod
-        devices = b"".join(_field(2, _device(self._node.gpus[index].uuid)) for index in tenant.gpus)
-        container = _text(1, pod.container) + devices
-        return _text(1, pod.name) + _text(2, pod.namespace) + _field(3, container)
+        """Return a PodResources message."""
+        pod, uuids = tenant.pod, [self._node.gpus[index].uuid for index in tenant.gpus]
+        return resources(pod.namespace, pod.name, pod.container, uuids)
 
     async def _list(self, _request: bytes, _context: object) -> bytes:
         return self._answer
+
+
+def listed(namespace: str, name: str, container: str, uuids: Sequence[str]) -> bytes:
+    """Return one pod of an answer."""
+    return _field(1, resources(namespace, name, container, uuids))
+
+
+def resources(namespace: str, name: str, container: str, uuids: Sequence[str]) -> bytes:
+    """Return a PodResources message: name 1, namespace 2, containers 3."""
+    devices = b"".join(_field(2, _device(uuid)) for uuid in uuids)
+    return _text(1, name) + _text(2, namespace) + _field(3, _text(1, container) + devices)
 
 
 def _device(uuid: str) -> bytes:

@@ -120,6 +120,20 @@ CATALOGUE = (
         "capstan_agent_gpu_clock_cap_megahertz", "gauge", "agent", ("node", "gpu"), "Clock cap in force; absent: none"
     ),
     Metric("capstan_agent_gpu_power_limit_watts", "gauge", "agent", ("node", "gpu"), "Enforced board power limit"),
+    Metric(
+        "capstan_agent_gpu_cap_verified",
+        "gauge",
+        "agent",
+        ("node", "gpu", "kind"),
+        "1: the cap (kind: clock, limit) is in force, by its effect; 0: it is not; absent: none set, or no telling yet",
+    ),
+    Metric(
+        "capstan_agent_gpu_power_disagreement",
+        "gauge",
+        "agent",
+        ("node", "gpu"),
+        "1 while watts and energy counter differ by more than 10 %: the larger is shown; absent: no telling",
+    ),
     Metric("capstan_agent_energy_joules_total", "counter", "agent", ("node", "gpu"), "Joules since the agent started"),
     Metric("capstan_agent_sample_age_seconds", "gauge", "agent", ("node",), "Age of the newest sample"),
     Metric("capstan_agent_sample_sequence", "gauge", "agent", ("node",), "Number of the newest sample"),

@@ -1,6 +1,6 @@
 """The kubelet's PodResources API (v1): which pod holds which GPU.
 
-Who calls it: `app.agent` in the setter: the kubelet's folder and socket are root's. A real kubelet returns one
+Who calls it: `app.setter`: the kubelet's folder and socket are root's. A real kubelet returns one
 `devices` entry per device id under the same resource name (seen on the third tier): all entries count.
 """
 
@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError, Message
 from capstan.adapters import errors
 
 METHOD = "/v1.PodResourcesLister/List"
-RESOURCE = "nvidia.com/gpu"
+WHOLE = ("nvidia.com/gpu", "nvidia.com/gpu.shared")  # the second: NVIDIA's plugin with `renameByDefault`
+INSTANCE = "nvidia.com/mig-"  # one resource per MIG profile, such as nvidia.com/mig-1g.10gb
 DEADLINE_S = 1.0
 
 _FIELDS: Mapping[str, tuple[tuple[str, int, str | None], ...]] = {  # message: (field, number, its message or a string)
@@ -38,7 +39,7 @@ class PodResources:
         self._list = self._channel.unary_unary(METHOD, request_serializer=bytes, response_deserializer=bytes)
 
     def owners(self) -> dict[str, tuple[str, str]]:
-        """Return (namespace, name) of the pod of every GPU that one holds, by device id.
+        """Return (namespace, name) of the pod of every GPU, share of one or MIG instance that one holds, by device id.
 
         Raises:
             Unavailable: No kubelet behind the socket. Malformed: It answers something else.
@@ -47,7 +48,12 @@ class PodResources:
             answer = self._list(b"", timeout=DEADLINE_S)
         except grpc.RpcError as error:
             raise errors.Unavailable(f"PodResources on {self._socket}: {_code(error)}") from error
-        return dict(_owners(decoded(answer)))
+        return owners(answer)
+
+
+def owners(answer: bytes) -> dict[str, tuple[str, str]]:
+    """Return what a List answered. Raises Malformed."""
+    return dict(_owners(decoded(answer)))
 
 
 def decoded(answer: bytes) -> Message:
@@ -64,7 +70,7 @@ def _owners(message: Message) -> Iterator[tuple[str, tuple[str, str]]]:
     for pod in message.pod_resources:  # type: ignore[attr-defined]  # a message class made at run time
         for container in pod.containers:
             for devices in container.devices:
-                if devices.resource_name == RESOURCE:
+                if devices.resource_name in WHOLE or devices.resource_name.startswith(INSTANCE):
                     yield from ((uuid, (pod.namespace, pod.name)) for uuid in devices.device_ids)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from capstan.agent.ports import SILENT, Failed, Pod
+from capstan.agent.ports import SILENT, Failed, Owners, Pod
 
 DEADLINE_S = 2.0  # a driver call takes some 6 ms; a hung driver must not hold the loop beyond the lease
 
@@ -30,12 +30,14 @@ class SetterClient:
         """Limit a GPU's board."""
         await self._ask({"verb": "limit", "uuid": uuid, "watts": limit_w, "again": again})
 
-    async def devices(self) -> Mapping[str, Pod]:
-        """Return the pod of every GPU uuid that one holds."""
+    async def devices(self) -> Owners:
+        """Return the pods of every physical GPU that one holds."""
         found = (await self._ask({"verb": "devices"})).get("devices")
         if not isinstance(found, dict):
             raise Failed("Malformed", "the setter's answer has no devices")
-        return {uuid: Pod(str(pod["namespace"]), str(pod["name"])) for uuid, pod in found.items()}
+        return {
+            uuid: tuple(Pod(str(pod["namespace"]), str(pod["name"])) for pod in pods) for uuid, pods in found.items()
+        }
 
     async def safe(self, clock_mhz: float | None, limit_w: float | None) -> None:
         """Say that we live, and what to apply should we not."""

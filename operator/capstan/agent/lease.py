@@ -67,6 +67,9 @@ class Wanted:
     limit_w: float | None = None
 
 
+NOTHING = Wanted()
+
+
 def renewed(lease: Lease, renewal: Renewal, now_s: float) -> Lease:
     """Return the lease after a renewal. Raises Outdated."""
     if (renewal.epoch, renewal.sequence) < (lease.epoch, lease.sequence):
@@ -117,19 +120,38 @@ def owns_limits(lease: Lease) -> bool:
     return lease.safe is not None
 
 
-def wanted(lease: Lease, pod: Pod | None, now_s: float) -> Wanted:
-    """Return what a GPU of `pod` should be set to: the tighter of plan, caps of its class, and the safe setting.
+def wanted(lease: Lease, pods: tuple[Pod, ...], now_s: float, *, joined: bool = True) -> Wanted:
+    """Return what a GPU should be set to: the tighter of plan, caps of its class, and the safe setting.
 
-    A GPU without a pod is Low. All GPUs of a tensor-parallel group belong to one pod and so get the same.
+    A GPU without a pod is Low; one that several pods share is High as soon as one of them is: it has one clock, and a
+    cap for the others' sake would be a priority inversion. All GPUs of a tensor-parallel group belong to one pod and
+    so get the same. `joined` False: a GPU whose settings are not known to be in force is in the safe setting.
     """
     caps = lease.caps
-    clocks = [caps.high_mhz if pod in lease.high_pods else caps.low_mhz]
+    high = any(pod in lease.high_pods for pod in pods)
+    clocks = [caps.high_mhz if high else caps.low_mhz, planned_mhz(lease, pods)]
     limits = [caps.power_limit_w]
-    clocks += [planned.clock_mhz for planned in lease.plan or () if planned.pod == pod]
-    if lease.safe is not None and in_safe_setting(lease, now_s):
+    if lease.safe is not None and (in_safe_setting(lease, now_s) or not joined):
         clocks.append(lease.safe.clock_mhz)
         limits.append(lease.safe.power_limit_w)
     return Wanted(
         min((clock for clock in clocks if clock is not None), default=None),
         min((limit for limit in limits if limit is not None), default=None),
     )
+
+
+def planned_mhz(lease: Lease, pods: tuple[Pod, ...]) -> float | None:
+    """Return the energy plan's clock of a GPU: the highest of its pods', none where one of them has no plan.
+
+    Each planned clock is the lowest at which that pod keeps its objectives. Those go before energy, so a board that is
+    shared runs as its most demanding pod needs; a pod that nobody plans is not ours to slow down.
+    """
+    clocks = {planned.pod: planned.clock_mhz for planned in lease.plan or ()}
+    if not pods or any(pod not in clocks for pod in pods):
+        return None
+    return max(clocks[pod] for pod in pods)
+
+
+def foremost(lease: Lease, pods: tuple[Pod, ...]) -> Pod | None:
+    """Return the pod that a GPU is reported under, once: the first of its High ones, else the first."""
+    return min(pods, key=lambda pod: (pod not in lease.high_pods, pod), default=None)

@@ -1,228 +1,184 @@
-"""The setter: root, the only process that writes to the driver; one Unix socket, five verbs, a watchdog.
+"""The setter: root, the only process that writes to the driver; five verbs and a watchdog.
 
-Who calls it: `app.agent` runs it; the agent talks to it, one JSON object a line. It trusts its peer (by uid) to be
-alive, not to be right: clocks are clamped to an admin's floor, loosening is rate-limited, and when the agent falls
-silent while a safe setting is known, the setter applies it by itself.
+Who calls it: `app.setter` runs it, `listen` puts it on a socket; the agent talks to it. It trusts its peer to be alive,
+not to be right: everything is held within an admin's range and rate. When the agent falls silent while a safe setting
+is known, it applies that by itself, one thread per GPU, and goes on applying it: a driver may forget a lock, and cannot
+be asked for it. Safe direction when blind: only ever tighter than what is known to have been set, by earlier runs too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
-import os
-import socket
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-from capstan.agent.ports import Driver, Failed, PodDevices
+from capstan.agent import protocol
+from capstan.agent.knob import Knob
+from capstan.agent.lanes import Lanes
+from capstan.agent.limits import Limits
+from capstan.agent.ports import Driver, Failed, Kept, Memory, Owners, PodDevices
+from capstan.agent.protocol import Answer
 
-WATCHDOG_S = 3.0  # DESIGN 2: 3 s of silence, then the safe setting; 4 s lease + 3 s here stay under P1's 10 s
-LOOSEN_S = 1.0  # a GPU is loosened at most once a second; tightening never waits
-LARGEST = 1e6  # megahertz or watts: above any board, below what a float or the driver's integers could trip over
 RETRY_S = 1.0  # between tries of the watchdog on a GPU that refuses
-MAX_LINE_BYTES = 4096
+REASSERT_S = 5.0  # between its writes while it is alone: a GPU that was reset has forgotten its lock; P1 gives 10 s
+DISCOVER_S = 5.0  # between looks for GPUs that did not answer before, or are new
+ENFORCED_W = 1.0  # the enforced limit is read in milliwatts; more than this above ours, ours is not in force
 
 _log = logging.getLogger(__name__)
-Answer = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the admin allows: the lowest clock, the uids that may connect (root always may), the agent's silence."""
-
-    min_clock_mhz: float
-    peer_uids: frozenset[int]
-    watchdog_s: float = WATCHDOG_S
 
 
 class Setter:
-    """State and verbs of the setter; `serve` puts it on a socket."""
+    """State and verbs of the setter.
 
-    def __init__(self, driver: Driver, devices: PodDevices, limits: Limits, now_s: Callable[[], float]) -> None:
+    Args:
+        driver: The boards.
+        devices: The kubelet.
+        memory: Keeps what was set, and the safe setting, over our own restart.
+        limits: What the admin allows.
+        now_s: Monotonic clock.
+    """
+
+    def __init__(
+        self, driver: Driver, devices: PodDevices, memory: Memory, limits: Limits, now_s: Callable[[], float]
+    ) -> None:
         self._driver = driver
         self._devices = devices
+        self._memory = memory
         self._limits = limits
         self._now_s = now_s
-        self._clocks: dict[str, float | None] = {}
-        self._boards: dict[str, float | None] = {}
-        self._set_mhz: dict[str, float] = {}
-        self._loosened_s: dict[tuple[str, str], float] = {}
-        self._safe: tuple[float, float] | None = None
+        kept = memory.read()
+        self._lanes = Lanes()
+        self._clock = Knob("megahertz", self._apply_clock, self._lanes, kept.clocks_mhz, self._store)
+        self._limit = Knob("watts", self._apply_limit, self._lanes, kept.limits_w, self._store)
+        self._safe = kept.safe
+        self._unkept = ""
         self._heard_s = now_s()
         self._alone = False
-        self._look_at_s = -math.inf
+        self._watch_at_s = -math.inf
+        self._discover_at_s = -math.inf
 
     # --- verbs -------------------------------------------------------------------------------------
 
-    def answer(self, line: bytes) -> Answer:
-        """Return the answer to one line of a peer; never raises."""
-        self._heard_s = self._now_s()
-        self._alone = False
+    async def answer(self, line: bytes) -> Answer:
+        """Return the answer to one line of a peer; never raises. A line that is none of ours is no sign of life."""
         try:
-            return {"ok": True, **self._do(_object(line))}
+            asked = protocol.parsed(line)
+            self._heard_s, self._alone, self._watch_at_s = self._now_s(), False, -math.inf
+            return {"ok": True, **await self._do(asked)}
         except Failed as failed:
             return {"ok": False, "error": failed.code, "message": str(failed)}
 
-    def _do(self, asked: Answer) -> Answer:
-        verb = asked.get("verb")
+    async def _do(self, asked: Answer) -> Answer:
+        verb, again = asked["verb"], asked.get("again") is True
         if verb == "clock":
-            return self._clock(_uuid(asked), _number(asked, "megahertz"), again=asked.get("again") is True)
+            mhz = self._limits.clock_mhz(protocol.number(asked, "megahertz"))
+            return await self._clock.ask(self._named(asked), mhz, again=again, now_s=self._now_s())
         if verb == "limit":
-            return self._limit(_uuid(asked), _number(asked, "watts"), again=asked.get("again") is True)
-        if verb == "reset":
-            return self._reset()
+            watts = self._limits.limit_w(protocol.number(asked, "watts"))
+            return await self._limit.ask(self._named(asked), watts, again=again, now_s=self._now_s())
         if verb == "devices":
-            owners = self._devices.owners()
-            return {"devices": {uuid: {"namespace": pod.namespace, "name": pod.name} for uuid, pod in owners.items()}}
-        if verb == "safe":
-            clock_mhz, limit_w = _number(asked, "megahertz"), _number(asked, "watts")
-            self._safe = None if clock_mhz is None or limit_w is None else (clock_mhz, limit_w)
-            return {}
-        raise Failed("UnknownVerb", f"{verb!r} is none of clock, limit, reset, devices, safe")
+            return {"devices": _shown(await self._lanes.run("the kubelet", self._devices.owners))}
+        if verb == "reset":
+            return await self._reset()
+        clock_mhz, limit_w = protocol.number(asked, "megahertz"), protocol.number(asked, "watts")
+        self._keep_safe(None if clock_mhz is None or limit_w is None else (clock_mhz, limit_w))
+        return {}
 
-    def _clock(self, uuid: str, clock_mhz: float | None, *, again: bool = False) -> Answer:
-        wanted = None if clock_mhz is None else max(clock_mhz, self._limits.min_clock_mhz)
-        known, before = uuid in self._clocks, self._clocks.get(uuid)
-        if known and before == wanted and not again:
-            return {"suppressed": True, **self._clock_of(uuid)}
-        self._may_loosen("clock", uuid, loosens=known and _looser(wanted, before))
-        if wanted is None:
+    def _named(self, asked: Answer) -> str:
+        """Return the GPU of a line. Raises Failed for one that is not there: each gets a thread and a place here."""
+        uuid = protocol.uuid(asked)
+        if uuid not in self._driver.uuids():
+            raise Failed("UnknownGPU", f"no GPU {uuid[:80]} on this node")
+        return uuid
+
+    def _apply_clock(self, uuid: str, clock_mhz: float | None) -> float | None:
+        if clock_mhz is None:
             self._driver.reset_clock(uuid)
-            self._set_mhz.pop(uuid, None)
-        else:
-            self._set_mhz[uuid] = self._driver.cap_clock(uuid, wanted)
-        self._clocks[uuid] = wanted
-        return self._clock_of(uuid)
+            return None
+        return self._driver.cap_clock(uuid, clock_mhz)
 
-    def _clock_of(self, uuid: str) -> Answer:
-        """Return the supported clock in force, nothing where there is no cap."""
-        return {"megahertz": self._set_mhz[uuid]} if uuid in self._set_mhz else {}
-
-    def _limit(self, uuid: str, limit_w: float | None, *, again: bool = False) -> Answer:
-        known, before = uuid in self._boards, self._boards.get(uuid)
-        if known and before == limit_w and not again:
-            return {"suppressed": True}
-        self._may_loosen("limit", uuid, loosens=known and _looser(limit_w, before))
-        enforced_w = self._driver.limit_power(uuid, limit_w)
-        if limit_w is not None and enforced_w > max(limit_w, 0) + 1:
+    def _apply_limit(self, uuid: str, limit_w: float | None) -> float:
+        enforced_w = self._driver.limit_power(uuid, limit_w, self._limits.max_limit_w)
+        if limit_w is not None and enforced_w > limit_w + ENFORCED_W:
             raise Failed("NotEnforced", f"asked for {limit_w:.0f} W, the board enforces {enforced_w:.0f} W")
-        self._boards[uuid] = limit_w
-        return {"watts": enforced_w}
+        return enforced_w
 
-    def _may_loosen(self, verb: str, uuid: str, *, loosens: bool) -> None:
-        if not loosens:
-            return
-        now_s = self._now_s()
-        if now_s - self._loosened_s.get((verb, uuid), -math.inf) < LOOSEN_S:
-            raise Failed("RateLimited", "a GPU is loosened at most once a second; try again")
-        self._loosened_s[verb, uuid] = now_s
-
-    def _reset(self) -> Answer:
-        """Lift every cap and limit of ours: the release of a node."""
-        for uuid in self._driver.uuids():
-            self._driver.reset_clock(uuid)
-            self._driver.limit_power(uuid, None)
-            self._clocks[uuid], self._boards[uuid] = None, None
-        self._set_mhz.clear()
-        self._safe = None
+    async def _reset(self) -> Answer:
+        """Lift every cap and limit of ours: the release of a node. Every GPU gets its try; a failure is told."""
+        self._keep_safe(None)
+        stock_mhz = self._limits.clock_mhz(None)
+        uuids = self._driver.uuids()
+        done = await asyncio.gather(
+            *(_done(uuid, self._clock.write(uuid, stock_mhz)) for uuid in uuids),
+            *(_done(uuid, self._limit.write(uuid, None)) for uuid in uuids),
+        )
+        if not all(done):
+            raise Failed("Incomplete", f"{done.count(False)} of {len(done)} writes failed (see the log): reset again")
         return {}
 
     # --- watchdog ----------------------------------------------------------------------------------
 
-    def watch(self) -> None:
+    async def watch(self) -> None:
         """Apply the safe setting once the agent has been silent for too long; called often."""
         now_s = self._now_s()
         silent = now_s - self._heard_s >= self._limits.watchdog_s
-        if self._safe is None or self._alone or not silent or now_s < self._look_at_s:
+        if self._safe is None or not silent or now_s < self._watch_at_s:
             return
-        clock_mhz, limit_w = self._safe
-        _log.error("the agent is silent: applying the safe setting of %.0f MHz and %.0f W", clock_mhz, limit_w)
-        tightened = [self._tightened(uuid, clock_mhz, limit_w) for uuid in self._driver.uuids()]
-        self._alone = all(tightened)
-        self._look_at_s = now_s + RETRY_S  # what failed is tried again
+        if not self._alone:
+            _log.error("the agent is silent: applying the safe setting of %.0f MHz and %.0f W", *self._safe)
+        self._alone, self._watch_at_s = True, now_s + RETRY_S
+        safe_mhz, safe_w = self._limits.clock_mhz(self._safe[0]), self._limits.limit_w(self._safe[1])
+        done = await asyncio.gather(
+            *(_done(uuid, self._clock.tighten(uuid, safe_mhz)) for uuid in self._driver.uuids()),
+            *(_done(uuid, self._limit.tighten(uuid, safe_w)) for uuid in self._driver.uuids()),
+        )
+        if self._alone and all(done):
+            self._watch_at_s = now_s + REASSERT_S
 
-    def _tightened(self, uuid: str, clock_mhz: float, limit_w: float) -> bool:
-        """Bring one GPU to the safe setting or leave it below; clock and limit each get their try."""
-        clock = _done(uuid, lambda: self._clock(uuid, _lower(self._clocks.get(uuid), clock_mhz)))
-        limit = _done(uuid, lambda: self._limit(uuid, _lower(self._boards.get(uuid), limit_w)))
-        return clock and limit
-
-    # --- socket ------------------------------------------------------------------------------------
-
-    async def serve(self, path: Path) -> asyncio.Server:
-        """Listen on a Unix socket; what an earlier run left there is replaced."""
-        mask = os.umask(0o117)  # 0660: the folder's group is the agent's; who connects is checked by uid besides
+    async def discover(self) -> None:
+        """Get to know GPUs that did not answer before, or are new; called often."""
+        now_s = self._now_s()
+        if now_s < self._discover_at_s:
+            return
+        self._discover_at_s = now_s + DISCOVER_S
         try:
-            return await asyncio.start_unix_server(self._connection, path, limit=MAX_LINE_BYTES)
-        finally:
-            os.umask(mask)
+            missing = await self._lanes.run("counting GPUs", self._driver.missing)
+        except Failed as failed:
+            _log.warning("%s: %s", failed.code, failed)
+            return
+        looks = {f"GPU {index}": partial(self._driver.describe, index) for index in missing}
+        await asyncio.gather(*(_done(name, self._lanes.run(name, look)) for name, look in looks.items()))
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    # --- memory ------------------------------------------------------------------------------------
+
+    def _keep_safe(self, safe: tuple[float, float] | None) -> None:
+        if safe != self._safe:
+            self._safe = safe
+            self._store()
+
+    def _store(self) -> None:
+        """Keep what is set; a full disk must not end the process that holds the caps."""
+        problem = ""
         try:
-            if not self._known(writer):
-                _log.warning("refused a peer with a foreign uid")
-                return
-            while line := await reader.readline():
-                writer.write(json.dumps(self.answer(line)).encode() + b"\n")
-                await writer.drain()
-        except (ConnectionError, ValueError):
-            return  # the peer left, or sent an endless line
-        finally:
-            writer.close()
-
-    def _known(self, writer: asyncio.StreamWriter) -> bool:
-        """Return whether the peer's uid may connect."""
-        peer = writer.get_extra_info("socket")
-        packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, _ = struct.unpack("3i", packed)
-        return uid in self._limits.peer_uids | {0, os.getuid()}
+            self._memory.write(Kept(self._safe, self._clock.kept, self._limit.kept))
+        except OSError as error:
+            problem = str(error)
+        if problem and problem != self._unkept:
+            _log.warning("what is set cannot be kept for a restart: %s", problem)
+        self._unkept = problem
 
 
-def _done(uuid: str, doing: Callable[[], Answer]) -> bool:
-    """Return whether one write of the watchdog went through; log it where it did not."""
+async def _done(name: str, doing: Awaitable[None]) -> bool:
+    """Return whether one call of ours went through; log it where it did not."""
     try:
-        doing()
+        await doing
     except Failed as failed:
-        _log.warning("GPU %s: %s: %s", uuid, failed.code, failed)
+        _log.warning("%s: %s: %s", name, failed.code, failed)
         return False
     return True
 
 
-def _object(line: bytes) -> Answer:
-    try:
-        asked = json.loads(line)
-    except (ValueError, RecursionError) as problem:  # 4 KiB hold brackets enough to exhaust the parser's stack
-        raise Failed("Malformed", "the line is not JSON") from problem
-    if not isinstance(asked, dict):
-        raise Failed("Malformed", "a line is one JSON object")
-    return asked
-
-
-def _looser(wanted: float | None, before: float | None) -> bool:
-    """Return whether `wanted` allows more than `before` (None: everything)."""
-    return before is not None and (wanted is None or wanted > before)
-
-
-def _lower(one: float | None, other: float) -> float:
-    return other if one is None else min(one, other)
-
-
-def _uuid(asked: Answer) -> str:
-    uuid = asked.get("uuid")
-    if not isinstance(uuid, str) or not uuid:
-        raise Failed("Malformed", "uuid: name the GPU")
-    return uuid
-
-
-def _number(asked: Answer, name: str) -> float | None:
-    """Return a number above zero, or None where the field is null or missing."""
-    value = asked.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LARGEST:
-        raise Failed("Malformed", f"{name}: give a number above 0 and up to {LARGEST:.0f}")
-    return float(value)
+def _shown(owners: Owners) -> Answer:
+    return {uuid: [{"namespace": pod.namespace, "name": pod.name} for pod in pods] for uuid, pods in owners.items()}

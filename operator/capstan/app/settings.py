@@ -11,17 +11,13 @@ import click
 import pydantic
 
 from capstan import decide
+from capstan.app.address import ADDRESS, Address
 from capstan.forecast import calendar
+
+__all__ = ["ADDRESS", "PERIODS", "Address", "Operator", "Periods"]
 
 MIN_INSTANCE_PERIOD_S = 0.5  # below this a cycle would start before Prometheus could have scraped anything new
 RATE_WINDOW_S = 60.0  # four scrapes of 15 s, the fewest from which a rate is worth something
-
-
-class Address(pydantic.BaseModel, frozen=True):
-    """Where to listen."""
-
-    host: str
-    port: int = pydantic.Field(ge=0, le=65535)
 
 
 class Periods(pydantic.BaseModel, frozen=True):
@@ -59,21 +55,6 @@ class Operator(pydantic.BaseModel, frozen=True):
     record: Path | None = None
 
 
-class AddressType(click.ParamType[Address]):
-    """`HOST:PORT`; an IPv6 host stands in brackets."""
-
-    name = "host:port"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
-        """Parse, or say what an address looks like."""
-        if isinstance(value, Address):
-            return value
-        host, colon, port = str(value).rpartition(":")
-        if not colon or not port.isdecimal() or int(port) > 65535:
-            self.fail(f"{value!r} is not HOST:PORT, for example 0.0.0.0:8080", param, ctx)
-        return Address(host=host.strip("[]"), port=int(port))
-
-
 class PeriodsType(click.ParamType[Periods]):
     """`CLUSTER,POOL,INSTANCE` in seconds."""
 
@@ -95,5 +76,4 @@ class PeriodsType(click.ParamType[Periods]):
             )
 
 
-ADDRESS = AddressType()
 PERIODS = PeriodsType()

@@ -1,8 +1,9 @@
 """GPUs of this node: watts and clocks read, locks and limits written; NVML's errors translated once, here.
 
-Who calls it: `app.agent`. Handles are kept open (a fresh nvidia-smi costs 50-80 ms, a call on a handle 6 ms). Traps of
-nvidia-ml-py 13: `..._v2` of the power setter drops the return code, so v1 and a read-back; its exceptions can be
-neither compared nor hashed, so only `.value` is looked at.
+Who calls it: `app`. Handles are kept open (a fresh nvidia-smi costs 50-80 ms, a call on a handle 6 ms). Any call on a
+board may hang, so callers give each index a thread of its own; `uuids` and `lost` ask no board. Traps of nvidia-ml-py
+13: `..._v2` of the power setter drops the return code, so v1 and a read-back; its exceptions can be neither compared
+nor hashed, so only `.value` is looked at.
 """
 
 from __future__ import annotations
@@ -30,9 +31,14 @@ _WORDS = {
     pynvml.NVML_ERROR_GPU_IS_LOST: "GPUIsLost",
     pynvml.NVML_ERROR_TIMEOUT: "Timeout",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "DriverNotLoaded",
+    pynvml.NVML_ERROR_UNINITIALIZED: "Uninitialized",
+    pynvml.NVML_ERROR_RESET_REQUIRED: "ResetRequired",
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "LibraryNotFound",
     pynvml.NVML_ERROR_UNKNOWN: "Unknown",
 }
+_HANDLE_GONE = frozenset({"GPUIsLost", "DriverNotLoaded", "Uninitialized", "ResetRequired"})  # ask for a new handle
+REPLICA = "::"  # between a GPU and the number of its share, in the device ids of time-slicing
+MIG, OLD_MIG = "MIG-", "MIG-GPU-"  # MIG-<its uuid>; drivers before R470: MIG-GPU-<the board's uuid>/<gi>/<ci>
 
 _log = logging.getLogger(__name__)
 
@@ -65,36 +71,60 @@ def open_driver() -> Nvml:
         NvmlError: No driver, no library.
     """
     _call("nvmlInit", pynvml.nvmlInit)
-    return Nvml(_call("nvmlDeviceGetCount", pynvml.nvmlDeviceGetCount))
+    return Nvml()
 
 
 class Nvml:
-    """All GPUs of the node; one that cannot be read is shown without figures and tried again at every sample."""
+    """All GPUs of the node; one that cannot be read is shown without figures and tried again at every look."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self) -> None:
         self._gpus: dict[int, _Gpu] = {}
+        self._stale: set[int] = set()
         self._failing: dict[int, str] = {}
         self._persistent: set[str] = set()
-        self._describe()
+
+    def count(self) -> int:
+        """Return how many GPUs the node has now. Raises NvmlError."""
+        return int(_call("GetCount", pynvml.nvmlDeviceGetCount))
 
     def uuids(self) -> tuple[str, ...]:
-        """Return all GPUs that can be addressed, by index."""
-        return tuple(gpu.uuid for _, gpu in sorted(self._gpus.items()))
+        """Return all GPUs that can be addressed, by index; asks the driver nothing."""
+        return tuple(gpu.uuid for _, gpu in sorted(self._known()))
 
-    def sample(self) -> tuple[GpuSample, ...]:
-        """Return every GPU of the node, by index."""
-        self._describe()
-        largest_w = max((gpu.max_limit_w for gpu in self._gpus.values()), default=LARGEST_LIMIT_W)
-        lost = (GpuSample(i, f"unreadable-{i}", None, None, None, None, 0.0, largest_w) for i in range(self._count))
-        return tuple(self._read(self._gpus[one.index]) if one.index in self._gpus else one for one in lost)
+    def missing(self) -> tuple[int, ...]:
+        """Return the indices of GPUs that cannot be addressed yet. Raises NvmlError."""
+        return tuple(index for index in range(self.count()) if index not in self._gpus or index in self._stale)
 
-    def _describe(self) -> None:
-        for index in range(self._count):
-            if index not in self._gpus:
-                found = self._tried(index, partial(_describe, index))
-                if found is not None:
-                    self._gpus[index] = found
+    def describe(self, index: int) -> None:
+        """Get to know one GPU, or ask for a new handle of it. Raises NvmlError."""
+        if index in self._stale:
+            _call("nvmlInit", pynvml.nvmlInit)  # a driver that was loaded anew knows us no more; else it only counts
+        found = _describe(index)
+        self._gpus[index] = found
+        self._stale.discard(index)
+        self._persistent.discard(found.uuid)
+
+    def read(self, index: int) -> GpuSample:
+        """Return one GPU as it is now; what cannot be read is None."""
+        if index not in self._gpus or index in self._stale:
+            self._tried(index, partial(self.describe, index))
+        if index not in self._gpus or index in self._stale:
+            return self.lost(index)
+        return self._read(self._gpus[index])
+
+    def lost(self, index: int) -> GpuSample:
+        """Return a GPU without figures, as it was described last; asks the driver nothing.
+
+        One that was never described counts as the largest board of the node.
+        """
+        known = self._gpus.get(index)
+        if known is not None:
+            return GpuSample(index, known.uuid, None, None, None, None, known.min_limit_w, known.max_limit_w)
+        largest_w = max((gpu.max_limit_w for _, gpu in self._known()), default=LARGEST_LIMIT_W)
+        return GpuSample(index, f"unreadable-{index}", None, None, None, None, 0.0, largest_w)
+
+    def _known(self) -> list[tuple[int, _Gpu]]:
+        return list(self._gpus.items())  # in one step: other threads add to it
 
     def _read(self, gpu: _Gpu) -> GpuSample:
         """Read each figure by itself: a board that hides one still shows the others."""
@@ -120,13 +150,15 @@ class Nvml:
             found = function()
         except NvmlError as error:
             self._say(index, f"{error.word}: {error}")
+            if error.word in _HANDLE_GONE and index in self._gpus:
+                self._stale.add(index)
             return None
         self._say(index, "")
         return found
 
     def cap_clock(self, uuid: str, clock_mhz: float) -> float:
         """Lock the SM clock to (lowest supported, highest supported not above `clock_mhz`): a cap, never a pin."""
-        gpu = self._gpu(uuid)
+        gpu = self._of(uuid)
         snapped = next((mhz for mhz in gpu.clocks_mhz if mhz <= clock_mhz), gpu.clocks_mhz[-1])
         lowest = gpu.clocks_mhz[-1]
         _call("SetGpuLockedClocks", lambda: pynvml.nvmlDeviceSetGpuLockedClocks(gpu.handle, lowest, snapped))
@@ -134,27 +166,52 @@ class Nvml:
 
     def reset_clock(self, uuid: str) -> None:
         """Lift the lock."""
-        gpu = self._gpu(uuid)
+        gpu = self._of(uuid)
         _call("ResetGpuLockedClocks", lambda: pynvml.nvmlDeviceResetGpuLockedClocks(gpu.handle))
 
-    def limit_power(self, uuid: str, limit_w: float | None) -> float:
-        """Set the board limit within the device's range (None: its default); return what the board enforces."""
-        gpu = self._gpu(uuid)
-        wanted_w = gpu.default_limit_w if limit_w is None else min(max(limit_w, gpu.min_limit_w), gpu.max_limit_w)
-        milliwatts = units.milliwatts_of_watts(wanted_w)
+    def limit_power(self, uuid: str, limit_w: float | None, at_most_w: float) -> float:
+        """Set the board limit (None: its default), at most `at_most_w`; return what the board enforces.
+
+        The device's own range goes before either.
+        """
+        gpu = self._of(uuid)
+        wanted_w = min(gpu.default_limit_w if limit_w is None else limit_w, at_most_w)
+        milliwatts = units.milliwatts_of_watts(min(max(wanted_w, gpu.min_limit_w), gpu.max_limit_w))
         self._persist(gpu)
         _call("SetPowerManagementLimit", lambda: pynvml.nvmlDeviceSetPowerManagementLimit(gpu.handle, milliwatts))
         enforced = _call("GetEnforcedPowerLimit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(gpu.handle))
         return units.watts_of_milliwatts(enforced)
 
+    def physical(self, device_id: str) -> str:
+        """Return the board behind a device id of the kubelet: a whole GPU, a share of one, or a MIG instance.
+
+        Raises:
+            NvmlError: The driver knows no such instance.
+        """
+        whole = device_id.partition(REPLICA)[0]
+        if whole.startswith(OLD_MIG):
+            return whole.removeprefix(MIG).partition("/")[0]
+        if not whole.startswith(MIG):
+            return whole
+        instance = _call("GetHandleByUUID", lambda: pynvml.nvmlDeviceGetHandleByUUID(whole))
+        board = _call(
+            "GetDeviceHandleFromMigDeviceHandle",
+            lambda: pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(instance),
+        )
+        return str(_call("DeviceGetUUID", lambda: pynvml.nvmlDeviceGetUUID(board)))
+
     def _persist(self, gpu: _Gpu) -> None:
         """Keep the driver loaded: without persistence a board forgets its limit with its last client."""
         if gpu.uuid not in self._persistent:
-            self._persistent.add(gpu.uuid)
-            _quiet("SetPersistenceMode", lambda: pynvml.nvmlDeviceSetPersistenceMode(gpu.handle, 1))
+            try:
+                _call("SetPersistenceMode", lambda: pynvml.nvmlDeviceSetPersistenceMode(gpu.handle, 1))
+            except NvmlError as error:
+                self._say(gpu.index, f"{error.word}: {error}; its limit may go with its last client")
+            else:
+                self._persistent.add(gpu.uuid)
 
-    def _gpu(self, uuid: str) -> _Gpu:
-        found = next((gpu for gpu in self._gpus.values() if gpu.uuid == uuid), None)
+    def _of(self, uuid: str) -> _Gpu:
+        found = next((gpu for _, gpu in self._known() if gpu.uuid == uuid), None)
         if found is None:
             raise NvmlError("UnknownGPU", f"no GPU {uuid} on this node")
         return found
