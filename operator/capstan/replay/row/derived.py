@@ -26,12 +26,12 @@ LATER_RATIOS = (0.0, 0.3, 0.6)
 of all, which begins low: from just below the threshold the row rises less. How much less, the weeks before say."""
 
 STEP_DOWN_RATIO = 0.97
-"""The low threshold over the high one. POLCA's is 0.90: with 40 s between a cap and its effect the first step must come
-early; in band there is time for a second one."""
+"""The low threshold over the high one. POLCA's is 0.90: with 40 s between a cap and its effect the first step must
+come early; in band there is time for a second one."""
 
 LARGEST_PEAK_RATIO = 0.985
-"""The weeks before may come this near to the budget, no nearer: other weeks have other peaks. Ours: what is left is half
-of the brake's own distance from the budget live (97 %)."""
+"""The weeks before may come this near to the budget, no nearer: other weeks have other peaks. Ours: what is left is
+half of the brake's own distance from the budget live (97 %)."""
 
 DEEP_RATIOS = (0.787, 0.851)  # of the maximum clock: POLCA's 1110 MHz of A100's 1410, and 1200
 HIGH_RATIOS = (0.926, 0.957)  # POLCA's 1305 MHz, and 1350
