@@ -1,0 +1,116 @@
+"""Headroom to policies: how many more watts each may draw in each domain, by priority and need.
+
+Who calls it: `decide`, once a cycle, with what policies asked for in the last one. Must not know: pools, levels.
+
+Two things are asked for. *Clock*: watts of a higher clock on GPUs that are there; *growth*: watts of more replicas.
+Growth of low priority ends at the low threshold, where its domain would cap it a second later. Clocks of low priority
+and growth of high end at the high threshold, clocks of high at the brake's: what lies between a line and the next is
+the reserve that growth leaves to clocks. Safe direction when blind: where headroom is not known nothing is granted.
+
+A need counts in full at every domain above it, whether it can be met or not, and equals share by need. That leaves
+watts unused where another domain limits whoever asked for them, until he asks elsewhere; in return nobody loses by what
+another gains: with the rest dealt out again, more headroom of one domain would lower grants of its sister's tenants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from capstan.model import headroom
+from capstan.model.headroom import Claim, DomainSeen, Grant
+from capstan.model.policy import Priority
+
+
+class Ask(StrEnum):
+    """What watts are for."""
+
+    CLOCK = "Clock"
+    GROWTH = "Growth"
+
+
+ORDER = (
+    (Priority.HIGH, Ask.CLOCK),
+    (Priority.HIGH, Ask.GROWTH),
+    (Priority.LOW, Ask.CLOCK),
+    (Priority.LOW, Ask.GROWTH),
+)
+"""Who is served first. A clock answers within a step and a replica within minutes: of one priority, clocks first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """What is asked for in one domain and below it: watts per rank, booked watts, and by how many."""
+
+    domain: DomainSeen
+    needs_w: tuple[float, ...]
+    booked_w: float
+    count: int
+
+    def left_w(self, rank: int) -> float:
+        """Return what those before a rank leave: at its own line, and at every line above that."""
+        line = _line_ratio(self.domain, min(rank, len(ORDER) - 1))
+        lines = {_line_ratio(self.domain, other) for other in range(len(ORDER))}
+        return min(self._below_w(above, rank) for above in lines if above >= line)
+
+    def share_ratio(self, rank: int) -> float:
+        """Return which share of a rank's needs can be met."""
+        need_w, left_w = self.needs_w[rank], self.left_w(rank)
+        return 1.0 if need_w <= left_w else left_w / need_w
+
+    def _below_w(self, line_ratio: float, rank: int) -> float:
+        """Return what the booked watts and the needs before a rank leave below a line."""
+        before = (self.needs_w[other] for other in range(rank) if _line_ratio(self.domain, other) <= line_ratio)
+        return max(self.domain.left_w(line_ratio) - math.fsum((self.booked_w, *before)), 0.0)
+
+
+def allocate(domains: Sequence[DomainSeen], claims: Iterable[Claim]) -> tuple[Grant, ...]:
+    """Return a grant per claim, in the order of policies and domains; claims outside all domains have none.
+
+    What is left when every need is met is shared in equal parts as growth: a need that arises within a cycle need not
+    wait for the next one.
+    """
+    known = headroom.by_name(domains)
+    asked = sorted((c for c in claims if c.domain in known), key=lambda claim: (claim.policy, claim.domain))
+    lines = {name: headroom.lineage(name, known) for name in {claim.domain for claim in asked}}
+    inside: dict[str, list[Claim]] = {}
+    for claim in asked:
+        for domain in lines[claim.domain]:
+            inside.setdefault(domain.name, []).append(claim)
+    books = {name: _booked(known[name], own) for name, own in inside.items()}
+    return tuple(_grant(claim, [books[domain.name] for domain in lines[claim.domain]]) for claim in asked)
+
+
+def _booked(domain: DomainSeen, claims: Sequence[Claim]) -> _Book:
+    needs_w = tuple(math.fsum(_need_w(claim, rank) for claim in claims) for rank in range(len(ORDER)))
+    return _Book(domain, needs_w, math.fsum(claim.booked_w for claim in claims), len(claims))
+
+
+def _grant(claim: Claim, line: Sequence[_Book]) -> Grant:
+    """Return the share of each need that every domain above it can meet, and an equal part of what all needs leave."""
+    clock, growth = (ORDER.index((claim.priority, ask)) for ask in (Ask.CLOCK, Ask.GROWTH))
+    spare_w = min(book.left_w(len(ORDER)) / book.count for book in line)
+    return Grant(
+        claim.policy,
+        claim.domain,
+        clock_w=claim.clock_w * min(book.share_ratio(clock) for book in line),
+        growth_w=claim.growth_w * min(book.share_ratio(growth) for book in line) + spare_w,
+    )
+
+
+def _line_ratio(domain: DomainSeen, rank: int) -> float:
+    """Return the share of the budget at which a rank's grants end."""
+    priority, ask = ORDER[rank]
+    if priority is Priority.HIGH:
+        return domain.brake_ratio if ask is Ask.CLOCK else domain.high_ratio
+    return domain.high_ratio if ask is Ask.CLOCK else domain.low_ratio
+
+
+def _need_w(claim: Claim, rank: int) -> float:
+    """Return what a claim asks for at a rank."""
+    priority, ask = ORDER[rank]
+    if claim.priority is not priority:
+        return 0.0
+    return claim.clock_w if ask is Ask.CLOCK else claim.growth_w
