@@ -100,7 +100,8 @@ def allowance(subject: Subject, domains: Mapping[str, DomainSeen], grants: Itera
         return UNLIMITED
     own = {grant.domain: grant for grant in grants if grant.policy == subject.policy.key}
     roomy = [own[name] for name in own if headroom.cap_mhz(name, priority, domains) is None]
-    growth_gpus = sum(_placeable(grant, domains[grant.domain], subject) for grant in roomy)
+    free = _free(domains, priority)
+    growth_gpus = sum(_placeable(grant, domains[grant.domain], subject, free[grant.domain]) for grant in roomy)
     caps = [headroom.cap_mhz(place.domain, priority, domains) for place in places]
     known = [cap for cap in caps if cap is not None]
     return Allowance(
@@ -139,10 +140,11 @@ def _wanted_gpus(subject: Subject, domains: Mapping[str, DomainSeen], busy_w: fl
     """Return the GPUs that are asked for per domain: all that fit in the roomiest, then on; the rest in the first."""
     priority, left, tp = subject.policy.priority, subject.asked.asked_gpus, subject.profile.tp
     targets = roomiest(domains, priority)[:TARGETS]
+    free = _free(domains, priority)
     found = dict.fromkeys(targets, 0)
     for name in targets:
         fits = int(growth_left_w(name, domains, priority) * domains[name].supply_efficiency_ratio / busy_w)
-        fits = _whole(min(fits, _free(domains[name])), tp)
+        fits = _whole(min(fits, free[name]), tp)
         found[name] = min(fits, left)
         left -= found[name]
     if targets:
@@ -150,10 +152,10 @@ def _wanted_gpus(subject: Subject, domains: Mapping[str, DomainSeen], busy_w: fl
     return found
 
 
-def _placeable(grant: Grant, domain: DomainSeen, subject: Subject) -> int:
+def _placeable(grant: Grant, domain: DomainSeen, subject: Subject, free_gpus: float) -> int:
     """Return the GPUs that a grant powers, in whole replicas that there is room for."""
     powered = int(grant.growth_w * domain.supply_efficiency_ratio / subject.busy_w)
-    return _whole(min(powered, _free(domain)), subject.profile.tp)
+    return _whole(min(powered, free_gpus), subject.profile.tp)
 
 
 def _on_places_w(places: Sequence[Place], domains: Mapping[str, DomainSeen], granted_w: Mapping[str, float]) -> float:
@@ -172,8 +174,17 @@ def _gpus(places: Iterable[Place]) -> int:
     return sum(place.gpus for place in places)
 
 
-def _free(domain: DomainSeen) -> float:
-    return math.inf if domain.free_gpus is None else domain.free_gpus
+def _free(domains: Mapping[str, DomainSeen], priority: Priority) -> dict[str, float]:
+    """Return the GPUs that growth finds in each domain.
+
+    While none is capped the scheduler may place it anywhere, and others make room for who comes first (`share`): no
+    domain's free GPUs limit anybody. Else what finds no room in one that is not would go into one that is.
+    """
+    capped = any(headroom.cap_mhz(name, priority, domains) is not None for name in domains)
+    return {
+        name: domain.free_gpus if capped and domain.free_gpus is not None else math.inf
+        for name, domain in domains.items()
+    }
 
 
 def _whole(gpus: float, tp: int) -> int:

@@ -213,7 +213,7 @@ class World:
             ValueError: Not one weight above zero per profile.
         """
         if len(weights) != len(self.profiles) or not all(0 < weight < math.inf for weight in weights):
-            raise ValueError(f"weights: one for each of the {len(self.profiles)} profiles, finite and above zero")
+            raise ValueError(f"weights: finite and above zero, one for each of the {len(self.profiles)} profiles")
         self._weights[pool] = weights
         mine = self.replicas["pool"] == pool
         self.replicas["weight"][mine] = self._weights[pool][self.replicas["profile"][mine]]
@@ -252,8 +252,6 @@ class World:
 
     def take_gone(self) -> list[int]:
         """Return the slots whose replicas are gone since the last call; from here on they are used again."""
-        if not self._w["gone"]:
-            return []
         slots: list[int] = self._gone[: self._w["gone"]].tolist()
         self._w["gone"] = 0
         for slot in slots:
