@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from capstan.forecast import peak
 from capstan.model import headroom, plan, saturated
 from capstan.model.headroom import DomainSeen, Place
 from capstan.model.policy import Priority
@@ -64,7 +65,7 @@ def power_plan(
         clock_mhz: The clock that its plan could not raise; None: it may have the highest.
         moves: Whether a replica may be moved now.
     """
-    load = None if case.blind is not None else case.load(case.memory.rates[-1][1])
+    load = None if case.blind is not None else case.load(_level_rps(case))
     groups = () if load is None else groups_of(case, domains, load, clock_mhz=clock_mhz)
     if load is None or not groups or all(group.roomy for group in groups):
         return plan.NO_POWER_PLAN
@@ -76,6 +77,13 @@ def power_plan(
         moves=_moves(case, groups, domains) if moves and lacking_ratio > 0 else (),
         indebted=not all(group.keeps for group in groups) or (lacking_ratio > 0 and not low),
     )
+
+
+def _level_rps(case: Case) -> float:
+    """Return the rate that a share is shed of: of the longest span that it stood still for, else of the last window."""
+    rates, window_s = case.memory.rates, case.settings.rate_window_s
+    calm = peak.calm_rps(rates, now_s=case.now_s, window_s=window_s)
+    return rates[-1][1] if calm is None else calm[0]
 
 
 def remembered(
@@ -145,10 +153,10 @@ def shares(case: Case, groups: Sequence[Group], load: Workload) -> tuple[plan.Sh
     """Return where requests go: evenly by capacity, and from capped groups as much as the others have room for.
 
     The weight of a replica is what it then has inside, beside the fullest: a router that evens out requests in flight
-    per weight gives each its rate.
+    per weight gives each its rate. Nothing is said where all run at one clock.
     """
     total_rps = sum(group.capacity_rps for group in groups)
-    if total_rps <= 0:
+    if total_rps <= 0 or len({group.x_ratio for group in groups}) == 1:
         return ()
     even = [load.arrival_rps * group.capacity_rps / total_rps for group in groups]
     room = [
