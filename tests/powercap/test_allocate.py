@@ -64,6 +64,13 @@ def test_a_clock_rises_into_the_reserve_that_growth_leaves() -> None:
     assert (high.clock_w, high.growth_w) == (500, 0)
 
 
+def test_nobody_waits_a_cycle_for_a_clock_that_there_is_room_for() -> None:
+    """4.5 kW left: 0.5 to low's growth, 2.5 to its clocks, 3.5 to high's; two that asked for nothing have half each."""
+    low, high = allocate.allocate((domain("rack", 4500),), (Claim("a", "rack", LOW), Claim("b", "rack", HIGH)))
+    assert [low.growth_w, high.growth_w] == pytest.approx([250, 250])
+    assert [low.clock_w, high.clock_w] == pytest.approx([1000, 1500])
+
+
 def test_the_tightest_ancestor_limits() -> None:
     """The racks have 2 kW each to the low threshold, the row 1 kW: two equal needs get half a kilowatt."""
     tree = (domain("row", 5000), domain("one", 6000, "row"), domain("two", 6000, "row"))
@@ -141,13 +148,13 @@ def test_what_low_priority_asks_for_takes_nothing_from_high(
 ) -> None:
     """Of what high needs; beyond it there is an equal part of what nobody needs."""
     greedy = [dataclasses.replace(c, growth_w=c.growth_w + more_w) if c.priority is LOW else c for c in claims]
-    needs_w = {(claim.policy, claim.domain): claim.growth_w for claim in claims if claim.priority is HIGH}
+    needs = {(claim.policy, claim.domain): claim for claim in claims if claim.priority is HIGH}
     pairs = zip(allocate.allocate(tree(lefts), claims), allocate.allocate(tree(lefts), greedy), strict=True)
     for before, after in pairs:
-        need_w = needs_w.get((before.policy, before.domain))
-        if need_w is not None:
-            assert after.clock_w == before.clock_w
-            assert min(after.growth_w, need_w) == pytest.approx(min(before.growth_w, need_w))
+        need = needs.get((before.policy, before.domain))
+        if need is not None:
+            assert min(after.clock_w, need.clock_w) == pytest.approx(min(before.clock_w, need.clock_w))
+            assert min(after.growth_w, need.growth_w) == pytest.approx(min(before.growth_w, need.growth_w))
 
 
 @pytest.mark.parametrize("watts", [-1.0, math.nan, math.inf])

@@ -124,6 +124,15 @@ def lineage(name: str, domains: Mapping[str, DomainSeen]) -> tuple[DomainSeen, .
     return tuple(found.values())
 
 
+def above(name: str, parents: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a name and those above it, innermost first; a parent that is not there ends the line, a cycle is cut."""
+    found: list[str] = []
+    while name in parents and name not in found:
+        found.append(name)
+        name = parents[name]
+    return tuple(found)
+
+
 def cap_mhz(name: str, priority: Priority, domains: Mapping[str, DomainSeen]) -> float | None:
     """Return the tightest cap of a class in a domain, that of ancestors included; None: there is none."""
     caps = (domain.cap_mhz(priority) for domain in lineage(name, domains))

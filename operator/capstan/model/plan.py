@@ -205,7 +205,7 @@ class PowerMemory:
     Attributes:
         asked_gpus, asked_clock_w: What the last plan wanted more than stood, before any domain's headroom: GPUs, and
             watts of a higher clock.
-        shed_ratio: What is shed.
+        shed_ratio, shares: What is shed, and where requests go.
         capped_since_s: Since when some domain caps it; None: none does.
         moved_at_s: When a replica was last moved.
     """
@@ -213,6 +213,7 @@ class PowerMemory:
     asked_gpus: int = 0
     asked_clock_w: float = 0.0
     shed_ratio: float = 0.0
+    shares: tuple[Share, ...] = ()
     capped_since_s: float | None = None
     moved_at_s: float | None = None
 

@@ -25,7 +25,7 @@ from capstan.optimize.case import Case
 FULL_RATIO = 0.9  # DESIGN 4: low priority is shed before the utilisation of capped replicas exceeds it
 LEAST_RATIO = 0.1  # of its even share: a capped replica that gets nothing draws its idle watts all the same
 SHED_STEP_RATIO = 0.05  # what is shed moves in such steps, and down only by two: a rate wavers by as much as one
-WEIGHT_STEPS = 10  # weights in tenths: no router is told of less
+WEIGHT_STEPS = 10  # weights in tenths: no router is told of less, nor of one step more or less
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def power_plan(
     lacking_ratio = 1 - FULL_RATIO * sum(group.capacity_rps for group in groups) / max(load.arrival_rps, 1e-9)
     low = case.policy.priority is Priority.LOW
     return plan.PowerPlan(
-        shares=shares(case, groups, load),
+        shares=_settled(shares(case, groups, load), memory.shares),
         shed_ratio=shed_ratio(lacking_ratio, memory.shed_ratio) if low else 0.0,
         moves=_moves(case, groups, domains) if moves and lacking_ratio > 0 else (),
         indebted=not all(group.keeps for group in groups) or (lacking_ratio > 0 and not low),
@@ -94,6 +94,7 @@ def remembered(
     return dataclasses.replace(
         asked,
         shed_ratio=found.shed_ratio,
+        shares=found.shares,
         capped_since_s=since_s if capped else None,
         moved_at_s=now_s if found.moves else before.moved_at_s,
     )
@@ -153,10 +154,10 @@ def shares(case: Case, groups: Sequence[Group], load: Workload) -> tuple[plan.Sh
     """Return where requests go: evenly by capacity, and from capped groups as much as the others have room for.
 
     The weight of a replica is what it then has inside, beside the fullest: a router that evens out requests in flight
-    per weight gives each its rate. Nothing is said where all run at one clock.
+    per weight gives each its rate. Nothing is said where all are alike.
     """
     total_rps = sum(group.capacity_rps for group in groups)
-    if total_rps <= 0 or len({group.x_ratio for group in groups}) == 1:
+    if total_rps <= 0 or len({(group.roomy, group.x_ratio) for group in groups}) == 1:
         return ()
     even = [load.arrival_rps * group.capacity_rps / total_rps for group in groups]
     room = [
@@ -176,6 +177,15 @@ def shares(case: Case, groups: Sequence[Group], load: Workload) -> tuple[plan.Sh
         plan.Share(g.place.domain, g.place.tp, max(round(each / most * WEIGHT_STEPS), 1) / WEIGHT_STEPS)
         for g, each in zip(groups, inside, strict=True)
     )
+
+
+def _settled(found: tuple[plan.Share, ...], before: tuple[plan.Share, ...]) -> tuple[plan.Share, ...]:
+    """Return the shares in force while none of them is more than a step off: watts waver, and every one is a push."""
+    weights = {(share.domain, share.tp): share.weight_ratio for share in before}
+    if {(share.domain, share.tp) for share in found} != weights.keys():
+        return found
+    off = (abs(share.weight_ratio - weights[share.domain, share.tp]) * WEIGHT_STEPS for share in found)
+    return before if all(round(steps) <= 1 for steps in off) else found
 
 
 def _inside(case: Case, group: Group, load: Workload, rate_rps: float) -> float:

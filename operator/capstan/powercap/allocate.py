@@ -50,10 +50,21 @@ class _Book:
     count: int
 
     def left_w(self, rank: int) -> float:
-        """Return what those before a rank leave: at its own line, and at every line above that."""
-        line = _line_ratio(self.domain, min(rank, len(ORDER) - 1))
+        """Return what those before a rank leave it."""
+        return self._left_w(rank, before=rank)
+
+    def spare_w(self, rank: int) -> float:
+        """Return an equal part of what all needs leave to a rank: to a clock, what growth has not had of that."""
+        growth_w = self._left_w(len(ORDER) - 1, before=len(ORDER))
+        if ORDER[rank][1] is Ask.GROWTH:
+            return growth_w / self.count
+        return (self._left_w(rank, before=len(ORDER)) - growth_w) / self.count
+
+    def _left_w(self, rank: int, *, before: int) -> float:
+        """Return what those before leave at a rank's own line, and at every line above that."""
+        line = _line_ratio(self.domain, rank)
         lines = {_line_ratio(self.domain, other) for other in range(len(ORDER))}
-        return min(self._below_w(above, rank) for above in lines if above >= line)
+        return min(self._below_w(above, before) for above in lines if above >= line)
 
     def share_ratio(self, rank: int) -> float:
         """Return which share of a rank's needs can be met."""
@@ -69,8 +80,8 @@ class _Book:
 def allocate(domains: Sequence[DomainSeen], claims: Iterable[Claim]) -> tuple[Grant, ...]:
     """Return a grant per claim, in the order of policies and domains; claims outside all domains have none.
 
-    What is left when every need is met is shared in equal parts as growth: a need that arises within a cycle need not
-    wait for the next one.
+    What is left when every need is met is shared in equal parts: a need that arises within a cycle need not wait for
+    the next one.
     """
     known = headroom.by_name(domains)
     asked = sorted((c for c in claims if c.domain in known), key=lambda claim: (claim.policy, claim.domain))
@@ -91,13 +102,16 @@ def _booked(domain: DomainSeen, claims: Sequence[Claim]) -> _Book:
 def _grant(claim: Claim, line: Sequence[_Book]) -> Grant:
     """Return the share of each need that every domain above it can meet, and an equal part of what all needs leave."""
     clock, growth = (ORDER.index((claim.priority, ask)) for ask in (Ask.CLOCK, Ask.GROWTH))
-    spare_w = min(book.left_w(len(ORDER)) / book.count for book in line)
     return Grant(
         claim.policy,
         claim.domain,
-        clock_w=claim.clock_w * min(book.share_ratio(clock) for book in line),
-        growth_w=claim.growth_w * min(book.share_ratio(growth) for book in line) + spare_w,
+        clock_w=_part_w(claim.clock_w, clock, line),
+        growth_w=_part_w(claim.growth_w, growth, line),
     )
+
+
+def _part_w(need_w: float, rank: int, line: Sequence[_Book]) -> float:
+    return need_w * min(book.share_ratio(rank) for book in line) + min(book.spare_w(rank) for book in line)
 
 
 def _line_ratio(domain: DomainSeen, rank: int) -> float:

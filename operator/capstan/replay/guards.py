@@ -64,10 +64,16 @@ class Guards:
     def seen(self, seats: Seats) -> tuple[DomainSeen, ...]:
         """Return the domains that act, as their status says; none of those that only watch."""
         free = {node.name: gpus for node, gpus in zip(seats.nodes, seats.free, strict=True)}
+        armed = [guarded for guarded in self._guarded if guarded.domain.armed]
+        names = {guarded.domain.name for guarded in armed}
+        parents = {guarded.domain.name: guarded.domain.parent or "" for guarded in self._guarded}
         return tuple(
-            _seen(guarded, sum(free[node] for node in guarded.domain.nodes))
-            for guarded in self._guarded
-            if guarded.domain.armed
+            _seen(
+                guarded,
+                next((name for name in headroom.above(guarded.domain.name, parents)[1:] if name in names), None),
+                sum(free[node] for node in guarded.domain.nodes),
+            )
+            for guarded in armed
         )
 
     def homes(self, seats: Seats) -> tuple[str, ...]:
@@ -107,14 +113,14 @@ class Guards:
         return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
 
 
-def _seen(guarded: Guarded, free_gpus: int) -> DomainSeen:
+def _seen(guarded: Guarded, parent: str | None, free_gpus: int) -> DomainSeen:
     domain, last = guarded.domain, guarded.last
     caps = domains.NO_CAPS if last is None else last.caps
     return DomainSeen(
         domain.name,
         domain.budget_w,
         Missing(Reason.NO_DATA) if last is None else Fresh(last.headroom_w, 0.0),
-        domain.parent,
+        parent,
         domain.thresholds.low_ratio,
         domain.thresholds.high_ratio,
         domain.thresholds.brake_ratio,
