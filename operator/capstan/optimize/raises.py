@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from capstan.model import plan, power
-from capstan.optimize import clock
+from capstan.optimize import clock, fleets
 from capstan.optimize.case import Case
 
 
@@ -29,15 +29,16 @@ def granted(case: Case, fleet: plan.Fleet, parts: tuple[clock.Part, ...], wanted
     allowed = case.allowance
     if case.blind is not None or wanted_mhz <= standing_mhz or allowed.clock_w == math.inf:
         return Raise(wanted_mhz)
-    top_mhz = wanted_mhz if allowed.cap_mhz is None else max(min(wanted_mhz, allowed.cap_mhz), standing_mhz)
-    draw_w = _draws(case, fleet, parts, standing_mhz)
-    asked_w = max(draw_w(top_mhz) - draw_w(standing_mhz), 0.0)
-    grows = sum(tp * count for tp, count in fleet) > sum(tp * count for tp, count in case.standing)
-    granted_w = allowed.clock_w + (0.0 if grows else allowed.growth_w)
-    if asked_w <= granted_w:
-        return Raise(top_mhz, asked_w)
+    most_mhz = wanted_mhz if allowed.cap_mhz is None else min(wanted_mhz, allowed.cap_mhz)
     grid = clock.grid_mhz(case.profiles[0], min_clock_mhz=case.policy.bounds.min_clock_mhz)
-    fits = (mhz for mhz in grid if standing_mhz < mhz < top_mhz and draw_w(mhz) - draw_w(standing_mhz) <= granted_w)
+    higher = [mhz for mhz in grid if standing_mhz < mhz <= most_mhz]
+    if not higher:
+        return Raise(standing_mhz)
+    draw_w = _draws(case, fleet, parts, standing_mhz)
+    asked_w = max(draw_w(higher[0]) - draw_w(standing_mhz), 0.0)
+    grows = fleets.gpus(fleet) > fleets.gpus(case.standing)
+    granted_w = allowed.clock_w + (0.0 if grows else allowed.growth_w)
+    fits = (mhz for mhz in higher if draw_w(mhz) - draw_w(standing_mhz) <= granted_w)
     return Raise(next(fits, standing_mhz), asked_w)
 
 
