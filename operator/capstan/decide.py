@@ -191,9 +191,8 @@ def _power_plan(
     lasts = memory.capped_since_s is not None and now_s - memory.capped_since_s >= case.startup_s
     rested = memory.moved_at_s is None or now_s - memory.moved_at_s >= settings.pool_period_s
     still = case.starting == 0 and one.asked_gpus == 0
-    denied = one.tuned.reason is Reason.POWER_LIMITED
-    clock_mhz = one.tuned.cap_mhz if denied else None
-    return ladder.power_plan(case, domains, memory, clock_mhz=clock_mhz, moves=lasts and rested and still)
+    clock = ladder.PlannedClock(one.tuned.cap_mhz, may_rise=one.tuned.reason is not Reason.POWER_LIMITED)
+    return ladder.power_plan(case, domains, memory, clock=clock, moves=lasts and rested and still)
 
 
 def _advised(

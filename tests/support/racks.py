@@ -22,8 +22,8 @@ from capstan.replay.scenario import BudgetCut, Scenario
 from capstan.replay.seen import Seen, Service, Want
 from support import builders, small
 
-AMPLE_W = 20_000.0  # four servers of 8 GPUs cannot draw it
-TIGHT_W = 7_800.0  # sixteen busy GPUs are above the high threshold of it
+AMPLE_W = 20_000.0  # two servers of 8 GPUs draw half of it
+TIGHT_W = 7_800.0  # sixteen busy GPUs are above its low threshold at any clock of the ladder
 STARTUP_S = 60.0
 SETTINGS = decide.Settings(cluster_period_s=300.0, pool_period_s=60.0, instance_period_s=5.0)
 
@@ -108,16 +108,18 @@ class Played:
         return float(answered[own].mean()), float(kept[own].mean())
 
 
-def play(loads: tuple[Load, ...], cuts: tuple[BudgetCut, ...], *, span_s: float, racks: int = 1) -> Played:
-    """Play services on racks of two servers, each an armed domain."""
-    nodes = tuple(Node(f"gpu-{i}", 8, builders.H100) for i in range(2 * racks))
-    services = tuple(_service(load, span_s, gpus=16 * racks) for load in loads)
+def play(
+    loads: tuple[Load, ...], cuts: tuple[BudgetCut, ...], *, span_s: float, racks: int = 1, servers: int = 2
+) -> Played:
+    """Play services on racks of a few servers, each an armed domain."""
+    nodes = tuple(Node(f"gpu-{i}", 8, builders.H100) for i in range(servers * racks))
+    services = tuple(_service(load, span_s, gpus=8 * servers * racks) for load in loads)
     scenario = Scenario(
         name="racks",
         nodes=nodes,
         services=services,
         truths=((small.TP4,),) * len(services),
-        domains=tuple(_rack(i, nodes[2 * i : 2 * i + 2]) for i in range(racks)),
+        domains=tuple(_rack(i, nodes[servers * i : servers * (i + 1)]) for i in range(racks)),
         settings=SETTINGS,
         startup_s=STARTUP_S,
         telemetry_s=5.0,

@@ -29,19 +29,29 @@ WEIGHT_STEPS = 10  # weights in tenths: no router is told of less, nor of one st
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedClock:
+    """What a plan caps clocks at (None: nothing), and whether it may be raised where more load comes."""
+
+    cap_mhz: float | None = None
+    may_rise: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Ready replicas of one degree in one domain.
 
     Attributes:
-        capacity_rps: What all of them carry inside their limits at the clock they may have.
+        x_ratio, carried_rps: Their clock, and what all of them carry inside their limits at it.
+        capacity_rps: The same at the highest clock that they may have.
         roomy: Whether their domain caps them not.
-        spare_rps: What more they may get on the watts that their domain leaves.
+        spare_rps: What more the watts that their domain leaves would carry.
         keeps: Whether they keep the limits at any rate; else their capacity is what they serve at all.
     """
 
     place: Place
     profile: Profile
     x_ratio: float
+    carried_rps: float
     capacity_rps: float
     roomy: bool
     spare_rps: float
@@ -53,7 +63,7 @@ def power_plan(
     domains: Mapping[str, DomainSeen],
     memory: plan.PowerMemory,
     *,
-    clock_mhz: float | None,
+    clock: PlannedClock,
     moves: bool,
 ) -> plan.PowerPlan:
     """Return what is done for a policy of one pool; nothing while no domain caps it, or nothing is known of its load.
@@ -62,11 +72,11 @@ def power_plan(
         case: Its pool.
         domains: Those that act, by name.
         memory: What was done before.
-        clock_mhz: The clock that its plan could not raise; None: it may have the highest.
+        clock: What its plan caps clocks at.
         moves: Whether a replica may be moved now.
     """
     load = None if case.blind is not None else case.load(_level_rps(case))
-    groups = () if load is None else groups_of(case, domains, load, clock_mhz=clock_mhz)
+    groups = () if load is None else groups_of(case, domains, load, clock)
     if load is None or not groups or all(group.roomy for group in groups):
         return plan.NO_POWER_PLAN
     lacking_ratio = 1 - FULL_RATIO * sum(group.capacity_rps for group in groups) / max(load.arrival_rps, 1e-9)
@@ -100,38 +110,48 @@ def remembered(
     )
 
 
-def groups_of(
-    case: Case, domains: Mapping[str, DomainSeen], load: Workload, *, clock_mhz: float | None
-) -> tuple[Group, ...]:
+def groups_of(case: Case, domains: Mapping[str, DomainSeen], load: Workload, clock: PlannedClock) -> tuple[Group, ...]:
     """Return the Ready replicas of a pool by domain and degree."""
     places = [place for place in case.seen.places if place.ready > 0 and case.profile(place.tp) is not None]
     count = sum(place.ready for place in places)
-    return tuple(_group(case, place, domains, load, clock_mhz=clock_mhz, count=count) for place in places)
+    return tuple(_group(case, place, domains, load, clock, count=count) for place in places)
 
 
 def _group(
-    case: Case,
-    place: Place,
-    domains: Mapping[str, DomainSeen],
-    load: Workload,
-    *,
-    clock_mhz: float | None,
-    count: int,
+    case: Case, place: Place, domains: Mapping[str, DomainSeen], load: Workload, clock: PlannedClock, *, count: int
 ) -> Group:
     profile = case.profile(place.tp) or case.profiles[0]
     priority = case.policy.priority
     cap_mhz = headroom.cap_mhz(place.domain, priority, domains)
-    x = min(profile.clocks.ratio(mhz) for mhz in (cap_mhz, clock_mhz))
+    highest = profile.clocks.ratio(cap_mhz)
+    x = min(highest, profile.clocks.ratio(clock.cap_mhz))
+    ratios = (x, highest if clock.may_rise else x)
     lengths = load.coarse_lengths()
-    one_rps = sizing.capacity_rps(profile, lengths, case.slo, x=x, margin=1.0, replicas=sizing.pooled(count))
-    capacity_rps = place.ready * (one_rps or _served_rps(profile, load, x))
-    spare_rps = 0.0 if cap_mhz is not None else FULL_RATIO * capacity_rps
-    if cap_mhz is None and place.domain in domains:
-        subject = watts.Subject(case.policy, case.seen, profile, load, plan.NO_POWER_MEMORY)
-        each_w = max(subject.busy_w, 1.0) * place.tp * place.ready / domains[place.domain].supply_efficiency_ratio
-        left_w = watts.growth_left_w(place.domain, domains, priority)
-        spare_rps = min(spare_rps, capacity_rps * left_w / each_w)
-    return Group(place, profile, x, capacity_rps, cap_mhz is None, spare_rps, keeps=one_rps > 0)
+    at, most = (
+        sizing.capacity_rps(profile, lengths, case.slo, x=ratio, margin=1.0, replicas=sizing.pooled(count))
+        for ratio in ratios
+    )
+    return Group(
+        place,
+        profile,
+        x,
+        carried_rps=place.ready * (at or _served_rps(profile, load, x)),
+        capacity_rps=place.ready * (most or _served_rps(profile, load, ratios[1])),
+        roomy=cap_mhz is None,
+        spare_rps=_spare_rps(case, place, profile, domains, place.ready * most) if cap_mhz is None else 0.0,
+        keeps=most > 0,
+    )
+
+
+def _spare_rps(
+    case: Case, place: Place, profile: Profile, domains: Mapping[str, DomainSeen], capacity_rps: float
+) -> float:
+    """Return what more the watts that a domain leaves would carry, at what busy replicas draw."""
+    if place.domain not in domains:
+        return math.inf
+    subject = watts.Subject(case.policy, case.seen, profile, case.load(0.0), plan.NO_POWER_MEMORY)
+    busy_w = max(subject.busy_w, 1.0) * place.tp * place.ready / domains[place.domain].supply_efficiency_ratio
+    return capacity_rps * watts.growth_left_w(place.domain, domains, case.policy.priority) / busy_w
 
 
 def _served_rps(profile: Profile, load: Workload, x: float) -> float:
@@ -151,17 +171,17 @@ def shed_ratio(lacking_ratio: float, before_ratio: float) -> float:
 
 
 def shares(case: Case, groups: Sequence[Group], load: Workload) -> tuple[plan.Share, ...]:
-    """Return where requests go: evenly by capacity, and from capped groups as much as the others have room for.
+    """Return where requests go: evenly by what each carries, from capped groups as much as the others have room for.
 
     The weight of a replica is what it then has inside, beside the fullest: a router that evens out requests in flight
     per weight gives each its rate. Nothing is said where all are alike.
     """
-    total_rps = sum(group.capacity_rps for group in groups)
+    total_rps = sum(group.carried_rps for group in groups)
     if total_rps <= 0 or len({(group.roomy, group.x_ratio) for group in groups}) == 1:
         return ()
-    even = [load.arrival_rps * group.capacity_rps / total_rps for group in groups]
+    even = [load.arrival_rps * group.carried_rps / total_rps for group in groups]
     room = [
-        min(max(FULL_RATIO * g.capacity_rps - rate, 0.0), g.spare_rps) if g.roomy else 0.0
+        min(max(FULL_RATIO * g.carried_rps - rate, 0.0), g.spare_rps) if g.roomy else 0.0
         for g, rate in zip(groups, even, strict=True)
     ]
     movable_rps = (1 - LEAST_RATIO) * sum(rate for g, rate in zip(groups, even, strict=True) if not g.roomy)
@@ -190,7 +210,7 @@ def _settled(found: tuple[plan.Share, ...], before: tuple[plan.Share, ...]) -> t
 
 def _inside(case: Case, group: Group, load: Workload, rate_rps: float) -> float:
     """Return the requests that are inside one replica of a group at a rate (its share of capacity where none last)."""
-    most_rps = FULL_RATIO * group.capacity_rps / group.place.ready
+    most_rps = FULL_RATIO * group.carried_rps / group.place.ready
     at = sizing.point(group.profile, load.at(min(rate_rps, most_rps)).coarse(), case.slo, x=group.x_ratio)
     return max(rate_rps, 1e-9) if at is None else max(at.batch, 1e-9)
 
