@@ -32,7 +32,9 @@ class Racked:
         self.policies, self.rps = policies, rps
         self.memory = plan.Memory()
         self.now_s = 1000.0
-        self.standing = {one.key: (fleet.PoolObserved("all", 4, replicas, replicas),) for one in policies}
+        self.standing: dict[str, tuple[fleet.PoolObserved, ...]] = {
+            one.key: (fleet.PoolObserved("all", 4, replicas, replicas),) for one in policies
+        }
         self.home = "rack"
 
     def cycle(self, *domains: DomainSeen, times: int = 1, capped: bool = False, **more: object) -> plan.Decision:
@@ -73,11 +75,18 @@ def test_growth_stops_where_the_watts_end() -> None:
 
 
 def test_high_priority_grows_on_the_watts_that_both_ask_for() -> None:
-    """Of 8 kW to the low threshold high asks for all that is left; of a domain at the low threshold it grows alone."""
+    """1.5 kW to low's line, 3.5 kW to high's, which are one replica: high has it, though low asks for the same."""
     both = Racked(HIGH, LOW)
-    both.cycle(rack(left_w=5000.0), times=3)
+    both.cycle(rack(left_w=6500.0), times=2)
     assert both.gpus("llm/low") == 8
     assert both.gpus("llm/high") > 8
+
+
+def test_of_two_equals_with_watts_for_one_replica_one_has_it() -> None:
+    """Not half a replica each for ever."""
+    both = Racked(policy("llm/a"), policy("llm/b"))
+    both.cycle(rack(left_w=8500.0), times=2)
+    assert sorted((both.gpus("llm/a"), both.gpus("llm/b"))) == [8, 12]
 
 
 def test_nothing_grows_into_a_capped_domain_and_all_of_it_into_the_other() -> None:

@@ -35,8 +35,19 @@ def grow(policy: str, watts: float, priority: Priority = LOW, at: str = "rack", 
         # 10 kW less 4 kW drawn: low grows to 6 kW, 2 kW more; nothing is left over
         pytest.param(6000, (grow("a", 4000),), {"a": 2000}, id="low-ends-at-the-low-threshold"),
         pytest.param(6000, (grow("a", 9000, HIGH),), {"a": 4000}, id="high-ends-at-the-high-threshold"),
-        # 2 kW for 3 + 1 kW: half of each need
-        pytest.param(6000, (grow("a", 3000), grow("b", 1000)), {"a": 1500, "b": 500}, id="equals-share-by-need"),
+        # 2 kW for three replicas and one of 800 W: 800 each in turn, and what is left is the next one's
+        pytest.param(
+            6000,
+            (grow("a", 2400, replica_w=800), grow("b", 800, replica_w=800)),
+            {"a": 1200, "b": 800},
+            id="equals-take-turns",
+        ),
+        pytest.param(
+            5000,
+            (grow("a", 800, replica_w=800), grow("b", 800, replica_w=800)),
+            {"a": 800, "b": 200},
+            id="one-of-two-has-a-replica",
+        ),
         # 4 kW to high's line, 1.5 kW of it for high; 2 kW to low's line are there whole: 4 - 1.5 = 2.5 kW are above it
         pytest.param(6000, (grow("a", 1500, HIGH), grow("b", 5000)), {"a": 1500, "b": 2000}, id="high-takes-its-own"),
         pytest.param(6000, (grow("a", 3500, HIGH), grow("b", 5000)), {"a": 3500, "b": 500}, id="high-comes-first"),
@@ -71,10 +82,15 @@ def test_nobody_waits_a_cycle_for_a_clock_that_there_is_room_for() -> None:
     assert [low.clock_w, high.clock_w] == pytest.approx([1000, 1500])
 
 
+def _four(policy: str, at: str) -> Claim:
+    """Four replicas of half a kilowatt."""
+    return grow(policy, 2000, at=at, replica_w=500)
+
+
 def test_the_tightest_ancestor_limits() -> None:
-    """The racks have 2 kW each to the low threshold, the row 1 kW: two equal needs get half a kilowatt."""
+    """The racks have 2 kW each to the low threshold, the row 1 kW: two of the same need have a replica each of that."""
     tree = (domain("row", 5000), domain("one", 6000, "row"), domain("two", 6000, "row"))
-    found = allocate.allocate(tree, (grow("a", 2000, at="one"), grow("b", 2000, at="two")))
+    found = allocate.allocate(tree, (_four("a", "one"), _four("b", "two")))
     assert [grant.growth_w for grant in found] == [500, 500]
 
 
@@ -95,6 +111,7 @@ CLAIMS = st.lists(
         st.sampled_from(Priority),
         clock_w=WATTS,
         growth_w=WATTS,
+        replica_w=st.sampled_from((0.0, 400.0, 2400.0)),
         booked_w=st.floats(0, 500),
     ),
     max_size=6,

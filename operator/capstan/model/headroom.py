@@ -84,6 +84,7 @@ class Claim:
     Attributes:
         domain: The innermost domain that it would draw them in.
         clock_w, growth_w: What it asks for.
+        replica_w: What one replica of that growth draws: less than that is of no use to it. 0: all of it is one.
         booked_w: What its starting replicas will draw more than they do: drawn whether anybody grants it or not.
     """
 
@@ -92,10 +93,12 @@ class Claim:
     priority: Priority
     clock_w: float = 0.0
     growth_w: float = 0.0
+    replica_w: float = 0.0
     booked_w: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(0 <= each < math.inf for each in (self.clock_w, self.growth_w, self.booked_w)):
+        asked = (self.clock_w, self.growth_w, self.replica_w, self.booked_w)
+        if not all(0 <= each < math.inf for each in asked):
             raise ValueError("a claim is finite watts, none below zero")
 
 

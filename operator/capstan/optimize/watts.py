@@ -85,6 +85,7 @@ def claims(subject: Subject, domains: Mapping[str, DomainSeen]) -> tuple[Claim, 
             subject.policy.priority,
             clock_w=_ac_w(domains[name], subject.asked.asked_clock_w * _gpus(inside.get(name, ())) / gpus),
             growth_w=_ac_w(domains[name], busy_w * growth.get(name, 0)),
+            replica_w=_ac_w(domains[name], busy_w * subject.profile.tp),
             booked_w=_ac_w(domains[name], rising_w * sum(p.tp * p.starting for p in inside.get(name, ()))),
         )
         for name in sorted({*growth, *inside})

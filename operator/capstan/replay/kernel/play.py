@@ -164,7 +164,7 @@ def _next(
 def _sheds(w: np.void) -> bool:
     """Return whether the request that arrives is refused: every so many, so that a share of them is."""
     w["shed_owed"] += w["shed_ratio"]
-    if w["shed_owed"] < 1:
+    if w["shed_owed"] < 1 - 1e-9:  # ten tenths are one
         return False
     w["shed_owed"] -= 1
     w["refused"] += 1
