@@ -6,6 +6,7 @@ know: how watts are dealt out. Claims are AC watts at a domain's meter, an allow
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from capstan.model.fleet import ServiceObserved
 from capstan.model.headroom import Claim, DomainSeen, Grant, Place
 from capstan.model.policy import Policy, Priority
 from capstan.model.profile import Profile
+from capstan.model.slo import Slo
 from capstan.model.workload import Workload
 from capstan.optimize import fleets, sizing
 
@@ -62,13 +64,16 @@ class Subject:
     @property
     def busy_w(self) -> float:
         """Watts of one GPU of a replica that serves what it can at full clock."""
-        worst_w = power.worst_case_w(self.profile, 1.0)
-        if self.load is None:
-            return worst_w
-        lengths = self.load.coarse_lengths()
-        most_rps = sizing.capacity_rps(self.profile, lengths, self.policy.slo, margin=1.0)
-        at = sizing.point(self.profile, self.load.at(most_rps).coarse(), self.policy.slo) if most_rps > 0 else None
-        return worst_w if at is None else at.gpu_w
+        lengths = None if self.load is None else self.load.coarse_lengths()
+        return _busy_w(self.profile, lengths, self.policy.slo)
+
+
+@functools.lru_cache(maxsize=4096)  # asked for by every policy several times a cycle; lengths are coarse
+def _busy_w(profile: Profile, lengths: Workload | None, slo: Slo) -> float:
+    worst_w = power.worst_case_w(profile, 1.0)
+    most_rps = 0.0 if lengths is None else sizing.capacity_rps(profile, lengths, slo, margin=1.0)
+    at = sizing.point(profile, lengths.at(most_rps).coarse(), slo) if lengths is not None and most_rps > 0 else None
+    return worst_w if at is None else at.gpu_w
 
 
 def claims(subject: Subject, domains: Mapping[str, DomainSeen]) -> tuple[Claim, ...]:

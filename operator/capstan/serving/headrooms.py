@@ -15,7 +15,6 @@ from capstan.model import headroom
 from capstan.model.headroom import OUTSIDE, DomainSeen, Place
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
-from capstan.powercap import step
 from capstan.powercap.domains import Domain, Level
 from capstan.serving import manifest
 from capstan.serving.cluster import Node
@@ -62,7 +61,7 @@ class Headrooms:
         name, domain = manifest.key(raw), self._parsed[_key(raw)]
         if domain is None:  # `power` says what is wrong with it; here nothing may be drawn more
             return DomainSeen(name, 1.0, Missing(Reason.INVALID_SPEC), self._above(name))
-        caps = step.caps_at(domain, Level(manifest.text(raw, "status", "state")))
+        low_mhz, high_mhz = _caps_mhz(domain, Level(manifest.text(raw, "status", "state")))
         return DomainSeen(
             name,
             domain.budget_w,
@@ -72,8 +71,8 @@ class Headrooms:
             domain.thresholds.high_ratio,
             domain.thresholds.brake_ratio,
             domain.supply_efficiency_ratio,
-            low_mhz=caps.low_mhz,
-            high_mhz=caps.high_mhz,
+            low_mhz=low_mhz,
+            high_mhz=high_mhz,
         )
 
     def _home(self, labels: Mapping[str, str]) -> str:
@@ -92,6 +91,17 @@ def _acts(raw: Manifest) -> bool:
     """Return whether a domain is armed: one that only advises, or is not admitted yet, caps nobody."""
     state = manifest.text(raw, "status", "state")
     return manifest.text(raw, "spec", "mode") == "Act" and state in set(Level) - {Level.DISARMED}
+
+
+def _caps_mhz(domain: Domain, level: Level) -> tuple[float | None, float | None]:
+    """Return what low and high priority are capped at, the tightest that a level may mean.
+
+    `powercap.step.caps_at` says it to the last detail, and brings numpy, which this process does without.
+    """
+    caps = domain.caps
+    lows = {Level.NORMAL: None, Level.LOW_BASE: caps.low_base_mhz, Level.BRAKE: caps.brake_mhz}
+    highs = {Level.HIGH_CAP: caps.high_mhz, Level.FAIL_SAFE: caps.high_mhz, Level.BRAKE: caps.brake_mhz}
+    return lows.get(level, caps.low_deep_mhz), highs.get(level)
 
 
 def _key(raw: Manifest) -> Key:
