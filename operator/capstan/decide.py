@@ -162,9 +162,11 @@ def _one(
     )
     if advises and advised:
         memory = _advised(scene, acting, each, memory, most_gpus)
-    power = _power_plan(scene.domains, each, found, memory.power)
+    before = memory.power or plan.NO_POWER_MEMORY
+    power = _power_plan(scene.domains, each, found, before)
     asked = plan.PowerMemory(sum(one.asked_gpus for one in found), sum(one.tuned.asked_w for one in found))
-    memory = dataclasses.replace(memory, power=ladder.remembered(scene.now_s, seen.capped, memory.power, power, asked))
+    kept = ladder.remembered(scene.now_s, seen.capped, before, power, asked) if scene.domains else None
+    memory = dataclasses.replace(memory, power=kept)
     decision = dataclasses.replace(
         _joined(policy, found, memory),
         forecast_drifted=foreseen.drifted,

@@ -235,7 +235,7 @@ class PolicyMemory:
         tracker: What is believed of the whole load to come; None: no history was ever known.
         advice: As of `advised_at_s`, when it was last due; None: nothing that is worth it.
         unplaced: Degrees that no node had room for, each with when that was seen last.
-        power: What it asked of power domains, and what is done while they cap it.
+        power: What it asked of power domains, and what is done while they cap it; None: nothing.
     """
 
     policy: str
@@ -250,7 +250,7 @@ class PolicyMemory:
     advice: Advice | None = None
     advised_at_s: float | None = None
     unplaced: tuple[tuple[int, float], ...] = ()
-    power: PowerMemory = NO_POWER_MEMORY
+    power: PowerMemory | None = None
 
     def of(self, pool: str) -> PoolMemory:
         """Return the memory of a pool, empty when it is new."""

@@ -46,7 +46,7 @@ class Scene:
         profile = next((profile for profile in known if profile.tp == tp), known[0])
         lengths = next((pool.lengths for pool in self.memory.pools if pool.lengths is not None), None)
         load = None if lengths is None else Workload(0.0, *lengths)
-        return watts.Subject(self.policy, self.seen, profile, load, self.memory.power)
+        return watts.Subject(self.policy, self.seen, profile, load, self.memory.power or plan.NO_POWER_MEMORY)
 
     def limit(self, most_gpus: int | None) -> int | None:
         """Return the GPUs of all pools together."""
