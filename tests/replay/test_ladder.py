@@ -23,7 +23,7 @@ def hour() -> Played:
     """One rack for an hour above its high threshold, low priority at 110 % of what its deep cap carries."""
     loads = (
         Load(HIGH, Priority.HIGH, ((0, 6.0),), most=3),
-        Load(LOW, Priority.LOW, ((0, 7.0), (CUT_S, 10.4)), most=3),  # 1.1 x 2 replicas x 4.7
+        Load(LOW, Priority.LOW, ((0, 7.0), (CUT_S, 12.3)), most=3),  # 1.1 x 2 replicas x 5.6
     )
     return racks.play(loads, (cut(CUT_S), cut(BACK_S, budget_w=AMPLE_W)), span_s=SPAN_S, servers=3)
 
@@ -58,14 +58,14 @@ def test_high_priority_keeps_its_slo_and_is_never_shed() -> None:
 
 
 def test_low_priority_is_shed_so_that_who_is_answered_is_answered_in_time() -> None:
-    """1 - 0.9 / 1.1 = 18 % at the deep cap, in steps of 5 %: a fifth is refused; 94 % where boost alone was off."""
+    """1 - 0.9 / 1.1 = 18 % at the deep cap, in steps of 5 % and of the highest rate lately: a fifth to a quarter."""
     answered, good = hour().good(LOW, CUT_S + 120, BACK_S)
-    assert 0.78 < answered < 0.95
-    assert good / answered > 0.99
+    assert 0.72 < answered < 0.85
+    assert good / answered > 0.95
 
 
 def test_queues_stay_short_and_what_is_shed_changes_seldom() -> None:
-    """Of a queue that grew without end there would be hundreds: 0.1 x 10.4 a second for an hour are 3,700."""
+    """Of a queue that grew without end there would be hundreds: 0.1 x 12.3 a second for an hour are 4,400."""
     assert max(cycle.waiting for cycle in capped(LOW)) < 60
     assert changes([cycle.decided.power.shed_ratio for cycle in capped(LOW)]) <= 36
 
@@ -107,7 +107,7 @@ def test_weights_are_not_pushed_at_every_look() -> None:
 
 def test_a_replica_starts_elsewhere_before_it_ends_where_it_is_capped() -> None:
     """Four replicas fill the capped rack, and the load is more than they carry there: some move, one at a time."""
-    loads = (Load(LOW, Priority.LOW, ((0, 20.0),), replicas=4, most=4),)
+    loads = (Load(LOW, Priority.LOW, ((0, 22.0),), replicas=4, most=4),)
     played = racks.play(loads, (cut(150.0),), span_s=600.0, racks=2)
     cycles = played.between(LOW, 100.0, 600.0)
     assert min(sum(cycle.ready_by_rack.values()) for cycle in cycles) == 4

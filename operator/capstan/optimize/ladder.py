@@ -23,6 +23,10 @@ from capstan.optimize import sizing, watts
 from capstan.optimize.case import Case
 
 FULL_RATIO = 0.9  # DESIGN 4: low priority is shed before the utilisation of capped replicas exceeds it
+HALF_RATIO = 0.5
+"""What utilisation is a share of: the rate at which half of the requests would be late, which is where queues begin to
+grow (tests/replay/test_ladder.py: a tenth above it every request is late in the end). Nine tenths of the rate at which
+the SLO's own percentile is late would refuse many who could be answered in time."""
 LEAST_RATIO = 0.1  # of its even share: a capped replica that gets nothing draws its idle watts all the same
 SHED_STEP_RATIO = 0.05  # what is shed moves in such steps, and down only by two: a rate wavers by as much as one
 WEIGHT_STEPS = 10  # weights in tenths: no router is told of less, nor of one step more or less
@@ -42,7 +46,7 @@ class Group:
 
     Attributes:
         x_ratio, carried_rps: Their clock, and what all of them carry inside their limits at it.
-        capacity_rps: The same at the highest clock that they may have.
+        capacity_rps: What they carry at the highest clock that they may have until half of the requests are late.
         roomy: Whether their domain caps them not.
         spare_rps: What more the watts that their domain leaves would carry.
         keeps: Whether they keep the limits at any rate; else their capacity is what they serve at all.
@@ -126,10 +130,10 @@ def _group(
     highest = profile.clocks.ratio(cap_mhz)
     x = min(highest, profile.clocks.ratio(clock.cap_mhz))
     ratios = (x, highest if clock.may_rise else x)
-    lengths = load.coarse_lengths()
-    at, most = (
-        sizing.capacity_rps(profile, lengths, case.slo, x=ratio, margin=1.0, replicas=sizing.pooled(count))
-        for ratio in ratios
+    half = dataclasses.replace(case.slo, percentile_ratio=HALF_RATIO)
+    at, kept, most = (
+        sizing.capacity_rps(profile, load.coarse_lengths(), slo, x=ratio, margin=1.0, replicas=sizing.pooled(count))
+        for ratio, slo in ((ratios[0], case.slo), (ratios[1], case.slo), (ratios[1], half))
     )
     return Group(
         place,
@@ -138,8 +142,8 @@ def _group(
         carried_rps=place.ready * (at or _served_rps(profile, load, x)),
         capacity_rps=place.ready * (most or _served_rps(profile, load, ratios[1])),
         roomy=cap_mhz is None,
-        spare_rps=_spare_rps(case, place, profile, domains, place.ready * most) if cap_mhz is None else 0.0,
-        keeps=most > 0,
+        spare_rps=_spare_rps(case, place, profile, domains, place.ready * kept) if cap_mhz is None else 0.0,
+        keeps=kept > 0,
     )
 
 
