@@ -19,7 +19,7 @@ from capstan.forecast.known import Known
 from capstan.model import fleet, headroom, plan
 from capstan.model.classes import Split
 from capstan.model.headroom import DomainSeen
-from capstan.model.policy import Knob, Policy
+from capstan.model.policy import Knob, Policy, Priority
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
@@ -89,11 +89,11 @@ def _claim(scene: Scene) -> share.Claim:
 
 def _powered(observed: fleet.Observed, each: tuple[Scene, ...]) -> tuple[Scene, ...]:
     """Return the scenes with what the headroom of the power domains lets each of them draw more."""
-    domains = headroom.by_name(observed.domains)
-    if not domains:
+    if not observed.domains:
         return each
+    grounds = {priority: watts.ground(observed.domains, priority) for priority in Priority}
     subjects = {scene.policy.key: subject for scene in each if (subject := scene.subject()) is not None}
-    claims = [claim for subject in subjects.values() for claim in watts.claims(subject, domains)]
+    claims = [c for one in subjects.values() for c in watts.claims(one, grounds[one.policy.priority])]
     grants: dict[str, list[headroom.Grant]] = {}
     for grant in allocate.allocate(observed.domains, claims):
         grants.setdefault(grant.policy, []).append(grant)
@@ -101,7 +101,9 @@ def _powered(observed: fleet.Observed, each: tuple[Scene, ...]) -> tuple[Scene, 
         scene
         if (subject := subjects.get(scene.policy.key)) is None
         else dataclasses.replace(
-            scene, domains=domains, allowance=watts.allowance(subject, domains, grants.get(scene.policy.key, ()))
+            scene,
+            domains=grounds[Priority.LOW].domains,
+            allowance=watts.allowance(subject, grounds[scene.policy.priority], grants.get(scene.policy.key, ())),
         )
         for scene in each
     )

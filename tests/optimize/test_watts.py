@@ -47,7 +47,7 @@ def test_a_busy_gpu_draws_between_idle_and_its_worst_case() -> None:
 
 def test_growth_is_asked_for_where_most_watts_are_left() -> None:
     """Eight GPUs more; AC is DC over 0.8. The domain that is capped is not asked."""
-    known = headroom.by_name((domain("a", 9000), domain("b", 18_000), domain("c", 19_000, low_mhz=1560)))
+    known = watts.ground((domain("a", 9000), domain("b", 18_000), domain("c", 19_000, low_mhz=1560)), Priority.LOW)
     found = {claim.domain: claim for claim in watts.claims(subject(Place("a", 4, 2), gpus=8), known)}
     assert set(found) == {"a", "b"}
     assert found["b"].growth_w == pytest.approx(8 * BUSY_W / 0.8)
@@ -55,7 +55,7 @@ def test_growth_is_asked_for_where_most_watts_are_left() -> None:
 
 
 def test_a_clock_is_asked_for_where_the_gpus_are_and_starting_ones_are_booked() -> None:
-    known = headroom.by_name((domain("a", 9000), domain("b", 9000)))
+    known = watts.ground((domain("a", 9000), domain("b", 9000)), Priority.LOW)
     places = (Place("a", 4, 3), Place("b", 4, 0, starting=1))
     found = {claim.domain: claim for claim in watts.claims(subject(*places, clock_w=800.0), known)}
     assert [found[name].clock_w for name in "ab"] == pytest.approx([600 / 0.8, 200 / 0.8])
@@ -63,7 +63,7 @@ def test_a_clock_is_asked_for_where_the_gpus_are_and_starting_ones_are_booked() 
 
 
 def allowed(*grants: Grant, domains: tuple[DomainSeen, ...], places: tuple[Place, ...]) -> Allowance:
-    return watts.allowance(subject(*places), headroom.by_name(domains), grants)
+    return watts.allowance(subject(*places), watts.ground(domains, Priority.LOW), grants)
 
 
 def test_grants_are_whole_replicas_and_the_scarcest_domain_rules_the_clock() -> None:

@@ -76,10 +76,25 @@ def _busy_w(profile: Profile, lengths: Workload | None, slo: Slo) -> float:
     return worst_w if at is None else at.gpu_w
 
 
-def claims(subject: Subject, domains: Mapping[str, DomainSeen]) -> tuple[Claim, ...]:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The domains as every policy of a priority sees them: the roomiest, and the GPUs that growth finds in each."""
+
+    domains: Mapping[str, DomainSeen]
+    targets: tuple[str, ...]
+    free: Mapping[str, float]
+
+
+def ground(domains: Iterable[DomainSeen], priority: Priority) -> Ground:
+    """Return the domains of a cycle for a priority, worked out once for all of its policies."""
+    known = headroom.by_name(domains)
+    return Ground(known, tuple(roomiest(known, priority)[:TARGETS]), _free(known, priority))
+
+
+def claims(subject: Subject, at: Ground) -> tuple[Claim, ...]:
     """Return what a policy asks for: growth where there is room, a clock where its replicas are."""
-    places, busy_w = subject.seen.places, subject.busy_w
-    growth = _wanted_gpus(subject, domains, busy_w)
+    places, busy_w, domains = subject.seen.places, subject.busy_w, at.domains
+    growth = _wanted_gpus(subject, at, busy_w)
     inside = {name: [p for p in places if p.domain == name] for name in {p.domain for p in places if p.domain}}
     gpus = max(sum(place.gpus for place in places), 1)
     rising_w = max(busy_w - power.idle_w(subject.profile), 0.0)
@@ -98,16 +113,15 @@ def claims(subject: Subject, domains: Mapping[str, DomainSeen]) -> tuple[Claim, 
     )
 
 
-def allowance(subject: Subject, domains: Mapping[str, DomainSeen], grants: Iterable[Grant]) -> Allowance:
+def allowance(subject: Subject, at: Ground, grants: Iterable[Grant]) -> Allowance:
     """Return what its grants come to. Replicas that no domain holds are limited by none, and so is who has such."""
-    places, priority = subject.seen.places, subject.policy.priority
+    places, priority, domains = subject.seen.places, subject.policy.priority, at.domains
     outside = any(place.domain not in domains for place in places)
     if not domains or (outside and not any(place.domain in domains for place in places)):
         return UNLIMITED
     own = {grant.domain: grant for grant in grants if grant.policy == subject.policy.key}
     roomy = [own[name] for name in own if headroom.cap_mhz(name, priority, domains) is None]
-    free = _free(domains, priority)
-    growth_gpus = sum(_placeable(grant, domains[grant.domain], subject, free[grant.domain]) for grant in roomy)
+    growth_gpus = sum(_placeable(grant, domains[grant.domain], subject, at.free[grant.domain]) for grant in roomy)
     caps = [headroom.cap_mhz(place.domain, priority, domains) for place in places]
     known = [cap for cap in caps if cap is not None]
     return Allowance(
@@ -142,15 +156,14 @@ def growth_left_w(name: str, domains: Mapping[str, DomainSeen], priority: Priori
     return min((domain.left_w(ratio) for domain, ratio in zip(line, ratios, strict=True)), default=0.0)
 
 
-def _wanted_gpus(subject: Subject, domains: Mapping[str, DomainSeen], busy_w: float) -> dict[str, int]:
+def _wanted_gpus(subject: Subject, at: Ground, busy_w: float) -> dict[str, int]:
     """Return the GPUs that are asked for per domain: all that fit in the roomiest, then on; the rest in the first."""
     priority, left, tp = subject.policy.priority, subject.asked.asked_gpus, subject.profile.tp
-    targets = roomiest(domains, priority)[:TARGETS]
-    free = _free(domains, priority)
+    domains, targets = at.domains, at.targets
     found = dict.fromkeys(targets, 0)
     for name in targets:
         fits = int(growth_left_w(name, domains, priority) * domains[name].supply_efficiency_ratio / busy_w)
-        fits = _whole(min(fits, free[name]), tp)
+        fits = _whole(min(fits, at.free[name]), tp)
         found[name] = min(fits, left)
         left -= found[name]
     if targets:
