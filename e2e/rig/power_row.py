@@ -39,6 +39,6 @@ def command(servers: int, weeks: int) -> None:
     requests = int(played.tally.arrived.sum())
     click.echo(
         f"{weeks} weeks of {servers} servers under {law.name}: {cpu_s:.0f} s of CPU on one core, {wall_s:.0f} s in all "
-        f"(goal: 300 s); {requests:,} requests, {requests / cpu_s:,.0f} a second; "
-        f"{played.transitions} changes of level; the load peaks at {100 * generated.peak_ratio:.0f} % with {asked.built} servers"
+        f"(goal: 300 s); {requests:,} requests, {requests / cpu_s:,.0f} a second; {played.transitions} changes of "
+        f"level; the load peaks at {100 * generated.peak_ratio:.0f} % with {asked.built} servers"
     )
