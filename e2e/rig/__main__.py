@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rig import binaries, keeper, objects, process, prometheus
+from rig import binaries, keeper, objects, power_cli, process, prometheus
 from rig.controlplane import PROGRAMS, ControlPlane
 from rig.tools import TOOLS
 
@@ -111,6 +111,9 @@ def decide_command(args: tuple[str, ...]) -> None:
     from rig.deciding import command
 
     command.main(args=list(args), prog_name="rig decide")
+
+
+main.add_command(power_cli.power)
 
 
 def _keep(folder: Path, programs: dict[str, binaries.Binary], *, with_prometheus: bool) -> None:
