@@ -1,13 +1,14 @@
-"""What the 1 s call of `capstan power` to its agents costs: many agents played by one process, CPU seconds of the caller.
+"""What the 1 s call of `capstan power` to its agents costs: many agents played by one process.
 
 Who calls it: `python -m rig power calls`. The caller runs what `capstan power` runs: the lease body is built, sent,
-answered, parsed to a report. The agents' side is a separate process and is not counted.
+answered, parsed to a report; its CPU seconds count. The agents' side is a separate process and is not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import resource
 import secrets
@@ -141,6 +142,7 @@ def _report(node: str, asked: dict[str, object]) -> dict[str, object]:
 @click.option("--seconds", type=click.IntRange(1, 600), default=10, show_default=True)
 def command(*, count: int, seconds: int) -> None:
     """Call many agents once a second and print what it costs the caller."""
+    logging.disable(logging.WARNING)  # who did not answer is in the figure
     found = measured(count, seconds)
     click.echo(
         f"{found.agents} agents of {GPUS} GPUs, {found.seconds} s: {found.cores:.3f} core, "
