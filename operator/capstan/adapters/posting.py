@@ -44,14 +44,13 @@ class Poster:
 
     def close(self) -> None:
         """Close all connections."""
-        for _, writer in self._kept.values():
-            writer.transport.abort()
-        self._kept.clear()
+        self.keep(frozenset())
 
     def keep(self, addresses: frozenset[str]) -> None:
         """Close the connections to everybody else."""
         for address in self._kept.keys() - addresses:
-            self._kept.pop(address)[1].transport.abort()
+            _, writer = self._kept.pop(address)
+            writer.transport.abort()
 
     async def post(self, address: str, body: bytes, *, token: str) -> Answer:
         """Post `body` to `HOST:PORT`. The caller sets the deadline.
