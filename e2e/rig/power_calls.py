@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from capstan.adapters import agents, http
-from capstan.app.power import Agents
+from capstan.app.power.agents import Agents
 from capstan.power import ports
 from capstan.powercap.domains import ClassCaps
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from capstan.adapters import agents, errors
-from capstan.app import power
+from capstan.app.power import caches
 
 Client = agents.AgentCalls
 
@@ -181,4 +181,4 @@ def test_a_watt_that_is_none_does_not_count(value: object) -> None:
     ids=["IPv4", "IPv6", "no address yet", "leaving"],
 )
 def test_an_agent_is_a_pod_with_node_and_address(raw: dict[str, object], agent: tuple[str, str] | None) -> None:
-    assert power._agent(raw) == agent
+    assert caches.agent(raw) == agent
