@@ -86,6 +86,7 @@ class Fleet:
     silent: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)
     persistent: bool | None = None
+    problems: dict[str, tuple[str, ...]] = field(default_factory=dict)
     calls: dict[str, ports.LeaseCall] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
     sequence: int = 0
@@ -113,8 +114,9 @@ class Fleet:
             for i in range(4)
         )  # fmt: skip
         return ports.AgentReport(
-            call.node, agent.epoch, agent.sequence, self.sequence, 0.2, safe=False, gpus=gpus, caps=agent.caps
-        )
+            call.node, agent.epoch, agent.sequence, self.sequence, 0.2, safe=False, gpus=gpus, caps=agent.caps,
+            problems=self.problems.get(call.node, ()),
+        )  # fmt: skip
 
     def leased(self) -> set[str]:
         """Return the nodes whose lease of 4 s still lasts."""
@@ -312,6 +314,14 @@ class Site:
                 await process.settle()
             self.now_s += 1.0
         return verdicts[0]
+
+    async def power_of(self, *processes: Power) -> None:
+        """Let one second pass for processes that need not lead anything."""
+        self.fleet.now_s = self.meters.now_s = self.now_s
+        for process in processes:
+            await process.tick()
+            await process.settle()
+        self.now_s += 1.0
 
     def draw(self, watts: float) -> None:
         """Let every GPU draw this much."""

@@ -85,7 +85,7 @@ def shortfall(admission: Admission) -> str:
     """Return by how much an armed domain's safe sum exceeds its budget."""
     return (
         f"in the safe setting the domain draws up to {admission.safe_sum_w:.0f} W, "
-        f"{admission.safe_sum_w - admission.budget_w:.0f} W above its budget of {admission.budget_w:.0f} W: "
+        f"{admission.safe_sum_w - admission.budget_w:.0f} W above {admission.budget_w:.0f} W: "
         "it brakes and stays armed; raise the budget or take nodes out"
     )
 

@@ -16,7 +16,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing, Sample, graded
 from capstan.power.ports import Meters
 from capstan.powercap import budget
-from capstan.powercap.budget import BudgetMemory, Feeds, FeedsMemory, Reduction
+from capstan.powercap.budget import BudgetMemory, Feeds, FeedsMemory
 from capstan.powercap.domains import Timers
 
 UNREAD: Sample[float] = Missing(Reason.NO_DATA)
@@ -37,15 +37,14 @@ class InForce:
 
     Attributes:
         budget_w: What may be drawn now.
-        least_w: What the reductions under way, and the feeds, come down to: the safe setting must fit it.
-        ahead_w: The least budget that anything declared will bring: what arming must fit.
+        ahead_w: The least budget that anything declared will bring: what arming and the safe setting must fit, so that
+            a ramp rewrites no safe setting.
         feeds: How the redundant feeds are.
         meter: AC watts of the domain's meter.
         problems: Meters that cannot be read, in words.
     """
 
     budget_w: float
-    least_w: float
     ahead_w: float
     feeds: Feeds = WHOLE
     meter: Sample[float] = UNREAD
@@ -72,17 +71,10 @@ def in_force(
     readings, problems = _feeds(spec, meters, now_s)
     feeds = budget.fed(readings, memory.feeds, now_s, dwell_s=Timers().dwell_s) if readings else WHOLE
     meter, said = _meter(spec, meters, now_s)
-    least_w = min([reduced_w, *(cut.budget_w for cut in cuts if _due(cut, declared_w, wall_s))])
     ahead_w = min([declared_w, *(cut.budget_w for cut in cuts if wall_s < cut.to_s)])
     share = feeds.share_ratio
-    made = InForce(reduced_w * share, least_w * share, ahead_w * share, feeds, meter, (*said, *problems))
+    made = InForce(reduced_w * share, ahead_w * share, feeds, meter, (*said, *problems))
     return made, Memory(remembered, feeds.memory)
-
-
-def _due(cut: Reduction, declared_w: float, wall_s: float) -> bool:
-    """Return whether a reduction is under way, its ramp included."""
-    above_ratio = max(cut.from_s - wall_s, 0.0) / budget.RAMP_S
-    return wall_s < cut.to_s and cut.budget_w * (1 + above_ratio) < declared_w
 
 
 def _feeds(spec: PowerDomainSpec, meters: Meters, now_s: float) -> tuple[Mapping[str, Sample[float]], tuple[str, ...]]:

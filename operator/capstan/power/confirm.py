@@ -42,13 +42,15 @@ class Unconfirmed:
 
 @dataclass(slots=True)
 class _Node:
+    """Caps that a node was sent, the GPUs that do not show them, and when the last of them did."""
+
     caps: ClassCaps = NO_CAPS
     since_s: float = 0.0
     open: tuple[GpuReport, ...] = ()
 
 
 class Confirmations:
-    """Remembers since when each node holds its caps, and which GPUs did not show them yet."""
+    """Remembers what each node was sent, which GPUs do not show it, and since when."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
@@ -68,8 +70,10 @@ class Confirmations:
             node = self._nodes[name]
             moved = node.caps != caps
             if moved:
-                node.caps, node.since_s = caps, now_s
+                node.caps = caps
                 self._good = {gpu for gpu in self._good if gpu[0] != name}
+            if not node.open:
+                node.since_s = now_s  # who did not show the caps before this one has had its time
             gpus = reports[name].gpus if name in reports else ()
             node.open = tuple(gpu for gpu in gpus if not in_force(gpu, caps, high=(gpu.namespace, gpu.pod) in high))
             drifted += sum(1 for gpu in node.open if (name, gpu.index) in self._good)

@@ -172,14 +172,12 @@ def _admission(
 ) -> Admission | None:
     """Return the domain's sums; None until they are known.
 
-    To arm, every node must have been heard once, and all that is declared must fit; an armed domain goes on with what a
-    newcomer is taken for, and must fit what holds or is on its way.
+    To arm, every node must have been heard once; an armed domain goes on with what a newcomer is taken for.
     """
     if not samples.nodes or not (state.armed or heard.whole(declared.nodes)):
         return None
-    budget_w = in_force.least_w if state.armed and not declared.leaving else in_force.ahead_w
     gpus = [gpu for node in declared.nodes for gpu in heard.gpus(node)]
-    return admission.asked(replace(unarmed, budget_w=budget_w), samples, gpus)
+    return admission.asked(replace(unarmed, budget_w=in_force.ahead_w), samples, gpus)
 
 
 def _arm(declared: Declared, state: State, admitted: Admission | None, whole: bool) -> None:

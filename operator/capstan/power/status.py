@@ -118,7 +118,7 @@ def _armed(verdict: Verdict) -> Said:
     """Say why a domain is armed or not, with the arithmetic where it does not fit."""
     sums, declared = verdict.admission, verdict.declared
     if verdict.armed:
-        if sums is not None and sums.safe_sum_w > sums.budget_w:
+        if sums is not None and sums.safe_sum_w > verdict.budget.budget_w:
             return Said("Armed", True, Reason.ADMISSION_FAILED, admission.shortfall(sums))
         told = "board limits hold at every level: they outlive the agents" if sums is not None and sums.resident else ""
         return Said("Armed", True, Reason.APPLIED, told)
@@ -193,7 +193,7 @@ def _metered(verdict: Verdict) -> Iterator[Said]:
         else:
             yield Said("FeedsWhole", True, Reason.FOUND)
     if spec.reductions:
-        reduced = in_force.least_w < float(spec.budget_watts) * in_force.feeds.share_ratio
+        reduced = in_force.budget_w < float(spec.budget_watts) * in_force.feeds.share_ratio
         yield Said("BudgetReduced", reduced, Reason.BUDGET_REDUCED if reduced else Reason.APPLIED)
 
 
