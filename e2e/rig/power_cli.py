@@ -10,6 +10,15 @@ def power() -> None:
     """Print figures of `capstan power` and its agents."""
 
 
+@power.command("step", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def step_command(args: tuple[str, ...]) -> None:
+    """Print what one tick of the power machine costs over many domains, in milliseconds."""
+    from rig.power_cost import command  # the operator's packages are not needed to start a rig
+
+    command.main(args=list(args), prog_name="rig power step")
+
+
 @power.command("calls", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def calls_command(args: tuple[str, ...]) -> None:

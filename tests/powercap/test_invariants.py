@@ -1,17 +1,22 @@
-"""The invariants of facts/polca.md 5.5 that the machine covers, on random lives of random domains.
+"""The invariants of facts/polca.md 5.5 on random lives of random domains.
 
-I1 is tests/powercap/test_safety.py; I8 and I10 belong to the setter and the lease (tests/agent); I11 and I13 need a
-plant in the loop.
+I1 is test_safety.py; I11 and I13 are test_closed_loop.py, with a plant in the loop; all together are test_life.py. Of
+I8, I10, I14 and I15 this is what the core holds: the rest belongs to the setter and the agent (tests/agent).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import random
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from capstan.agent import lease
+from capstan.agent.ports import Pod
 from capstan.model.sample import Missing, Stale
 from capstan.powercap.domains import (
     LADDER,
@@ -175,3 +180,78 @@ def test_i12_silencing_nodes_never_lowers_the_projection(domain: Domain, tick: T
     full, less = (step(domain, t, DomainMemory(level=Level.NORMAL), 0.0) for t in (tick, quiet))
     assert less.projected_w >= full.projected_w
     assert less.utilisation_ratio >= full.utilisation_ratio
+
+
+# --- what of I8, I10, I14 and I15 the core holds -------------------------------------------------------
+
+
+@given(domains(), LIVES)
+@FEW
+def test_i8_caps_come_from_the_domains_own_ladder(domain: Domain, life: list[Tick]) -> None:
+    caps = domain.caps
+    for now, _, _ in lived(domain, life):
+        assert now.caps.low_mhz in (None, caps.low_base_mhz, caps.low_deep_mhz, caps.brake_mhz)
+        assert now.caps.high_mhz in (None, caps.high_mhz, caps.low_deep_mhz, caps.brake_mhz)
+        assert now.caps.power_limit_w in (None, domain.safe.power_limit_w if domain.safe else None)
+
+
+HIGH_PODS = frozenset({Pod("llm", "chat-0")})
+CALLS = st.lists(CAPS, min_size=1, max_size=6).map(
+    lambda sent: [lease.Renewal(1, number, 4.0, caps) for number, caps in enumerate(sent, start=1)]
+)
+
+
+@given(CALLS, CAPS, st.randoms(use_true_random=False))
+def test_i10_late_doubled_and_reordered_calls_end_in_the_same_caps(
+    calls: list[lease.Renewal], newest: ClassCaps, chance: random.Random
+) -> None:
+    """The NodeCap is the newest word: whatever came before it, and whatever comes late after it, ends in its caps."""
+    grant = lease.Granted(1, len(calls) + 1, newest, HIGH_PODS, SafeSetting(1110, 150))
+    disordered = [*calls, *chance.sample(calls, len(calls) // 2)]
+    chance.shuffle(disordered)
+    cut = chance.randrange(len(disordered) + 1)
+    in_order = delivered(lease.Lease(), calls)
+    mixed = lease.granted(delivered(lease.Lease(), disordered[:cut]), grant)
+    mixed = lease.granted(delivered(mixed, disordered[cut:]), grant)
+    assert mixed.caps == lease.granted(in_order, grant).caps == newest
+    assert (mixed.epoch, mixed.sequence, mixed.high_pods) == (1, len(calls) + 1, HIGH_PODS)
+
+
+def delivered(held: lease.Lease, calls: list[lease.Renewal]) -> lease.Lease:
+    """The lease after calls in the order in which they came; an outdated one changes nothing."""
+    for second, call in enumerate(calls):
+        try:
+            held = lease.renewed(held, call, float(second))
+        except lease.Outdated:
+            continue
+    return held
+
+
+ABSURD = st.sampled_from([math.nan, math.inf, -1.0, 4294967.295, 140737488355328.0, 2147483632.0])
+"""NaN, and what NVML (0xFFFFFFFF mW) and DCGM (its blanks of doubles and of integers) say for "no value"."""
+
+
+@given(domains(), st.lists(ABSURD | st.floats(0, WORST_W), min_size=4, max_size=4), ABSURD | st.just(0.0))
+def test_i14_an_absurd_node_is_a_silent_one_of_the_largest_size(
+    domain: Domain, watts: list[float], worst_w: float
+) -> None:
+    """Nodes draw anything; of one nobody knows how large it is. Never a crash, never less than its silence counts."""
+    told = [power.sample(node, w, worst_case_w=WORST_W) for node, w in zip(power.NODES, watts, strict=True)]
+    told[3] = dataclasses.replace(told[3], worst_case_w=worst_w, gpus_w=power.GONE, min_limit_w=math.nan)
+    plain = [s if 0 <= watts[i] <= WORST_W else power.sample(s.node, power.GONE) for i, s in enumerate(told[:3])]
+    silent = (*plain, power.sample("n4", power.GONE, worst_case_w=WORST_W))
+    strange, known = (step(domain, tuple(t), DomainMemory(level=Level.NORMAL), 0.0) for t in (told, silent))
+    assert math.isfinite(strange.projected_w)
+    assert strange.projected_w == known.projected_w
+    assert strange.missing == known.missing
+
+
+@given(TICKS)
+def test_i15_a_row_counts_every_node_once_whatever_else_was_heard(tick: Tick) -> None:
+    """Rows are in another order than the domain's nodes, and a stranger is among them."""
+    halves = (power.domain(nodes=power.NODES[:2]), power.domain(nodes=power.NODES[2:]))
+    row = power.domain(nodes=tuple(reversed(power.NODES)), budget_w=20_000)
+    heard = (*tick, power.sample("elsewhere", 2000))
+    memory = DomainMemory(level=Level.NORMAL)
+    whole_w = step(row, heard, memory, 0.0).projected_w
+    assert whole_w == pytest.approx(sum(step(half, heard, memory, 0.0).projected_w for half in halves))

@@ -219,3 +219,11 @@ def test_releases_of_two_racks_are_spread() -> None:
     moments = {released_s(f"rack-{number}") for number in range(6)}
     assert len(moments) > 1
     assert all(301 <= moment <= 361 for moment in moments)
+
+
+def test_a_silent_node_that_drew_more_than_its_worst_case_counts_at_what_it_drew() -> None:
+    """4000 W of boards whose limits add up to 3000 x 1.05: more is lost than the largest node: blind."""
+    heard = tuple(power.sample(node, 500) for node in power.NODES[:3])
+    got = step(power.domain(), (*heard, power.sample("n4", Stale(4000.0, 9.0))), ARMED, 0)
+    assert got.projected_w == pytest.approx(5500)
+    assert got.level is Level.FAIL_SAFE

@@ -34,6 +34,14 @@ def drawing(ratio: float, *, of: Domain | None = None) -> tuple[NodeSample, ...]
     return tuple(sample(node, rack.budget_w * ratio / len(rack.nodes)) for node in rack.nodes)
 
 
-def step(domain: Domain, samples: Sequence[NodeSample], memory: DomainMemory, now_s: float) -> Step:
+def step(
+    domain: Domain,
+    samples: Sequence[NodeSample],
+    memory: DomainMemory,
+    now_s: float,
+    *,
+    meter: Sample[float] = machine.NO_METER,
+    confirmed: bool = True,
+) -> Step:
     """One tick on samples told node by node."""
-    return machine.step(domain, readings.of(samples), memory, now_s)
+    return machine.step(domain, readings.of(samples), memory, now_s, meter=meter, confirmed=confirmed)

@@ -1,6 +1,6 @@
 """The 1 s call to every agent: concurrent, with a deadline, the key re-read; silence is absence, never zero watts.
 
-Who calls it: `app.power`.
+Who calls it: `app.power`; `app.agent` reads the same key and the same kind of numbers.
 """
 
 from __future__ import annotations
@@ -48,13 +48,7 @@ class AgentCalls:
         Raises:
             Denied: The file cannot be read or is empty.
         """
-        try:
-            key = self._key_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as problem:
-            raise errors.Denied(f"the key file cannot be read: {problem}") from problem
-        if not key:
-            raise errors.Denied(f"the key file {self._key_file} is empty: write the agents' key into it")
-        return key
+        return read_key(self._key_file)
 
     async def renew(self, address: str, body: Mapping[str, object]) -> Mapping[str, object]:
         """Post one lease call and return the agent's answer.
@@ -86,6 +80,21 @@ class AgentCalls:
             key = self.key()
             self._key = (key, now_s)
         return key
+
+
+def read_key(path: Path) -> str:
+    """Return the key that `capstan power` and the agents share.
+
+    Raises:
+        Denied: The file cannot be read or is empty.
+    """
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as problem:
+        raise errors.Denied(f"the key file cannot be read: {problem}") from problem
+    if not key:
+        raise errors.Denied(f"the key file {path} is empty: write the agents' key into it")
+    return key
 
 
 def number(document: Mapping[str, object], name: str) -> float:

@@ -192,8 +192,10 @@ class MeterMemory:
         factor_ratio: What the agents' sum is multiplied by.
         differing: Samples in a row in which meter and agents were more than a tenth apart.
         agreeing: Readings in a row that lay near `last_ratio`.
-        last_ratio: Meter over agents when the meter was last read; None: never.
+        last_ratio: Meter over the agents' mean, of the first of those that agree; None: the meter was never read.
         read_s: When that was.
+        mean_w: Mean of the agents' sum over the last minute.
+        mean_s: Of which tick; None: the mean begins anew.
     """
 
     factor_ratio: float = 1.0
@@ -201,6 +203,8 @@ class MeterMemory:
     agreeing: int = 0
     last_ratio: float | None = None
     read_s: float | None = None
+    mean_w: float = 0.0
+    mean_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

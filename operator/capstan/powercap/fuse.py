@@ -3,7 +3,9 @@
 Who calls it: `step`. Must not know: levels, caps. Safe direction: the larger of two that disagree.
 
 A meter is slow, and may be wrong in its unit. It raises the agents' sum at once; it lowers it only after many readings
-that say the same. One that says what the domain cannot draw, or nearly nothing, is not believed.
+that say the same. One that says what the domain cannot draw, or nearly nothing, is not believed. Nobody knows over how
+long a meter averages: it is compared with what the agents say now and with their mean, and only what neither explains
+is a gain. While a node is silent nothing is compared, since the meter still sees it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ ABSURD_HIGH_RATIO = 1.2  # of what all nodes can draw in the worst case: no feed
 MOST_RATIO = 1.25  # gains of +5 % per board and a tenth of fans and losses; what is beyond is a disagreement
 LEAST_RATIO = 0.9  # a confirmed meter lowers the sum by no more: boards' gain error is 5 %, and supplies' another few
 CONFIRMING = 30  # readings; with the usual meter of one a minute, half an hour
+MEAN_S = 60.0  # BMCs and PDUs average over seconds to a minute (facts/polca.md 2.6)
 NEAR_RATIO = 0.02  # readings that are this near to one another say the same
 
 
@@ -41,7 +44,9 @@ class Fused:
     memory: MeterMemory
 
 
-def fused(agents_w: float, meter: Sample[float], *, most_w: float, memory: MeterMemory, now_s: float) -> Fused:
+def fused(
+    agents_w: float, meter: Sample[float], *, most_w: float, memory: MeterMemory, now_s: float, whole: bool = True
+) -> Fused:
     """Return the watts to act on.
 
     Args:
@@ -50,40 +55,53 @@ def fused(agents_w: float, meter: Sample[float], *, most_w: float, memory: Meter
         most_w: AC watts that the domain draws in the worst case.
         memory: Of the tick before.
         now_s: A clock that never goes back.
+        whole: Whether every node was heard.
     """
-    if isinstance(meter, Missing):
-        return Fused(agents_w * memory.factor_ratio, None, None, replace(memory, differing=0))
-    if not math.isfinite(meter.value) or agents_w <= 0:
-        return Fused(agents_w * memory.factor_ratio, None, None, memory)
-    if not ABSURD_LOW_RATIO * agents_w < meter.value < ABSURD_HIGH_RATIO * most_w:
-        return Fused(agents_w * memory.factor_ratio, None, False, memory)
-    after = _learnt(meter.value / agents_w, memory, now_s - meter.age_s)
-    corrected_w = agents_w * after.factor_ratio
-    if not isinstance(meter, Fresh):
-        return Fused(corrected_w, meter.value, _near(meter.value, corrected_w), replace(after, differing=0))
-    differs = not _near(meter.value, corrected_w)
-    after = replace(after, differing=after.differing + 1 if differs else 0)
-    trusted = after.differing >= DIFFER_SAMPLES
-    return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, not differs, after)
+    if isinstance(meter, Missing) or not whole:
+        silent = memory.mean_s is None and not memory.differing  # nothing to forget: most domains have no meter
+        after = memory if silent else replace(memory, differing=0, mean_s=None)
+        return Fused(agents_w * memory.factor_ratio, None, None, after)
+    mean_w = _mean_w(agents_w, memory, now_s)
+    absurd = not ABSURD_LOW_RATIO * agents_w < meter.value < ABSURD_HIGH_RATIO * most_w
+    if agents_w <= 0 or absurd:
+        agrees = False if agents_w > 0 and math.isfinite(meter.value) else None
+        return Fused(agents_w * memory.factor_ratio, None, agrees, replace(memory, mean_w=mean_w, mean_s=now_s))
+    learnt = _learnt(meter.value, agents_w, mean_w, memory, now_s - meter.age_s)
+    corrected_w = agents_w * learnt.factor_ratio
+    agrees = _near(meter.value, corrected_w, mean_w * learnt.factor_ratio)
+    differing = memory.differing + 1 if isinstance(meter, Fresh) and not agrees else 0
+    after = MeterMemory(
+        learnt.factor_ratio, differing, learnt.agreeing, learnt.last_ratio, learnt.read_s, mean_w, now_s
+    )
+    trusted = differing >= DIFFER_SAMPLES
+    return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, agrees, after)
 
 
-def _near(one_w: float, other_w: float) -> bool:
-    return abs(one_w - other_w) <= DIFFER_RATIO * max(one_w, other_w)
+def _near(meter_w: float, one_w: float, other_w: float) -> bool:
+    """Return whether a meter is within a tenth of two figures, or between them."""
+    low_w, high_w = min(one_w, other_w), max(one_w, other_w)
+    return (1 - DIFFER_RATIO) * low_w <= meter_w and high_w >= (1 - DIFFER_RATIO) * meter_w
 
 
-def _learnt(ratio: float, memory: MeterMemory, read_s: float) -> MeterMemory:
+def _mean_w(agents_w: float, memory: MeterMemory, now_s: float) -> float:
+    """Return the agents' mean; it begins anew after a tick that could not be compared."""
+    if memory.mean_s is None:
+        return agents_w
+    return memory.mean_w - math.expm1((memory.mean_s - now_s) / MEAN_S) * (agents_w - memory.mean_w)
+
+
+def _learnt(meter_w: float, agents_w: float, mean_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
     """Return the memory after a reading: up at once, down when `CONFIRMING` readings said the same."""
     if memory.read_s is not None and read_s <= memory.read_s + 1e-3:
         return memory  # the same reading, seen again
-    same = memory.last_ratio is not None and abs(ratio - memory.last_ratio) <= NEAR_RATIO * memory.last_ratio
+    ratio = meter_w / max(mean_w, 1.0)
+    before = memory.last_ratio
+    same = before is not None and abs(ratio - before) <= NEAR_RATIO * before
     agreeing = memory.agreeing + 1 if same else 1
-    anchor = memory.last_ratio if same and memory.last_ratio is not None else ratio
-    wanted = min(max(ratio, LEAST_RATIO), MOST_RATIO)
-    held = max(memory.factor_ratio, wanted)
-    return replace(
-        memory,
-        factor_ratio=wanted if agreeing >= CONFIRMING else held,
-        agreeing=agreeing,
-        last_ratio=anchor,
-        read_s=read_s,
-    )
+    held = max(memory.factor_ratio, _bounded(meter_w / max(agents_w, mean_w, 1.0)))
+    factor_ratio = _bounded(ratio) if agreeing >= CONFIRMING else held
+    return MeterMemory(factor_ratio, 0, agreeing, before if same else ratio, read_s)
+
+
+def _bounded(ratio: float) -> float:
+    return min(max(ratio, LEAST_RATIO), MOST_RATIO)

@@ -18,6 +18,9 @@ from capstan.powercap.domains import NodeSample
 
 Floats = npt.NDArray[np.float64]
 
+BEYOND_W = 1e6  # no node draws a megawatt: NVML's and DCGM's words for "no value" lie beyond
+ABSURD_RATIO = 10.0  # of the boards' limits: a wrong limit or a peak is nearer, a wrong unit or "no value" beyond
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
@@ -25,7 +28,7 @@ class Samples:
 
     Attributes:
         nodes: Their names.
-        heard_w: DC watts of a node's GPUs, where they may drive: fresh, finite, not negative. NaN: it was not heard.
+        heard_w: DC watts of a node's GPUs, where they may drive: fresh, and not absurd. NaN: it was not heard.
         seen_w: The most that is known of a node that was not heard; 0 where nothing is.
         worst_case_w: DC watts of all its GPUs at their largest board limit.
         gpus: How many it has.
@@ -57,14 +60,20 @@ class Samples:
 
 
 def of(samples: Sequence[NodeSample]) -> Samples:
-    """Return the columns of some samples."""
+    """Return the columns of some samples.
+
+    A node whose worst case nobody knows (its GPUs fell off the bus, its driver is gone) is taken for the largest of the
+    others, unless it says what it draws.
+    """
+    known = [sample.worst_case_w for sample in samples if _is_known(sample.worst_case_w)]
+    largest_w = max(known, default=0.0)
     return Samples(
         nodes=tuple(sample.node for sample in samples),
         heard_w=_column(_heard_w(sample) for sample in samples),
         seen_w=_column(_seen_w(sample) for sample in samples),
-        worst_case_w=_column(sample.worst_case_w for sample in samples),
+        worst_case_w=_column(_worst_w(sample, largest_w) for sample in samples),
         gpus=_column(float(sample.gpus) for sample in samples),
-        min_limit_w=_column(sample.min_limit_w for sample in samples),
+        min_limit_w=_column(_least_limit_w(sample, largest_w) for sample in samples),
     )
 
 
@@ -72,15 +81,35 @@ def _column(values: Iterable[float]) -> Floats:
     return np.fromiter(values, dtype=np.float64)
 
 
+def _is_known(watts: float) -> bool:
+    return 0 < watts < BEYOND_W
+
+
 def _heard_w(sample: NodeSample) -> float:
     match sample.gpus_w:
-        case Fresh(value) if math.isfinite(value) and value >= 0:
+        case Fresh(value) if _is_possible(sample, value):
             return value
     return math.nan
 
 
 def _seen_w(sample: NodeSample) -> float:
     match sample.gpus_w:
-        case Stale(value) if math.isfinite(value) and value >= 0:
+        case Stale(value) if _is_possible(sample, value):
             return value
     return 0.0
+
+
+def _is_possible(sample: NodeSample, watts: float) -> bool:
+    """Return whether boards could draw this."""
+    most_w = ABSURD_RATIO * sample.worst_case_w if _is_known(sample.worst_case_w) else BEYOND_W
+    return 0 <= watts <= most_w
+
+
+def _worst_w(sample: NodeSample, largest_w: float) -> float:
+    return sample.worst_case_w if _is_known(sample.worst_case_w) else largest_w
+
+
+def _least_limit_w(sample: NodeSample, largest_w: float) -> float:
+    """Return the lowest limit that the boards accept; where nobody knows, none below the largest."""
+    limit_w = sample.min_limit_w
+    return limit_w if math.isfinite(limit_w) and limit_w >= 0 else _worst_w(sample, largest_w) / max(sample.gpus, 1)

@@ -135,25 +135,23 @@ def caps_at(domain: Domain, level: Level, floor: Level = Level.NORMAL, *, hard: 
     """
     caps, limit_w = domain.caps, domain.safe.power_limit_w if domain.safe else None
     all_alike = domain.scheme is Scheme.ONE_THRESHOLD_ALL
+    high_mhz = caps.low_deep_mhz if all_alike else caps.high_mhz
     match level:
         case Level.LOW_BASE:
             return ClassCaps(low_mhz=caps.low_base_mhz)
         case Level.LOW_DEEP:
-            return ClassCaps(caps.low_deep_mhz, caps.low_deep_mhz if all_alike else None)
+            return ClassCaps(caps.low_deep_mhz, high_mhz if all_alike else None)
         case Level.HIGH_CAP:
-            return ClassCaps(caps.low_deep_mhz, caps.high_mhz)
-        case Level.BRAKE:
-            return ClassCaps(caps.brake_mhz, caps.brake_mhz, limit_w) if hard else _soft_brake(domain)
+            return ClassCaps(caps.low_deep_mhz, high_mhz)
+        case Level.BRAKE if hard:
+            return ClassCaps(caps.brake_mhz, caps.brake_mhz, limit_w)
+        case Level.BRAKE:  # the first two seconds: low priority at the brake clock, high at its own cap
+            return ClassCaps(caps.brake_mhz, high_mhz)
         case Level.FAIL_SAFE:
-            blind = ClassCaps(caps.low_deep_mhz, caps.high_mhz, limit_w)
+            blind = ClassCaps(caps.low_deep_mhz, high_mhz, limit_w)
             return tightest(blind, caps_at(domain, floor))
         case Level.NORMAL | Level.DISARMED:
             return NO_CAPS
-
-
-def _soft_brake(domain: Domain) -> ClassCaps:
-    """Return the brake's first two seconds: low priority at the brake clock, high at its own cap."""
-    return ClassCaps(domain.caps.brake_mhz, domain.caps.high_mhz)
 
 
 def law(domain: Domain) -> machine.Law:
@@ -196,7 +194,9 @@ def _read(domain: Domain, samples: Samples, meter: Sample[float], known: MeterMe
     named = frozenset(inside.nodes[i] for i in np.flatnonzero(~silent)) if count else frozenset(inside.nodes)
     whole = not count and len(inside.nodes) == len(domain.nodes)
     return _Reading(
-        fused=fuse.fused(float(heard_w.sum()), meter, most_w=float(worst_w.sum()), memory=known, now_s=now_s),
+        fused=fuse.fused(
+            float(heard_w.sum()), meter, most_w=float(worst_w.sum()), memory=known, now_s=now_s, whole=whole
+        ),
         lost_w=lost_w,
         any_heard=any_heard,
         missing=() if whole else tuple(node for node in domain.nodes if node not in named),
