@@ -140,6 +140,40 @@ async def test_a_standby_that_hears_nobody_tightens_nobody() -> None:
     assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
 
 
+async def test_a_spike_that_only_the_standby_saw_tightens_nothing() -> None:
+    """The two look half a second apart; and its shadow holds the level until the dwell is over."""
+    site = Site(domain())
+    standby = await beside(site)
+    site.draw(500)
+    await site.power_of(standby)
+    site.draw(100)
+    for _ in range(20):
+        await site.power_of(standby, site.power)
+        assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
+
+
+async def test_a_rise_that_lasts_is_left_to_a_leader_that_lives_for_two_seconds() -> None:
+    site = Site(domain())
+    standby = await beside(site)
+    site.draw(500)
+    for _ in range(2):
+        await site.power_of(standby)
+    assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
+
+
+async def test_a_node_that_only_the_standby_does_not_hear_counts_at_its_safe_setting() -> None:
+    """350 W: three servers 5,745 W; the fourth 2,766 W at its safe limit of 500 W (70.9 %), 3,660 W at worst (78 %)."""
+    site = Site(domain())
+    site.draw(350)
+    standby = await beside(site)
+    for _ in range(20):
+        site.fleet.silent = {"gpu-3"}
+        await site.power_of(standby)
+        site.fleet.silent = set()
+        await site.run(1)
+    assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
+
+
 async def test_a_leader_loosens_what_a_standby_tightened_without_need() -> None:
     """Nobody else would: a renewal never loosens, and the wish of the leader did not change."""
     site = Site(domain())
