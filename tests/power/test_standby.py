@@ -126,6 +126,23 @@ async def test_a_standby_that_was_overtaken_catches_up_and_is_never_ahead() -> N
     assert (site.fleet.agents["gpu-2"].epoch, site.fleet.agents["gpu-2"].sequence) == (3, newest)
 
 
+async def test_who_leads_again_in_the_same_term_goes_on_from_what_the_nodes_say() -> None:
+    """A renewal that came late: the Lease has the same epoch, and the NodeCaps are behind the nodes."""
+    site = Site(domain())
+    await site.run(2)
+    site.api.down = True
+    for watts in (450, 500, 690):
+        site.draw(watts)
+        await site.run(2)
+    site.power.follow(0)
+    site.api.down = False
+    site.power.lead(0, 3)
+    await site.run(2)
+    assert site.fleet.leased() == set(site.fleet.watts)
+    agent, stored = site.fleet.agents["gpu-2"], site.api.scene_.node_powers["gpu-2"]
+    assert (agent.epoch, agent.sequence) == (stored.epoch, stored.sequence)
+
+
 async def test_a_standby_that_hears_nobody_tightens_nobody() -> None:
     """Its network is cut, the leader's is not."""
     site = Site(domain())
