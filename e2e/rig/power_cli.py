@@ -26,3 +26,12 @@ def row_command(args: tuple[str, ...]) -> None:
     from rig.power_row import command  # as above
 
     command.main(args=list(args), prog_name="rig power row")
+
+
+@power.command("calls", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def calls_command(args: tuple[str, ...]) -> None:
+    """Print what the 1 s call to many agents costs, in cores."""
+    from rig.power_calls import command  # the operator's packages are not needed to start a rig
+
+    command.main(args=list(args), prog_name="rig power calls")

@@ -10,7 +10,7 @@ from capstan.agent.lease import Granted, Lease, Wanted, granted
 from capstan.agent.ports import Pod
 from capstan.agent.sampling import Reading
 from capstan.app.agentsays import Exposition, report
-from capstan.app.power import _report as as_power_reads_it
+from capstan.app.power.agents import report as as_power_reads_it
 from capstan.model.gpu import GpuSample
 from capstan.powercap.domains import ClassCaps, SafeSetting
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from capstan.api import convert
 from capstan.model.headroom import OUTSIDE
 from capstan.model.plan import Move, PowerPlan, Share
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
-from capstan.powercap import step
-from capstan.powercap.domains import Level
 from capstan.serving import domains, manifest
 from capstan.serving.headrooms import Headrooms
 from capstan.serving.store import Kind
@@ -46,15 +43,6 @@ def test_budget_thresholds_and_caps_are_the_domains_own() -> None:
     assert (seen.budget_w, seen.low_ratio, seen.high_ratio, seen.brake_ratio) == (40_000, 0.75, 0.85, 0.97)
     assert (seen.supply_efficiency_ratio, seen.headroom_w) == (0.94, Fresh(9000.0, 0.0))
     assert (seen.low_mhz, seen.high_mhz, seen.free_gpus) == (1560, None, None)
-
-
-@pytest.mark.parametrize("level", [level for level in Level if level is not Level.DISARMED])
-def test_caps_are_those_of_the_machine(level: Level) -> None:
-    """The machine's own words need numpy, which the operator does without: here they are held against each other."""
-    raw = domain("rack-7", rack="7", state=level)
-    (seen,) = Headrooms().look((raw,))
-    caps = step.caps_at(convert.power_domain(raw, ()), level)
-    assert (seen.low_mhz, seen.high_mhz) == (caps.low_mhz, caps.high_mhz)
 
 
 @pytest.mark.parametrize(

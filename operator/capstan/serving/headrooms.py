@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from capstan.api import convert
+from capstan.api import convert_power
 from capstan.api.errors import Invalid
 from capstan.model import headroom
 from capstan.model.headroom import OUTSIDE, DomainSeen, Place
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
+from capstan.powercap import levels
 from capstan.powercap.domains import Domain, Level
 from capstan.serving import manifest
 from capstan.serving.cluster import Node
@@ -61,7 +62,9 @@ class Headrooms:
         name, domain = manifest.key(raw), self._parsed[_key(raw)]
         if domain is None:  # `power` says what is wrong with it; here nothing may be drawn more
             return DomainSeen(name, 1.0, Missing(Reason.INVALID_SPEC), self._above(name))
-        low_mhz, high_mhz = _caps_mhz(domain, Level(manifest.text(raw, "status", "state")))
+        caps = levels.caps_at(
+            domain, Level(manifest.text(raw, "status", "state"))
+        )  # at their tightest
         return DomainSeen(
             name,
             domain.budget_w,
@@ -71,8 +74,8 @@ class Headrooms:
             domain.thresholds.high_ratio,
             domain.thresholds.brake_ratio,
             domain.supply_efficiency_ratio,
-            low_mhz=low_mhz,
-            high_mhz=high_mhz,
+            low_mhz=caps.low_mhz,
+            high_mhz=caps.high_mhz,
         )
 
     def _home(self, labels: Mapping[str, str]) -> str:
@@ -93,24 +96,13 @@ def _acts(raw: Manifest) -> bool:
     return manifest.text(raw, "spec", "mode") == "Act" and state in set(Level) - {Level.DISARMED}
 
 
-def _caps_mhz(domain: Domain, level: Level) -> tuple[float | None, float | None]:
-    """Return what low and high priority are capped at, the tightest that a level may mean.
-
-    `powercap.step.caps_at` says it to the last detail, and brings numpy, which this process does without.
-    """
-    caps = domain.caps
-    lows = {Level.NORMAL: None, Level.LOW_BASE: caps.low_base_mhz, Level.BRAKE: caps.brake_mhz}
-    highs = {Level.HIGH_CAP: caps.high_mhz, Level.FAIL_SAFE: caps.high_mhz, Level.BRAKE: caps.brake_mhz}
-    return lows.get(level, caps.low_deep_mhz), highs.get(level)
-
-
 def _key(raw: Manifest) -> Key:
     return manifest.text(raw, "metadata", "uid"), manifest.number(raw, "metadata", "generation") or 0
 
 
 def _domain(raw: Manifest) -> Domain | None:
     try:
-        return convert.power_domain({**raw, "status": {}}, ())
+        return convert_power.power_domain({**raw, "status": {}}, (), timed=True)
     except Invalid:
         return None
 
