@@ -74,7 +74,7 @@ def test_a_board_holds_its_limit_by_its_own_sensor_over_a_second_and_lets_spikes
     of = plants.small(1, stuck_per_mille=0, ripple_per_mille=0)
     world = plants.world(of, rps=12, seconds=20)
     world.boards["limit_w"] = 400
-    readings, bins = [], []
+    readings = []
     for _ in range(20):
         world.advance()
         readings.append(world.servers["read_w"].copy() / of.gpus)

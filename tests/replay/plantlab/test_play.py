@@ -13,7 +13,7 @@ from support import plants
 FLASH = draws.Rate(1.0, 1.0, 1.0, surges=((25.0, 70.0, 9.0),))
 """From idle to full within a second: nobody is capped when it comes."""
 
-FAULTS = {
+FAULTS: dict[str, dict[str, object]] = {
     "nominal": {},
     "sensor": {"sensorErrorPercent": 5},
     "lag": {"lagSeconds": 2},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,9 @@ from capstan.replay.plantlab.world import World
 from support import plants
 
 
-def pair(of: object = None, seconds: int = 12, **faults: object) -> tuple[World, Site]:
+def pair(**faults: object) -> tuple[World, Site]:
     told = plant.Faults.model_validate({"name": "f", **faults})
-    world = plants.world(plants.small(2), rps=5, seconds=seconds, faults=told)
+    world = plants.world(plants.small(2), rps=5, seconds=12, faults=told)
     return world, Site(world, told, seed=1)
 
 
@@ -74,7 +76,7 @@ def test_a_command_takes_its_time_and_is_read_back_when_it_is_in_force() -> None
 def test_commands_that_fail_are_tried_again() -> None:
     of = plants.small(2)
     spec = of.spec.model_copy(update={"actuation": of.spec.actuation.model_copy(update={"failure_percent": 60})})
-    world = World(plants.dataclasses.replace(of, spec=spec), plants.NO_FAULTS, plants.steady(5), seed=1, seconds=40)
+    world = World(dataclasses.replace(of, spec=spec), plants.NO_FAULTS, plants.steady(5), seed=1, seconds=40)
     site = Site(world, plants.NO_FAULTS, seed=1)
     count = len(world.servers)
     site.want(np.full(count, 0.5), np.full(count, 700.0))
