@@ -54,6 +54,17 @@ def test_a_cut_at_full_load_is_followed(strategy: str) -> None:
     assert step.blind_s == 0
 
 
+@pytest.mark.parametrize(("both_ways", "followed_s"), [(False, 8), (True, 24)])
+def test_guaranteed_follows_a_cut_that_comes_while_nobody_is_heard(both_ways: bool, followed_s: int) -> None:
+    """Silent nodes are told, too. The blackout is from 24 s to 54 s, the cut at 40 s: both ways, only its end helps."""
+    told = {"atSeconds": 24, "forSeconds": 30, "commandsToo": both_ways}
+    faults = plant.Faults.model_validate({"name": "cut", "blackout": told})
+    found = play(plants.small(5), Asked("Guaranteed", faults, FLASH, 80, 1, Cut(40.0, 0.8)))
+    before_w = found.allowed_w[38]
+    assert (found.allowed_w[40 + followed_s :] <= 0.85 * before_w).all()
+    assert both_ways == (found.allowed_w[50] == before_w), "limits live in the boards and stay as they are"
+
+
 def test_statistical_goes_blind_into_fail_safe_and_comes_back() -> None:
     levels = [levels[0] for levels in run("Statistical", "blackout").levels]
     assert Level.FAIL_SAFE in levels[28:54]
