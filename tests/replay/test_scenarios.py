@@ -16,7 +16,11 @@ from capstan.replay.scenario import Scenario
 from capstan.replay.systems import Capstan, Fixed
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIOS = sorted((ROOT / "policies" / "scenarios").glob("*.yaml"))
+SCENARIOS = sorted(
+    path
+    for path in (ROOT / "policies" / "scenarios").glob("*.yaml")
+    if "\nkind: Run\n" in path.read_text(encoding="utf-8")  # others are played by other means (app.replay_kinds)
+)
 NAMES = [path.stem for path in SCENARIOS]
 SECONDS = 30
 

@@ -76,8 +76,8 @@ def played(scene: Scene, seeds: tuple[int, ...], told: Told) -> Campaign:
 
 def _hour(scene: Scene, strategy: str, faults: plant.Faults, seeds: Sequence[int]) -> list[tuple[Run, Score]]:
     """Play the scenario's load at every seed; only the first run is kept whole by who calls."""
-    rate, seconds = draws.hour(scene.spec.load), scene.spec.duration_seconds
-    runs = (play(scene, Asked(strategy, faults, rate, seconds, seed)) for seed in seeds)
+    load, seconds = scene.spec.load, scene.spec.duration_seconds
+    runs = (play(scene, Asked(strategy, faults, draws.hour(load, seed), seconds, seed)) for seed in seeds)
     return [(run, scores.of(run)) for run in runs]
 
 

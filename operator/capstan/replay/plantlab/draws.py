@@ -18,6 +18,7 @@ from capstan.replay.plantlab.scene import Scene
 
 LOAD, BOARDS, RIPPLE, CHANNEL, CUT = range(5)
 LENGTHS = published.CONVERSATION
+SHIFT_S = 6.0  # a sample goes stale within that: a surge may come before and after a blackout is noticed
 
 
 def stream(seed: int, use: int) -> np.random.Generator:
@@ -46,9 +47,12 @@ class Rate:
         return float(self.of(np.arange(0.0, seconds, 0.5)).max())
 
 
-def hour(load: plant.Load) -> Rate:
-    """Return the rate that a scenario's load says."""
-    surges = tuple((float(s.at_seconds), float(s.at_seconds + s.for_seconds), float(s.factor)) for s in load.surges)
+def hour(load: plant.Load, seed: int) -> Rate:
+    """Return the rate that a scenario's load says; a seed moves all surges by up to `SHIFT_S`, against the faults."""
+    later_s = SHIFT_S * float(stream(seed, CUT).random())
+    surges = tuple(
+        (later_s + s.at_seconds, later_s + s.at_seconds + s.for_seconds, float(s.factor)) for s in load.surges
+    )
     return Rate(float(load.start_per_second), float(load.end_per_second), float(load.ramp_seconds), surges)
 
 

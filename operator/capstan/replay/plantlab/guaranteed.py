@@ -75,9 +75,9 @@ class Guaranteed:
         )
 
     def _allocated(self, heard: Heard) -> dict[str, float]:
-        """Share out what is not held by the silent."""
+        """Share out what is not held by the silent; where grants no longer fit, they are told to come down, too."""
         budgets_w = dict(self._stored.budgets_w)
-        silent = heard.age_s > self._scene.root.timers.stale_s
+        silent = (heard.age_s > self._scene.root.timers.stale_s) & self._fits()
         peaks_w = np.max(self._recent, axis=0) if self._recent else np.zeros(len(silent))
         known, asks_w, granted_w = [], {}, {}
         for i, server in enumerate(self._scene.servers):
@@ -95,6 +95,14 @@ class Guaranteed:
         wanted = grants.allocate(known, budgets_w, granted_w, asks_w) if known else {}
         held = {entry.node: entry.grant_w for entry in self._stored.entries}
         return held | wanted
+
+    def _fits(self) -> bool:
+        """Return whether all that was granted, whoever still holds more, is inside every budget."""
+        spare_w = dict(self._stored.budgets_w)
+        for entry in self._stored.entries:
+            for domain in entry.domains:
+                spare_w[domain] -= entry.grant_w
+        return min(spare_w.values()) >= 0.0
 
     def _tell(self) -> None:
         """Let the agents obey what is stored; the channel keeps its order here, so the newest is what they hold."""
