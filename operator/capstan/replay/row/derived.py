@@ -33,9 +33,9 @@ LARGEST_PEAK_RATIO = 0.985
 """The weeks before may come this near to the budget, no nearer: other weeks have other peaks. Ours: what is left is
 half of the brake's own distance from the budget live (97 %)."""
 
-DEEP_RATIOS = (0.787, 0.851)  # of the maximum clock: POLCA's 1110 MHz of A100's 1410, and 1200
-HIGH_RATIOS = (0.926, 0.957)  # POLCA's 1305 MHz, and 1350
-BASE_RATIO = 0.904  # POLCA's 1275 MHz: no boost
+DEEP_RATIOS = (0.788, 0.852)  # of the maximum clock: POLCA's 1110 MHz of A100's 1410, and 1200
+HIGH_RATIOS = (0.926, 0.958)  # POLCA's 1305 MHz, and 1350
+BASE_RATIO = 0.905  # POLCA's 1275 MHz: no boost
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,17 @@ def _rise(watts: Floats, budget_w: float, system: System) -> Derived:
 
 
 def _candidates(row: Row, system: System, at: Thresholds) -> Iterator[System]:
-    most = float(row.kind.tables.clocks_mhz[-1])
+    clocks = row.kind.profile.clocks
+
+    def grid_mhz(ratio: float) -> float:
+        return clocks.snapped_mhz(clocks.max_mhz * ratio)
+
     for later in LATER_RATIOS:
         high_ratio = at.high_ratio + later * (1 - at.high_ratio)
         thresholds = Thresholds(high_ratio * STEP_DOWN_RATIO, high_ratio, 1.0, at.hysteresis_ratio)
         for deep in DEEP_RATIOS:
             for high in HIGH_RATIOS:
-                caps = Caps(most * BASE_RATIO, most * deep, most * high, system.caps.brake_mhz)
+                caps = Caps(grid_mhz(BASE_RATIO), grid_mhz(deep), grid_mhz(high), system.caps.brake_mhz)
                 yield with_law(system, thresholds, caps)
 
 
