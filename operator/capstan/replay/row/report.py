@@ -155,7 +155,8 @@ def _notes(here: Sequence[Piece]) -> tuple[str, ...]:
     weeks = sum(piece.cells[0].score.scored_s for piece in here if piece.cells) / 604_800
     notes = [
         "Low, high: end-to-end p50 / p99 / TTFT p99, slower than uncapped, worst seed. Above: joules above the budget.",
-        f"No brake in {weeks:g} week{'' if weeks == 1 else 's'}: with 95 % confidence below {score.most_brakes(0) / weeks:.2f} a week.",
+        f"No brake in {weeks:g} week{'' if weeks == 1 else 's'}: with 95 % confidence below "
+        f"{score.most_brakes(0) / weeks:.2f} a week.",
     ]
     for found in (piece.found for piece in here if piece.found is not None):
         at, caps = found.system.thresholds, found.system.caps
