@@ -92,7 +92,7 @@ def test_a_domain_is_armed_held_over_a_crash_capped_and_released(
     )  # fmt: skip
     kubectl("apply", "--server-side", "-f", "-", stdin=domain(namespace, 4000))
     with agent.process(*args, "--identity=first", env=dict(os.environ)) as first:
-        eventually(lambda: state() == "Normal", "the domain armed and Normal")
+        eventually(lambda: state() == "Normal", "the domain armed and Normal", timeout_s=60)
         server.until_armed()
         server.until_caps((None, 700), (None, 700))
         cap = stored("nodecap", node.NODE)
@@ -112,7 +112,7 @@ def test_a_domain_is_armed_held_over_a_crash_capped_and_released(
         cut_s = time.monotonic()
         server.until_caps((1560, 700), (1560, 700))  # (1380 + 400) / 0.94 = 1,894 W of 2,400 W: 78.9 %
         assert time.monotonic() - cut_s < 5, "promise P1 leaves 10 s from the crossing"
-        eventually(lambda: state() in {"LowDeep", "HighCap"}, "the state in status")
+        eventually(lambda: state() in {"LowDeep", "HighCap"}, "the state in status", timeout_s=40)
         seen = kubectl("get", "events", "-A", "-o", "jsonpath={.items[*].note}{.items[*].message}").stdout
         assert "Normal -> LowDeep" in seen
         kubectl("delete", "powerdomain", "rack-7")
