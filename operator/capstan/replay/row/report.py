@@ -6,6 +6,7 @@ Who calls it: `app.replay_kinds`, `page`. Must not know: HTML.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from capstan.powercap.domains import Level
 from capstan.replay.pages import report as pages
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
-from capstan.replay.row import experiment, score
+from capstan.replay.row import derived, experiment, score
 from capstan.replay.row.experiment import Combination, Piece
 from capstan.replay.row.measure import Measured
 from capstan.replay.row.systems import System
@@ -158,15 +159,19 @@ def _notes(here: Sequence[Piece]) -> tuple[str, ...]:
         f"No brake in {weeks:g} week{'' if weeks == 1 else 's'}: with 95 % confidence below "
         f"{score.most_brakes(0) / weeks:.2f} a week.",
     ]
-    for found in (piece.found for piece in here if piece.found is not None):
-        at, caps = found.system.thresholds, found.system.caps
-        notes.append(
-            f"{found.system.name} (derived on the weeks before, {found.tried} tried): worst rise "
-            f"{100 * found.rise_ratio:.1f} % within {found.system.path.latency_s:.0f} s, thresholds "
-            f"{100 * at.low_ratio:.0f} / {100 * at.high_ratio:.0f} / {100 * at.brake_ratio:.0f} %, low "
-            f"{caps.low_base_mhz:.0f} / {caps.low_deep_mhz:.0f} MHz, high {caps.high_mhz:.0f} MHz."
-        )
+    laws = Counter(_law(piece.found) for piece in here if piece.found is not None)
+    notes += [f"{words}, in {count} of {len(here)} seeds" for words, count in laws.most_common()]
     return tuple(notes)
+
+
+def _law(found: derived.Found) -> str:
+    """Return what was derived, in words."""
+    at, caps = found.system.thresholds, found.system.caps
+    return (
+        f"{found.system.name} (derived on the weeks before, {found.tried} tried): thresholds "
+        f"{100 * at.low_ratio:.0f} / {100 * at.high_ratio:.0f} / {100 * at.brake_ratio:.0f} %, low "
+        f"{caps.low_base_mhz:.0f} / {caps.low_deep_mhz:.0f} MHz, high {caps.high_mhz:.0f} MHz"
+    )
 
 
 def _figures(found: Sequence[experiment.Cell]) -> Iterator[Cell]:
@@ -248,6 +253,7 @@ def _run(found: Found, cell: experiment.Cell) -> Json:
     return {
         "seed": cell.seed,
         "thresholds_ratio": [law.thresholds.low_ratio, law.thresholds.high_ratio, law.thresholds.brake_ratio],
+        "rise_ratio": next((p.found.rise_ratio for p in found.pieces if p.found and p.found.system is law), None),
         "caps_mhz": [law.caps.low_base_mhz, law.caps.low_deep_mhz, law.caps.high_mhz, law.caps.brake_mhz],
         "domains": {
             found.domain: {
