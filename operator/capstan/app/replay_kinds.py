@@ -23,6 +23,7 @@ from capstan.replay.plantlab import campaign, page, report, scene
 from capstan.replay.row import load as row_load
 from capstan.replay.row import page as row_page
 from capstan.replay.row import report as row_report
+from capstan.replay.row import taped
 
 STYLES = {Tone.GOOD: "green", Tone.BAD: "red", Tone.PLAIN: ""}
 
@@ -48,7 +49,7 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
         found = campaign.played(played, seeds, told)
     console = Console()
     for titled in (report.hours(found), *((report.steps(found),) if found.steps else ())):
-        _print(titled, console)
+        print_titled(titled, console)
     judged = report.goals(found)
     for goal in judged:
         console.print(f"{'kept' if goal.kept else 'MISSED'}: {goal.words}: {goal.found}", markup=False, highlight=False)
@@ -60,14 +61,18 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
 def row(path: Path, out: Path, wanted: Options) -> bool:
     """Play a `Row`: POLCA's experiment; False where the load does not exceed the budget as it must."""
     loaded = row_load.read(path, wanted.profiles or load.SHIPPED / "profiles", wanted)
+    if wanted.save_trace is not None:
+        combination, seed, _ = loaded.worlds[0]
+        taped.write(taped.watts(loaded.asked, combination, seed), wanted.save_trace)
+        click.echo(f"trace: {wanted.save_trace}")
     with progress.bar("playing the row") as told:
         found = row_load.played(loaded, told)
     console = Console()
     for combination in found.combinations:
-        _print(row_report.load(found, combination), console)
-        _print(row_report.most(found, combination), console)
+        print_titled(row_report.load(found, combination), console)
+        print_titled(row_report.most(found, combination), console)
         for servers in found.counts:
-            _print(row_report.table(found, combination, servers), console)
+            print_titled(row_report.table(found, combination, servers), console)
     console.print(row_page.sentence(found), markup=False, highlight=False)
     click.echo(f"report: {row_report.write(found, row_page.of(found), out)}")
     return all(row_report.valid(found, combination) is not False for combination in found.combinations)
@@ -76,7 +81,8 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
 PLAYERS: Mapping[str, Player] = {"Plant": plant, "Row": row}
 
 
-def _print(titled: Titled, console: Console) -> None:
+def print_titled(titled: Titled, console: Console) -> None:
+    """Print a table and the words under it."""
     table = Table(title=titled.title, box=box.SIMPLE, title_justify="left")
     table.add_column("")
     for head in titled.table.heads:
