@@ -4,8 +4,8 @@ Who calls it: `planned`. Must not know: traces, budgets. Everything is the profi
 `model.power`), at the steady state of one kind of request.
 
 Assumption: a slower server is asked for as much as before, so it holds more sequences and prefills for longer; it does
-not come to be busy where it was idle. A service's requests are all as long as its mean: of five figures at constant
-caps, the request-level row's median differs by a point at the most (tests/replay/plan/test_clocked.py).
+not come to be busy where it was idle. A service's requests are all as long as its mean: at constant caps the
+medians of the request-level row lie within 15 % of these slowdowns (tests/replay/plan/test_clocked.py).
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ def peak_day(shown: Shown) -> Plot:
     from_s = min(max(peak_s - DAY_S // 2, 0), len(shown.free_ratio) - DAY_S)
     for index, (ratio, label) in enumerate(((shown.free_ratio, "no caps"), (shown.held_ratio, "capped"))):
         minutes = _highest(ratio[from_s : from_s + DAY_S])
-        plots.line(axis, np.arange(len(minutes)) / 60, 100 * minutes, color=svg.series(index), lw=0.9, label=label)
+        look: dict[str, object] = {"color": svg.series(index), "lw": 0.9, "label": label}
+        plots.line(axis, np.arange(len(minutes)) / 60, 100 * minutes, most=len(minutes), **look)
     axis.axhline(100, color=svg.Ink.LIMIT, lw=1.6, label="budget")
     axis.set_title("Row, % of its budget", loc="left", fontsize=9.5, color=svg.Ink.TEXT, pad=6)
     axis.set_xlabel("hours", color=svg.Ink.MUTED)

@@ -31,11 +31,15 @@ def sentence(found: Found) -> str:
     asked, most = found.asked, found.recommended
     if most is None:
         return f"Do not arm: not even the {asked.servers} servers of the trace hold; {_fails(found.binding.counts[0])}."
-    more = most - asked.servers
     binding = next(count for count in found.binding.counts if count.servers == most)
     capped = f"some cap is in force for {100 * binding.capped_ratio:.1f} % of the time"
     stops = _stops(found)
-    return f"{more} more servers fit ({most}, +{100 * more / asked.servers:.0f} %): {capped}, no brake. {stops}"
+    return f"{most - asked.servers} more servers fit ({most}, {added(found, most)}): {capped}, no brake. {stops}"
+
+
+def added(found: Found, servers: int) -> str:
+    """Return how many servers are added, as a share of those that there are."""
+    return f"+{round(100 * (servers / found.asked.servers - 1))} %"
 
 
 def _stops(found: Found) -> str:
@@ -76,7 +80,7 @@ def _case(found: Found, one: Planned) -> Iterator[Cell]:
     most, domain = one.most, one.held.domain
     tone = Tone.BAD if most is None else (Tone.GOOD if one is found.binding else Tone.PLAIN)
     yield Cell("none" if most is None else str(most), tone)
-    yield Cell("" if most is None else f"+{100 * (most / found.asked.servers - 1):.0f} %")
+    yield Cell("" if most is None else added(found, most))
     at, caps = domain.thresholds, domain.caps
     yield Cell(f"{100 * at.low_ratio:.0f} / {100 * at.high_ratio:.0f} / {100 * at.brake_ratio:.0f}")
     yield Cell(f"{caps.low_base_mhz:.0f} / {caps.low_deep_mhz:.0f}")

@@ -128,6 +128,8 @@ def _places(path: Path, header: list[str]) -> _Places:
 
 def _fast(block: files.Block, places: _Places, last_s: float) -> Floats | None:
     """Return a block of plain numbers, None where some row needs a closer look."""
+    if not block.data.strip():
+        return None
     try:
         found = np.loadtxt(
             io.BytesIO(block.data), delimiter=",", usecols=(places.time, places.watts), ndmin=2, comments=None
