@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from capstan.model import latency
 from capstan.replay.plan import clocked, planned, scaling
 from capstan.replay.plan.clocked import Request
 from capstan.replay.row import play, score, servers, systems
@@ -39,6 +40,13 @@ def test_slowdowns_are_those_of_the_row_of_requests(mhz: float) -> None:
         which = [i == number for i in range(len(rows.SERVICES))]
         slow, fast = (score.quantile_s(one.tally, servers.E2E, which, 0.5) for one in (held, free))
         assert slow / fast - 1 == pytest.approx(slowdown, rel=0.15, abs=0.004), rows.SERVICES[number].name
+
+
+def test_prompts_wait_for_prompts_before_them_and_the_more_the_slower_they_are() -> None:
+    """A fifth of the time goes into prompts of summaries: the first token is later by more than its own prefill."""
+    x = 1110 / rows.PROFILE.clocks.max_mhz
+    alone = latency.prefill_step_s(rows.PROFILE, 5120, x) / latency.prefill_step_s(rows.PROFILE, 5120, 1.0) - 1
+    assert LOW.ttft_slowdown_ratio[0, LOW.index(1110)] > alone + 0.02
 
 
 def test_the_median_request_counts_services_by_their_requests() -> None:

@@ -13,8 +13,8 @@ from capstan.model.profile import ClockResponse
 from capstan.powercap import safety
 from capstan.powercap.domains import Level, Thresholds
 from capstan.replay.plan import held, page, planned, report, seconds
-from capstan.replay.row import loop
 from capstan.replay.plan.held import Declared
+from capstan.replay.row import loop
 from capstan.replay.runs import Floats
 from support import fits
 
@@ -101,6 +101,21 @@ def test_what_is_recommended_holds_in_every_case() -> None:
     assert len(found.cases) == 6
     assert found.recommended == min(one.most or 0 for one in found.cases)
     assert found.binding.counts[-1].servers == 6, "the binding case tells every count"
+
+
+def test_a_count_holds_only_if_nothing_speaks_against_it() -> None:
+    kept = planned.found(fits.asked(fits.day(16_500))).binding.counts[0]
+    assert kept.holds
+    crowded = planned.admission(fits.SERVER, fits.DOMAIN, 7)
+    assert not crowded.fits
+    worse = (
+        dataclasses.replace(kept, brakes=1),
+        dataclasses.replace(kept, overbudget_j=1.0),
+        dataclasses.replace(kept, admission=crowded),
+        dataclasses.replace(kept, low=dataclasses.replace(kept.low, p50_ratio=0.05)),
+        dataclasses.replace(kept, high=dataclasses.replace(kept.high, p99_ratio=0.05)),
+    )
+    assert not any(one.holds for one in worse)
 
 
 def test_one_count_that_fails_ends_the_row_of_those_that_hold() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from capstan.powercap.domains import Level
 from capstan.replay.row import experiment, measure, play, report, score, servers, systems, workloads
 from capstan.replay.row.experiment import Combination
 from support import rows
@@ -80,6 +81,19 @@ def test_a_score_holds_only_without_brake_joules_and_slowdown() -> None:
         dataclasses.replace(kept, high=score.Slowdown(0.0, 0.05, 0.0)),
     )
     assert not any(each.holds for each in worse)
+
+
+def test_a_score_tells_what_was_played() -> None:
+    """Four servers without caps and 15 kW: every figure is the run's own, shares of levels add up to one."""
+    one = rows.row(budget_w=15_000)
+    free = play.play(one, systems.UNCAPPED)
+    found = score.of(free, free, rows.SERVICES, one.budget_w, 0)
+    assert found.overbudget_j == free.over_j > 0
+    assert (found.longest_excursion_s, found.over_s) == (free.excursion_s, free.over_s)
+    assert (found.energy_j, found.brakes) == (free.energy_j, 0)
+    assert found.peak_ratio == free.row_w.max() / 15_000 > 1
+    assert found.state_ratio == ((Level.NORMAL, 1.0),)
+    assert not found.holds
 
 
 def test_the_report_holds_the_keys_that_were_asked_for() -> None:

@@ -95,6 +95,12 @@ def test_a_cap_bites_when_its_delay_has_passed_and_the_brake_after_its_own(path:
     assert seen[200 + path.brake_s] == (brake, brake)
 
 
+def test_a_sample_is_the_mean_of_its_period_as_old_as_the_path_makes_it() -> None:
+    """Two seconds of a ramp, three seconds ago: after second 7 they are 4 and 3."""
+    control = play.control(rows.row(), dataclasses.replace(rows.POLCA, path=systems.Path(2, 3, 0, 1)))
+    assert loop.sampled_w(np.arange(10.0), 7, control) == 3.5
+
+
 def test_a_played_row_obeys_after_its_delay() -> None:
     """Out of band: the first sample that counts ends at second 4, and 40 s later the watts leave those without caps."""
     small = rows.row(budget_w=30_000)
