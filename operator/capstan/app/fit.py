@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from capstan import units
 from capstan.api import convert, errors, manifests, row, v1alpha1
@@ -86,10 +85,7 @@ def command(*, out: Path | None, strict: bool, **flags: object) -> None:
     except (errors.Invalid, traces.TraceError, ValueError) as problem:
         click.echo(f"capstan fit: {problem}", err=True)
         sys.exit(BAD_INPUT)
-    console = Console()
-    for titled in (report.cases(found), report.counts(found)):
-        replay_kinds.print_titled(titled, console)
-    console.print(report.sentence(found), markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    replay_kinds.tell((report.cases(found), report.counts(found)), report.sentence(found))
     if out is not None:
         click.echo(f"report: {report.write(found, page.of(found), out)}")
     if strict and found.recommended is None:

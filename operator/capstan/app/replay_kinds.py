@@ -5,7 +5,7 @@ Who calls it: `app.replay`, before it reads a scenario as a `Run`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -49,7 +49,7 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
         found = campaign.played(played, seeds, told)
     console = Console()
     for titled in (report.hours(found), *((report.steps(found),) if found.steps else ())):
-        print_titled(titled, console)
+        _print(titled, console)
     judged = report.goals(found)
     for goal in judged:
         console.print(f"{'kept' if goal.kept else 'MISSED'}: {goal.words}: {goal.found}", markup=False, highlight=False)
@@ -69,20 +69,27 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
         found = row_load.played(loaded, told)
     console = Console()
     for combination in found.combinations:
-        print_titled(row_report.load(found, combination), console)
-        print_titled(row_report.most(found, combination), console)
+        _print(row_report.load(found, combination), console)
+        _print(row_report.most(found, combination), console)
         for servers in found.counts:
-            print_titled(row_report.table(found, combination, servers), console)
+            _print(row_report.table(found, combination, servers), console)
     console.print(row_page.sentence(found), markup=False, highlight=False)
     click.echo(f"report: {row_report.write(found, row_page.of(found), out)}")
     return all(row_report.valid(found, combination) is not False for combination in found.combinations)
 
 
+def tell(tables: Iterable[Titled], words: str) -> None:
+    """Print tables and a sentence, for commands beside `capstan replay`."""
+    console = Console()
+    for titled in tables:
+        _print(titled, console)
+    console.print(words, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
 PLAYERS: Mapping[str, Player] = {"Plant": plant, "Row": row}
 
 
-def print_titled(titled: Titled, console: Console) -> None:
-    """Print a table and the words under it."""
+def _print(titled: Titled, console: Console) -> None:
     table = Table(title=titled.title, box=box.SIMPLE, title_justify="left")
     table.add_column("")
     for head in titled.table.heads:

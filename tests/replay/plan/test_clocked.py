@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from capstan.replay.row import play, score, servers, systems
 from support import fits, rows
 
 LOW, HIGH = (clocked.of(rows.PROFILE, requests) for requests in clocked.services(0.5))
+ROW = rows.row(count=8, seconds=36_000, budget_w=60_000)
 
 
 def test_at_full_clock_nothing_is_saved_and_nobody_waits() -> None:
@@ -30,11 +33,15 @@ def test_a_lower_clock_keeps_fewer_watts_and_takes_longer() -> None:
         assert (np.diff(keeps_up.astype(int)) >= 0).all()
 
 
+@functools.cache
+def free_row() -> play.Played:
+    return play.play(ROW, systems.UNCAPPED)
+
+
 @pytest.mark.parametrize("mhz", [1275, 1110, 900])
 def test_slowdowns_are_those_of_the_row_of_requests(mhz: float) -> None:
     """The formula against eight servers for ten hours at a constant clock, service by service, within 15 % of it."""
-    row = rows.row(count=8, seconds=36_000, budget_w=60_000)
-    free, held = play.play(row, systems.UNCAPPED), play.play(row, rows.always(mhz))
+    free, held = free_row(), play.play(ROW, rows.always(mhz))
     found = [*LOW.slowdown_ratio[:, LOW.index(mhz)], *HIGH.slowdown_ratio[:, HIGH.index(mhz)]]
     for number, slowdown in enumerate(found):
         which = [i == number for i in range(len(rows.SERVICES))]

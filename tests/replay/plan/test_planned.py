@@ -97,7 +97,8 @@ def test_what_may_be_armed_is_what_the_power_side_would_admit(number: int) -> No
 
 
 def test_what_is_recommended_holds_in_every_case() -> None:
-    found = planned.found(fits.asked(fits.day(16_500), correlated_only=False, responses=tuple(ClockResponse)))
+    watts = fits.day(16_500, seconds=43_200)
+    found = planned.found(fits.asked(watts, correlated_only=False, responses=tuple(ClockResponse)))
     assert len(found.cases) == 6
     assert found.recommended == min(one.most or 0 for one in found.cases)
     assert found.binding.counts[-1].servers == 6, "the binding case tells every count"
