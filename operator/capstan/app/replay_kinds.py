@@ -5,7 +5,7 @@ Who calls it: `app.replay`, before it reads a scenario as a `Run`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from capstan.api import manifests
+from capstan.api import errors, manifests
 from capstan.app import progress
 from capstan.replay import load
 from capstan.replay.options import Options
@@ -62,9 +62,7 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
     """Play a `Row`: POLCA's experiment; False where the load does not exceed the budget as it must."""
     loaded = row_load.read(path, wanted.profiles or load.SHIPPED / "profiles", wanted)
     if wanted.save_trace is not None:
-        combination, seed, _ = loaded.worlds[0]
-        taped.write(taped.watts(loaded.asked, combination, seed), wanted.save_trace)
-        click.echo(f"trace: {wanted.save_trace}")
+        _save(loaded, wanted.save_trace)
     with progress.bar("playing the row") as told:
         found = row_load.played(loaded, told)
     console = Console()
@@ -78,7 +76,19 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
     return all(row_report.valid(found, combination) is not False for combination in found.combinations)
 
 
-def tell(tables: Iterable[Titled], words: str) -> None:
+def _save(loaded: row_load.Loaded, path: Path) -> None:
+    """Write the watts of the first world's row, as it was built."""
+    combination, seed, _ = loaded.worlds[0]
+    try:
+        taped.write(taped.watts(loaded.asked, combination, seed), path)
+    except OSError as problem:
+        raise errors.Invalid(
+            f"--save-trace {path}", f"{problem.strerror}; give a file that can be written"
+        ) from problem
+    click.echo(f"trace: {path}")
+
+
+def tell(tables: tuple[Titled, ...], words: str) -> None:
     """Print tables and a sentence, for commands beside `capstan replay`."""
     console = Console()
     for titled in tables:
