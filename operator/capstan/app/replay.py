@@ -88,6 +88,7 @@ def _objective(_: click.Context, __: click.Parameter, told: str | None) -> Objec
     "--objective", type=click.Choice([o.lower() for o in Objective]), callback=_objective, help="What plans make least."
 )
 @click.option("--profiles", type=_FOLDER, help="Folder of ServingProfiles.")
+@click.option("--save-trace", type=_FILE, help="Of a Row: a CSV of its watts without caps, for `capstan fit`.")
 @click.option("--assert", "strict", is_flag=True, help="Exit with 3 unless the first system held SLO and budget.")
 @click.pass_context
 def command(context: click.Context, /, scenario: Path | None, out: Path | None, **asked: object) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from capstan.api import manifests
+from capstan.api import errors, manifests
 from capstan.app import progress
 from capstan.replay import load
 from capstan.replay.options import Options
@@ -24,6 +24,7 @@ from capstan.replay.plantlab import campaign, page, report, scene
 from capstan.replay.row import load as row_load
 from capstan.replay.row import page as row_page
 from capstan.replay.row import report as row_report
+from capstan.replay.row import taped
 
 FILE_COLUMNS = 120  # of what goes into a file or a pipe
 STYLES = {Tone.GOOD: "green", Tone.BAD: "red", Tone.PLAIN: ""}
@@ -62,6 +63,8 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
 def row(path: Path, out: Path, wanted: Options) -> bool:
     """Play a `Row`: POLCA's experiment; False where the load does not exceed the budget as it must."""
     loaded = row_load.read(path, wanted.profiles or load.SHIPPED / "profiles", wanted)
+    if wanted.save_trace is not None:
+        _save(loaded, wanted.save_trace)
     with progress.bar("playing the row") as told:
         found = row_load.played(loaded, told)
     console = _console()
@@ -73,6 +76,26 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
     console.print(row_page.sentence(found), markup=False, highlight=False)
     click.echo(f"report: {row_report.write(found, row_page.of(found), out)}")
     return all(row_report.valid(found, combination) is not False for combination in found.combinations)
+
+
+def _save(loaded: row_load.Loaded, path: Path) -> None:
+    """Write the watts of the first world's row, as it was built."""
+    combination, seed, _ = loaded.worlds[0]
+    try:
+        taped.write(taped.watts(loaded.asked, combination, seed), path)
+    except OSError as problem:
+        raise errors.Invalid(
+            f"--save-trace {path}", f"{problem.strerror}; give a file that can be written"
+        ) from problem
+    click.echo(f"trace: {path}")
+
+
+def tell(tables: tuple[Titled, ...], words: str) -> None:
+    """Print tables and a sentence, for commands beside `capstan replay`."""
+    console = Console()
+    for titled in tables:
+        _print(titled, console)
+    console.print(words, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 PLAYERS: Mapping[str, Player] = {"Plant": plant, "Row": row}

@@ -68,6 +68,7 @@ class Options:
     objective: Objective | None = None
     strict: bool = False
     profiles: Path | None = None
+    save_trace: Path | None = None
 
     def over(self, run: files.Run, folder: Path) -> Options:
         """Return these options with what is not asked for taken from a scenario's `Run`; its paths lie in `folder`.

@@ -8,6 +8,7 @@ A cap that is sent is in force `actuate_s` later, on every server; the brake has
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -122,7 +123,6 @@ def play(  # noqa: PLR0913 - positional arrays, for the compiler
     """
     s, services, plate, tally, log = held(s), wanted(services), plated(plate), tallied(tally), logged(log)
     way, demand = under_way(way), demanded(demand)
-    top = plate.prefill_w.shape[0] - 1
     for second in range(from_s, to_s):
         counts = second >= score_from_s
         level = level_at(demand.level, second)
@@ -141,16 +141,26 @@ def play(  # noqa: PLR0913 - positional arrays, for the compiler
         log.row_w[second] = row_w
         if counts:
             scored(log, way, state.level, row_w, control.budget_w)
-        if (second + 1) % control.period_s == 0 and second >= control.lag_s + control.period_s:
+        state = ticked(law, state, control, way, log, second, counts)
+    return state
+
+
+def ticked(  # noqa: PLR0913 - positional, for the compiler
+    law: machine.Law, state: machine.State, control: Control, way: Way, log: Log, second: int, counts: bool
+) -> machine.State:  # fmt: skip
+    """Let the machine see a second that has ended, and send what it decides; without a sample it decides nothing."""
+    if (second + 1) % control.period_s == 0 and second >= control.lag_s + control.period_s:
+        ratio = sampled_w(log.row_w, second, control) / control.budget_w
+        if not math.isnan(ratio):
             before = state.level
-            ratio = sampled_w(log.row_w, second, control) / control.budget_w
-            confirmed = low == min(control.low[before], top) and high == min(control.high[before], top)
+            low, high = clocks_in_force(control, way, second)
+            confirmed = low == control.low[before] and high == control.high[before]
             seen = machine.Seen(ratio, ratio, True, False, False, True, confirmed)
             state, _ = machine.advance(law, state, seen, float(second + 1))
             if counts and state.level != before:
                 log.transitions[0] += 1
                 log.brakes[0] += 1 if state.level == machine.BRAKE else 0
-        send(control, way, state, second + 1)
+    send(control, way, state, second + 1)
     return state
 
 
