@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from capstan import units
-from capstan.api import convert, errors, manifests, row, v1alpha1
+from capstan.api import convert_power, errors, manifests, row, v1alpha1
 from capstan.app import progress, replay_kinds
 from capstan.model.profile import ClockResponse, Profile
 from capstan.powercap.domains import Timers
@@ -128,7 +128,9 @@ def _declared(path: Path, documents: list[manifests.Document]) -> Declared:
     if len(found) != 1:
         raise errors.Invalid(f"{path}", f"needs one PowerDomain, has {len(found)}; keep the one that is planned for")
     spec = found[0].spec
-    return Declared(convert.power_domain(found[0].manifest(), ()), spec.thresholds is not None, spec.caps is not None)
+    return Declared(
+        convert_power.power_domain(found[0].manifest(), ()), spec.thresholds is not None, spec.caps is not None
+    )
 
 
 def _profile(given: Given, documents: list[manifests.Document]) -> Profile:

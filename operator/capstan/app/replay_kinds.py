@@ -92,7 +92,7 @@ def _save(loaded: row_load.Loaded, path: Path) -> None:
 
 def tell(tables: tuple[Titled, ...], words: str) -> None:
     """Print tables and a sentence, for commands beside `capstan replay`."""
-    console = Console()
+    console = _console()
     for titled in tables:
         _print(titled, console)
     console.print(words, markup=False, highlight=False, soft_wrap=not console.is_terminal)

@@ -15,7 +15,7 @@ import numpy as np
 from capstan.model.profile import ClockResponse, Profile, with_clock_response
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
-from capstan.powercap import machine, readings, safety, step
+from capstan.powercap import levels, machine, readings, safety, step
 from capstan.powercap.domains import LEVELS, Domain, Level, NodeSample, Timers
 from capstan.powercap.safety import Admission
 from capstan.replay.kernel import compiling
@@ -243,8 +243,8 @@ def played(asked: Asked, law: Held, clocks: Clocks, watts: Floats, number: int) 
 
 
 def control(domain: Domain, clocks: Clocks, path: Path) -> loop.Control:
-    """Return how the domain is told and obeyed; the caps of each level are the machine's own (`step.caps_at`)."""
-    each = [step.caps_at(domain, level) for level in LEVELS]
+    """Return how the domain is told and obeyed; the caps of each level are the machine's own (`levels.caps_at`)."""
+    each = [levels.caps_at(domain, level) for level in LEVELS]
     return loop.Control(
         budget_w=domain.budget_w,
         period_s=path.sample_s,
