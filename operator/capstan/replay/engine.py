@@ -5,8 +5,9 @@ system decides. Power domains and caps are `powercap.step`'s own output; the sys
 
 The kernel plays requests from one tick to the next, each at its own moment; how often it is called changes nothing.
 Without power domains there is a tick every few seconds, as often as the system plans; with them one every second, and
-their true draw is read in slices of 100 ms, or as long as the scenario says. The run is counted from the first arrival to the last completion. A node is
-lost at the end of the tick that it is lost in, with the requests in it; its pods start anew elsewhere at the next.
+their true draw is read in slices of 100 ms, or as long as the scenario says. The run is counted from the first arrival
+to the last completion. A node is lost at the end of the tick that it is lost in, with the requests in it; its pods
+start anew elsewhere at the next.
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ class Guards:
         self._caps: dict[str, domains.ClassCaps] = {}
         self._cuts: list[BudgetCut] = sorted(scenario.cuts, key=lambda cut: cut.t_s)
         self._guarded = [
-            Guarded(dataclasses.replace(domain, armed=domain.armed and armed), DomainLog(domain.name, len(domain.nodes)))
+            Guarded(
+                dataclasses.replace(domain, armed=domain.armed and armed), DomainLog(domain.name, len(domain.nodes))
+            )
             for domain in scenario.domains
         ]
 

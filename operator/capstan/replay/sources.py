@@ -172,7 +172,9 @@ def denser(demand: Demand, run: files.Run, ratio: float, field: str) -> Demand:
     """
     found = ratio * float(demand.spec.rate_ratio)
     if found > run.compression:
-        fix = f"{found:g} times the requests of {demand.spec.policy} need a compression of that; it is {run.compression}"
+        fix = (
+            f"{found:g} times the requests of {demand.spec.policy} need a compression of that; it is {run.compression}"
+        )
         raise errors.Invalid(field, fix)
     return replace(demand, spec=demand.spec.model_copy(update={"rate_ratio": f"{found:.9f}"}))
 

@@ -71,7 +71,7 @@ def _system(comparison: Comparison, column: Column, relative: Relative) -> Json:
         **_relative(relative),
         **_bill(score.bill),
         "services": [_service(run, policy) for policy in score.policies],
-        "domains": [_domain(domain) for domain in score.domains],
+        "domains": [domain(each) for each in score.domains],
         "marks": [{"t_s": mark.t_s, "text": mark.text} for mark in run.marks],
         "settings": dict(run.settings),
         "figures": {name: finite(value) for name, value in sorted(run.figures.items())},
@@ -213,7 +213,8 @@ def _class_energy(found: ClassEnergy) -> Json:
     }
 
 
-def _domain(score: DomainScore) -> Json:
+def domain(score: DomainScore) -> Json:
+    """Return what is written of one power domain."""
     return {
         "domain": score.domain,
         "peak_w": finite(score.peak_w),

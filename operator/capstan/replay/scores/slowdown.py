@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from capstan.model.policy import Priority
-from capstan.replay.runs import Floats, Run
+from capstan.replay.runs import Floats, Outcomes, Run
 from capstan.replay.scores import measure
 
 P50, P99 = 0.5, 0.99
@@ -34,27 +34,22 @@ def of(run: Run, uncapped: Run) -> ByPriority:
     """Return the slowdown of every priority that a run has services of."""
     found = []
     for priority in Priority:
-        mine, free = _latencies_s(run, uncapped, priority)
-        if mine is not None and free is not None:
-            found.append((priority, Slowdown(_ratio(mine, free, P50), _ratio(mine, free, P99))))
+        pairs = [
+            _latencies_s(mine.outcomes, free.outcomes)
+            for mine, free in zip(run.services, uncapped.services, strict=True)
+            if mine.priority is priority
+        ]
+        if pairs:
+            mine_s, free_s = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            found.append((priority, Slowdown(_ratio(mine_s, free_s, P50), _ratio(mine_s, free_s, P99))))
     return tuple(found)
 
 
-def _latencies_s(run: Run, uncapped: Run, priority: Priority) -> tuple[Floats, Floats] | tuple[None, None]:
+def _latencies_s(mine: Outcomes, free: Outcomes) -> tuple[Floats, Floats]:
     """Return end-to-end latencies with and without caps of the requests that finished in both."""
-    pairs = [
-        (mine.outcomes, free.outcomes)
-        for mine, free in zip(run.services, uncapped.services, strict=True)
-        if mine.priority is priority
-    ]
-    if not pairs:
-        return None, None
-    both = [np.isfinite(mine.finish_s) & np.isfinite(free.finish_s) for mine, free in pairs]
-    capped_s, free_s = (
-        np.concatenate([(one[side].finish_s - one[side].requests.arrival_s)[done] for one, done in zip(pairs, both)])
-        for side in (0, 1)
-    )
-    return capped_s, free_s
+    done = np.isfinite(mine.finish_s) & np.isfinite(free.finish_s)
+    arrival_s = mine.requests.arrival_s[done]
+    return mine.finish_s[done] - arrival_s, free.finish_s[done] - arrival_s
 
 
 def _ratio(mine_s: Floats, free_s: Floats, share: float) -> float | None:
