@@ -23,7 +23,7 @@ from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.pages.numbers import finite
 from capstan.replay.scores.budget import DomainScore
 from capstan.replay.scores.compare import Comparison
-from capstan.replay.scores.score import Score
+from capstan.replay.scores.score import PolicyScore, Score
 
 SCHEMA_VERSION = 1
 HTML_NAME, JSON_NAME = "servers.html", "servers.json"
@@ -71,8 +71,8 @@ def names(sizes: Sequence[Size]) -> tuple[str, ...]:
 
 
 def tables(sizes: Sequence[Size]) -> tuple[Titled, ...]:
-    """Return the most servers of every system, then a table per size."""
-    return _most(sizes), *(_table(size) for size in sizes)
+    """Return the most servers of every system, then two tables per size."""
+    return _most(sizes), *(table(size) for size in sizes for table in (_served, _drawn))
 
 
 def sentence(sizes: Sequence[Size]) -> str:
@@ -103,41 +103,50 @@ def _held(score: Score | None) -> Cell:
     return Cell("draws too much" if score.slo_met else "misses SLO", Tone.BAD)
 
 
-def _table(size: Size) -> Titled:
+def _served(size: Size) -> Titled:
+    """Return the table of what a size's systems used, and how requests fared."""
     columns = size.comparison.columns
     unit = words.energy_unit(column.score.fleet_j for column in columns)
     policies = [policy.policy for policy in columns[0].score.policies]
     slowed = any(domain.slowdown is not None for column in columns for domain in column.score.domains)
-    heads = (
-        f"GPU {unit.name}", "idle too", *(f"{name.split('/')[-1]} %" for name in policies), "peak %", "brakes",
-        "above kJ", "longest s", "capped %", *((f"{p.lower()} %" for p in reversed(Priority)) if slowed else ()),
-    )  # fmt: skip
-    rows = tuple(Row(column.run.system, _cells(column.score, unit, slowed=slowed)) for column in columns)
-    notes = ["idle too: GPUs without a pod counted. above: joules above the budget. capped: share of the time."]
+    shown = tuple(reversed(Priority)) if slowed else ()
+    heads = (f"GPU {unit.name}", "idle too", *(f"{name.split('/')[-1]} %" for name in policies))
+    rows = []
+    for column in columns:
+        score = column.score
+        energy = (Cell(unit.number(score.energy_j)), Cell(unit.number(score.fleet_j)))
+        good = (_good(policy) for policy in score.policies)
+        rows.append(Row(column.run.system, (*energy, *good, *(Cell(_slowdown(score.domains, each)) for each in shown))))
+    notes = ["idle too: GPUs without a pod counted."]
     if slowed:
-        notes.append("high, low: end-to-end p50 / p99, slower than the same system without caps.")
-    return Titled(f"{size.servers} servers", Headed(heads, rows), tuple(notes))
+        notes.append("high, low: end-to-end p50 / p99 in percent, slower than the same system without caps.")
+    title = f"{size.servers} servers: energy and latency"
+    return Titled(title, Headed((*heads, *(f"{each.lower()} %" for each in shown)), tuple(rows)), tuple(notes))
 
 
-def _cells(score: Score, unit: words.EnergyUnit, *, slowed: bool) -> tuple[Cell, ...]:
-    domains = score.domains
+def _good(policy: PolicyScore) -> Cell:
+    ratio = policy.figures.attainment_ratio
+    text = "100" if ratio == 1 else words.percent(ratio).removesuffix(" %")
+    return Cell(text, Tone.GOOD if policy.slo_met else Tone.BAD)
+
+
+def _drawn(size: Size) -> Titled:
+    """Return the table of the power domains: all of them together, peaks and times of the one that is worst off."""
+    heads = ("peak %", "brakes", "above kJ", "longest s", "capped %")
+    rows = tuple(Row(column.run.system, _power(column.score.domains)) for column in size.comparison.columns)
+    note = "peak: of the budget. above: joules above the budget. longest: without a break. capped: share of the time."
+    return Titled(f"{size.servers} servers: power", Headed(heads, rows), (note,))
+
+
+def _power(domains: Sequence[DomainScore]) -> tuple[Cell, ...]:
     brakes, over_j = sum(d.brakes for d in domains), sum(d.overbudget_j for d in domains)
     peaks = [d.peak_w / d.budget_w for d in domains if d.peak_w is not None]
-    good = [
-        Cell(words.percent(p.figures.attainment_ratio).removesuffix(" %"), Tone.GOOD if p.slo_met else Tone.BAD)
-        for p in score.policies
-    ]
-    slowdowns = [Cell(_slowdown(domains, priority)) for priority in reversed(Priority)] if slowed else []
     return (
-        Cell(unit.number(score.energy_j)),
-        Cell(unit.number(score.fleet_j)),
-        *good,
         Cell(f"{100 * max(peaks):.1f}" if peaks else words.NONE),
         Cell(f"{brakes:,}", Tone.BAD if brakes else Tone.GOOD),
         Cell(f"{over_j / 1e3:,.1f}", Tone.BAD if over_j else Tone.GOOD),
         Cell(f"{max((d.longest_excursion_s for d in domains), default=0.0):.0f}"),
         Cell(f"{100 * max((_capped(d) for d in domains), default=0.0):.1f}"),
-        *slowdowns,
     )
 
 
