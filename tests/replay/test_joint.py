@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from capstan.api import errors, manifests
@@ -24,7 +26,7 @@ from capstan.replay.scenario import Scenario
 from capstan.replay.seen import Seen, Want
 from capstan.replay.stage import Stage
 from capstan.replay.twins import Twins
-from support import racks, small
+from support import power_loop, racks, small
 from support.racks import Load
 from support.small import Folder
 
@@ -177,6 +179,23 @@ def test_requests_come_with_the_servers(folder: Folder) -> None:
     assert len(three) == pytest.approx(600, abs=4 * 240**0.5)
     assert len(loaded.scenario().services[0].requests) == len(two), "without --servers it is the file's fleet"
     assert dict(loaded.scenario(servers=3).notes)["servers"] == "3, rates 1.5 times those of 2"
+
+
+def test_the_command_tells_how_many_servers_hold_under_power_domains(folder: Folder) -> None:
+    """Two racks' worth of watts: nobody is capped, and all sizes hold."""
+    path, labels = folder.path / "scenario.yaml", {"rack": "7"}
+    policy, fleet, run = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    fleet["nodes"][0]["labels"] = labels
+    run |= {"systems": ["neither"], "sliceMilliseconds": 1000, "durationSeconds": 30}
+    domain = power_loop.domain(budget_w=90_000)
+    path.write_text(yaml.safe_dump_all([policy, domain, fleet, run]), encoding="utf-8")
+    shutil.copytree(load.SHIPPED / "systems", folder.path / "systems")
+    own = small.Folder(folder.path / "scenarios")
+    own.path.mkdir()
+    found = own.replay("--servers", "2,3", scenario=path.rename(own.path / "scenario.yaml"))
+    assert found.exit_code == 0, found.output
+    assert "Servers that hold, of 2 and 3: neither 3." in found.output
+    assert {"servers.html", "servers.json"} < {written.name for written in own.out.iterdir()}
 
 
 def test_more_servers_than_the_trace_has_requests_for_are_refused(folder: Folder) -> None:
