@@ -432,6 +432,7 @@ def test_every_name_of_the_json_is_in_the_reference(pair: Comparison, root: Path
             "slo_by_class",
             "class_mix",
             "request_energy_by_class",
+            "state_ratio",
         }  # names of things
         below = [names(list(v.values()) if k in free else v) for k, v in value.items()]
         return set(value).union(*below)

@@ -262,15 +262,15 @@ def draws(watts: list[float], budgets: list[float] | None = None) -> list[tuple[
 )
 def test_the_longest_unbroken_time_above_decides(watts: list[float], over_s: float, held: bool) -> None:
     (domain,) = score.of(run([fate()], draws=draws(watts))).domains
-    assert domain.longest_over_s == pytest.approx(over_s)
+    assert domain.longest_excursion_s == pytest.approx(over_s)
     assert domain.held is held
 
 
 def test_the_budget_that_counts_is_the_one_valid_then() -> None:
     """95 W under a budget of 100 W, cut to 90 W at 5 s: above from the cut on, by 5 W for 4 s."""
     (domain,) = score.of(run([fate()], draws=draws([95.0] * 9 + [80.0], [100.0] * 5 + [90.0] * 5))).domains
-    assert domain.longest_over_s == pytest.approx(4.0)
-    assert domain.above_j == pytest.approx(20.0)
+    assert domain.longest_excursion_s == pytest.approx(4.0)
+    assert domain.overbudget_j == pytest.approx(20.0)
     assert (domain.peak_w, domain.budget_w) == (95.0, 90.0)
 
 
@@ -295,7 +295,7 @@ def test_samples_out_of_order_are_a_broken_record() -> None:
 
 def test_unknown_watts_add_no_joules() -> None:
     (domain,) = score.of(run([fate()], draws=draws([NAN, 110.0, math.inf]))).domains
-    assert domain.above_j == pytest.approx(10.0)
+    assert domain.overbudget_j == pytest.approx(10.0)
     assert domain.peak_w == 110.0
 
 

@@ -112,9 +112,19 @@ def play(
     loads: tuple[Load, ...], cuts: tuple[BudgetCut, ...], *, span_s: float, racks: int = 1, servers: int = 2
 ) -> Played:
     """Play services on racks of a few servers, each an armed domain."""
+    made = scenario(loads, cuts, span_s=span_s, racks=racks, servers=servers)
+    system = Recording(made.policies, made.profiles, made.settings, delay_s=made.telemetry_s)
+    system.cycles = {}
+    return Played(engine.run(made, system), system.cycles)
+
+
+def scenario(
+    loads: tuple[Load, ...], cuts: tuple[BudgetCut, ...], *, span_s: float, racks: int = 1, servers: int = 2
+) -> Scenario:
+    """Services on racks of a few servers, each an armed domain."""
     nodes = tuple(Node(f"gpu-{i}", 8, builders.H100) for i in range(servers * racks))
     services = tuple(_service(load, span_s, gpus=8 * servers * racks) for load in loads)
-    scenario = Scenario(
+    return Scenario(
         name="racks",
         nodes=nodes,
         services=services,
@@ -128,9 +138,6 @@ def play(
         trace="made up",
         cuts=cuts,
     )
-    system = Recording(scenario.policies, scenario.profiles, scenario.settings, delay_s=scenario.telemetry_s)
-    system.cycles = {}
-    return Played(engine.run(scenario, system), system.cycles)
 
 
 def cut(t_s: float, rack: int = 0, budget_w: float = TIGHT_W) -> BudgetCut:

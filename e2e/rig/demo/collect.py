@@ -87,6 +87,7 @@ def services(
                 reconfigurations=series.changes(seen.replicas_desired * seen.tp),
                 clock_changes=series.changes(seen.clock_cap_mhz),
                 gpu_seconds=series.gpu_seconds(seen),
+                priority=service.policy.priority,
             )
         )
     return tuple(made)

@@ -19,6 +19,7 @@ from capstan.api.variants import Variants
 from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 
+MILLISECONDS_PER_SECOND = 1000
 PERIODS_PATTERN = r"^[0-9]{1,5},[0-9]{1,5},[0-9]{1,5}$"
 SCALE_RATE_PATTERN = r"^(auto:[1-9][0-9]{0,4}|[0-9]{1,6}([.][0-9]{1,9})?)$"
 CLASSES_PATTERN = r"^(fixed|terciles|[0-9]{1,7}(,[0-9]{1,7}){0,2}/[0-9]{1,7}(,[0-9]{1,7}){0,2})$"
@@ -184,6 +185,12 @@ class Run(Spec):
     seeds: Annotated[tuple[fields.Count, ...], Field(max_length=100)] = ()
     servers: Annotated[tuple[fields.Positive, ...], Field(max_length=100)] = ()
     """Fleet sizes to play, each in a run of its own; the first node group has as many nodes as it says."""
+    rate_follows_servers: fields.Flag = False
+    """Rates are for the servers that the fleet lists: a fleet of half as many again has half as many requests again."""
+    slice_milliseconds: Annotated[int, Strict(), Field(ge=100, le=1000)] = 100
+    """Watts of power domains are means over this long."""
+    slowdowns: fields.Flag = False
+    """Whether a system that caps is played once more without caps, for what they cost in latency."""
     power_scale: fields.Parameter = "1"
     """Watts of the true GPUs as a multiple of the profile's."""
     classes: Annotated[str, Field(pattern=CLASSES_PATTERN)] = "fixed"
@@ -223,6 +230,10 @@ class Run(Spec):
     def _periods_order(self) -> bool:
         cluster, pool, instance = self.periods_s
         return 0 < instance <= min(cluster, pool)
+
+    @rule(field="sliceMilliseconds", fix="must divide a second; write 100, 200, 500 or 1000")
+    def _whole_slices(self) -> bool:
+        return MILLISECONDS_PER_SECOND % self.slice_milliseconds == 0
 
     @rule(field="events", fix="an event's atSeconds is not before durationSeconds; move it or run longer")
     def _events_within(self) -> bool:

@@ -39,6 +39,19 @@ class Begin(StrEnum):
     """What the scenario gives every system."""
     PEAK = "PeakPerPool"
     """Each pool's fleet of the largest tp that carries its busiest minute of the trace at full clock."""
+    SINGLE_POOL = "SinglePool"
+    """What `single-pool` has: the smallest fleet of the largest tp that meets the SLO on the trace at full clock."""
+
+
+class Power(StrEnum):
+    """What the scenario's power domains are to a system."""
+
+    JOINT = "Joint"
+    """Armed, and one decision for both: it sees their headroom and whom they cap."""
+    SEPARATE = "Separate"
+    """Armed, each on its own: the decision knows nothing of domains."""
+    UNARMED = "Unarmed"
+    """Watched: nobody is capped."""
 
 
 class System(Spec):
@@ -54,5 +67,6 @@ class System(Spec):
     knobs: Knobs | None = None
     """Left out: the policy's own."""
     start: Begin = Begin.SHARED
+    power: Power = Power.JOINT
     objective: Objective | None = None
     """What its plans make least; left out: what the run or the policy says."""

@@ -16,7 +16,7 @@ from capstan.model.policy import Objective
 from capstan.model.profile import ClockResponse
 from capstan.replay import load, options, play, traces
 from capstan.replay.options import Options
-from capstan.replay.pages import bills, report, summary
+from capstan.replay.pages import bills, report, sizes, summary
 from capstan.replay.scores import tariff
 
 BAD_INPUT, MISSED, DISHONEST = 2, 3, 4
@@ -149,6 +149,21 @@ def _told(outcomes: tuple[play.Outcome, ...], out: Path) -> None:
             click.echo(f"capstan replay: honesty check failed: {fault}", err=True)
         if outcome.case:
             report.replace(folder / CASE_NAME, outcome.case)
+    _sizes_told(outcomes, out, console)
+
+
+def _sizes_told(outcomes: tuple[play.Outcome, ...], out: Path, console: Console) -> None:
+    """Print and write how many servers hold, where several sizes were played under power domains."""
+    played = [sizes.Size(each.servers, each.comparison) for each in outcomes if each.servers is not None]
+    if len(played) < 2 or not any(column.score.domains for size in played for column in size.comparison.columns):
+        return
+    for titled in sizes.tables(played):
+        click.echo(f"\n{titled.title}")
+        console.print(summary.below(titled.table, console))
+        for line in titled.notes:
+            console.print(line, markup=False, highlight=False)
+    console.print(sizes.sentence(played), markup=False, highlight=False, soft_wrap=True)
+    click.echo(f"report: {sizes.write(played, out)}")
 
 
 def _writable(out: Path) -> None:

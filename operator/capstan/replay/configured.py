@@ -6,19 +6,20 @@ Who calls it: `replay.play`. Must not know: what a knob does; `decide` reads the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from capstan.api import convert, errors, manifests
-from capstan.api.system import Begin, Split, System
+from capstan.api.system import Begin, Power, Split, System
 from capstan.model import classes, plan
-from capstan.model.policy import Policy, Pools
+from capstan.model.policy import Knob, Policy, Pools
 from capstan.optimize import lanes, split
 from capstan.replay import start
 from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
-from capstan.replay.seen import Service, Want
+from capstan.replay.seen import Seen, Service, Want
 from capstan.replay.systems import Capstan
 
 
@@ -42,11 +43,17 @@ def shipped(folder: Path) -> dict[str, System]:
 class Configured(Capstan):
     """Capstan with a settings file over every policy."""
 
-    def __init__(self, scenario: Scenario, system: System) -> None:
+    def __init__(self, scenario: Scenario, system: System, fixed: Mapping[str, Want] | None = None) -> None:
+        """Take over a system's settings; `fixed` is what each policy begins with where they say SinglePool."""
         policies = tuple(set_up(policy, system) for policy in scenario.policies)
         super().__init__(policies, scenario.profiles, scenario.settings, delay_s=scenario.telemetry_s)
         self.name = system.name
+        self.caps_power = system.power is not Power.UNARMED
+        self._fixed = {} if fixed is None else fixed
         self._system = system
+        knobs = system.knobs
+        held = knobs is not None and {knobs.replicas, knobs.tensor_parallel, knobs.clock} == {Knob.OFF}
+        self._still = held and system.start is Begin.SINGLE_POOL  # one pool, and no knob that could move it
         self._by_key = {policy.key: policy for policy in policies}
 
     def start(self, service: Service) -> Want | tuple[Want, ...]:
@@ -55,11 +62,20 @@ class Configured(Capstan):
         begun = super().start(dataclasses.replace(service, policy=policy))
         if self._system.start is Begin.SHARED:
             return begun
+        if self._system.start is Begin.SINGLE_POOL:
+            return self._fixed[policy.key]
         first = _first_split(policy)
         memory = plan.PolicyMemory(policy.key, split=first, split_since_s=0.0)
         others = (known for known in self._memory.policies if known.policy != policy.key)
         self._memory = plan.Memory((*others, memory))
         return at_peak(service, policy, first)
+
+    def plan(self, seen: Seen) -> tuple[Want, ...]:
+        """Decide; where power domains act on their own, nothing that is said of them is heard."""
+        if self._still:
+            return ()
+        joint = self._system.power is Power.JOINT
+        return super().plan(seen if joint else Seen(seen.now_s, seen.services))
 
 
 def set_up(policy: Policy, system: System) -> Policy:

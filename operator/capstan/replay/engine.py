@@ -5,8 +5,9 @@ system decides. Power domains and caps are `powercap.step`'s own output; the sys
 
 The kernel plays requests from one tick to the next, each at its own moment; how often it is called changes nothing.
 Without power domains there is a tick every few seconds, as often as the system plans; with them one every second, and
-their true draw is read in slices of 100 ms. The run is counted from the first arrival to the last completion. A node is
-lost at the end of the tick that it is lost in, with the requests in it; its pods start anew elsewhere at the next.
+their true draw is read in slices of 100 ms, or as long as the scenario says. The run is counted from the first arrival
+to the last completion. A node is lost at the end of the tick that it is lost in, with the requests in it; its pods
+start anew elsewhere at the next.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from capstan.replay.scores import routes
 from capstan.replay.seen import Seen, Service, System, Want
 from capstan.replay.series import LaneLog, ServiceLog
 
-SLICES_PER_S = 10  # DESIGN 7.1: true AC watts at 100 ms
 SLOW_START_S = 15.0
 """The router sends to whoever holds least, so that an empty replica would get every request until its prompts queue:
 Envoy's slow start, for every system alike; 15 s is what a replica takes to fill (about a request's stay)."""
@@ -87,8 +87,8 @@ class _Engine:
         ]
         pools = [served.pool for served in self._served]
         truths = [profile for truth in scenario.truths for profile in truth]
-        slices = SLICES_PER_S if self._guarding else 1
-        self._plant = Plant(self._seats, pools, truths, slices_per_sample=slices)
+        self._slices = scenario.slices_per_s if self._guarding else 1
+        self._plant = Plant(self._seats, pools, truths, slices_per_sample=self._slices)
         self._guards = guards.Guards(scenario, self._plant, armed=system.caps_power)
         self._homes = self._guards.homes(self._seats)
         self._cap(0.0)
@@ -136,7 +136,7 @@ class _Engine:
 
     def _advance(self, before_s: float, now_s: float) -> None:
         """Play one tick; with power domains in slices, each of which is measured."""
-        slices = SLICES_PER_S if self._guarding else 1
+        slices = self._slices
         slice_s = (now_s - before_s) / slices
         for index in range(1, slices + 1):
             for served in self._served:
@@ -291,6 +291,7 @@ class _Engine:
             gpu_seconds=pool.gpu_seconds + living_s - late_gpu_s,
             lanes=tuple(log.series(name) for name, log in served.lanes.items()),
             routed=Routed(served.service.codes, served.service.edges) if served.told_apart else None,
+            priority=served.service.policy.priority,
             token_cost=routes.token_cost(world.profiles[-1], served.service.requests, series),
         )
 

@@ -41,9 +41,12 @@ class Guards:
     def __init__(self, scenario: Scenario, plant: Plant, *, armed: bool) -> None:
         self.marks: list[Mark] = []
         self._plant = plant
+        self._caps: dict[str, domains.ClassCaps] = {}
         self._cuts: list[BudgetCut] = sorted(scenario.cuts, key=lambda cut: cut.t_s)
         self._guarded = [
-            Guarded(dataclasses.replace(domain, armed=domain.armed and armed), DomainLog(domain.name))
+            Guarded(
+                dataclasses.replace(domain, armed=domain.armed and armed), DomainLog(domain.name, len(domain.nodes))
+            )
             for domain in scenario.domains
         ]
 
@@ -57,9 +60,11 @@ class Guards:
         while self._cuts and self._cuts[0].t_s <= now_s:
             self._cut(self._cuts.pop(0), now_s)
         for guarded in self._guarded:
-            samples = self._plant.samples(guarded.domain)
+            samples, before = self._plant.samples(guarded.domain), guarded.last
             guarded.last = step.step(guarded.domain, samples, guarded.memory, now_s)
             guarded.memory = guarded.last.memory
+            if before is None or before.caps != guarded.last.caps:
+                self._caps.clear()
 
     def seen(self, seats: Seats) -> tuple[DomainSeen, ...]:
         """Return the domains that act, as their status says; none of those that only watch."""
@@ -83,8 +88,11 @@ class Guards:
         return tuple(inner.get(node.name, OUTSIDE) for node in seats.nodes)
 
     def caps(self, node: str) -> domains.ClassCaps:
-        """Return the tightest caps of all domains above a node."""
-        return domains.tightest(*(g.last.caps for g in self._guarded if g.last and node in g.domain.nodes))
+        """Return the tightest caps of all domains above a node; asked for every second, they change seldom."""
+        if node not in self._caps:
+            above = (g.last.caps for g in self._guarded if g.last and node in g.domain.nodes)
+            self._caps[node] = domains.tightest(*above)
+        return self._caps[node]
 
     def note(self, now_s: float) -> None:
         """Write down the highest draw since the last sample, budget, level and cap."""

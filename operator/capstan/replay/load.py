@@ -83,7 +83,8 @@ class Loaded:
         run = self.run
         seed = self.options.seeds[0] if seed is None else seed
         nodes = tuple(_nodes(self.fleet, servers))
-        served = [self._service(demand, nodes, seed=seed + i, rate=rate) for i, demand in enumerate(self.demands)]
+        demands = self._demands(servers)
+        served = [self._service(demand, nodes, seed=seed + i, rate=rate) for i, demand in enumerate(demands)]
         services = start.shared(tuple(service for service, _ in served), nodes)
         domains = tuple(
             _domain(d, nodes, services[0].profiles[0]) for d in self.documents if isinstance(d, v1alpha1.PowerDomain)
@@ -107,6 +108,7 @@ class Loaded:
             cuts=events.cuts(run, domains),
             losses=events.losses(run, nodes),
             bursts=events.bursts(run),
+            slices_per_s=files.MILLISECONDS_PER_SECOND // run.slice_milliseconds,
             trace="; ".join(
                 f"{demand.spec.policy}: {demand.source}{_too_long(service, truth)}"
                 for demand, (service, truth) in zip(self.demands, served, strict=True)
@@ -115,8 +117,31 @@ class Loaded:
                 *_notes(run, self.options, settings, rate=rate, seed=seed),
                 *_class_notes(services, self.options),
                 *costs.notes(self.options, run, self.tariffs, kinds),
+                *self._fleet_notes(servers, domains),
             ),
         )
+
+    def _demands(self, servers: int | None) -> tuple[sources.Demand, ...]:
+        """Return the demands of a fleet: as many requests per server as the file's fleet has, where that is asked for.
+
+        Raises:
+            Invalid: That would be more than the trace has.
+        """
+        if servers is None or not self.run.rate_follows_servers:
+            return self.demands
+        ratio = servers / self.fleet.nodes[0].count
+        return tuple(sources.denser(demand, self.run, ratio, f"--servers {servers}") for demand in self.demands)
+
+    def _fleet_notes(self, servers: int | None, domains: tuple[Domain, ...]) -> Iterable[tuple[str, str]]:
+        """Yield what was chosen of fleet and domains, for people."""
+        built = self.fleet.nodes[0].count
+        if self.run.rate_follows_servers:
+            ratio = 1.0 if servers is None else servers / built
+            yield "servers", f"{servers or built}, rates {ratio:g} times those of {built}"
+        if domains:
+            yield "watts of power domains", f"means over {self.run.slice_milliseconds} ms"
+            unarmed = ", ".join(domain.name for domain in domains if not domain.armed)
+            yield "power domains", f"{unarmed}: not armed, the safe setting does not fit" if unarmed else "can be armed"
 
     def _service(
         self, demand: sources.Demand, nodes: tuple[Node, ...], *, seed: int, rate: float

@@ -9,10 +9,13 @@ second, as a Hopper driver reports it (facts/polca.md 3.1) and as the rig's simu
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from capstan.model.profile import Draw, Profile
 from capstan.model.reasons import Reason
@@ -21,9 +24,19 @@ from capstan.powercap import readings
 from capstan.powercap.domains import Domain, NodeSample
 from capstan.replay.nodes import Seats
 from capstan.replay.pool import Pool
-from capstan.replay.runs import Floats
+from capstan.replay.runs import Floats, Ints
 
 SAMPLE_AGE_S = 0.5  # the middle of the second that a sample is the mean of
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A domain's samples without their watts: which nodes are `away`, the rows of its nodes, who of them is heard."""
+
+    away: frozenset[int]
+    samples: readings.Samples
+    rows: Ints
+    heard: npt.NDArray[np.bool_]
 
 
 class Plant:
@@ -39,6 +52,7 @@ class Plant:
         draws: dict[str, Draw] = {product: p.draw for p in reversed(profiles) for product in p.gpu_products}
         self._draws = [draws[node.gpu_product] for node in seats.nodes]
         self._unloaded_w = np.array([draw.unloaded_w for draw in self._draws])
+        self._known: dict[str, _Standing] = {}
         self._booked_j = [np.zeros(len(pool.world.replicas)) for pool in pools]
 
     def unassigned_w(self) -> float:
@@ -65,7 +79,19 @@ class Plant:
     def samples(self, domain: Domain) -> readings.Samples:
         """Return what the agents of a domain's nodes say; there is none before the first `measure`."""
         mean_w = np.mean(self._recent, axis=0)
-        return readings.of([self._sample(name, float(mean_w[self._index[name]])) for name in domain.nodes])
+        there = self._standing(domain)
+        heard_w = np.where(there.heard, mean_w[there.rows], np.nan)
+        return dataclasses.replace(there.samples, heard_w=heard_w)
+
+    def _standing(self, domain: Domain) -> _Standing:
+        """Return what of a domain's samples stays as it is from second to second, until a node goes or comes back."""
+        away = frozenset(self._seats.away)
+        known = self._known.get(domain.name)
+        if known is None or known.away != away or known.samples.nodes != domain.nodes:
+            samples = readings.of([self._sample(name, 0.0) for name in domain.nodes])
+            rows = np.array([self._index[name] for name in domain.nodes], dtype=np.int64)
+            known = self._known[domain.name] = _Standing(away, samples, rows, ~np.isnan(samples.heard_w))
+        return known
 
     def _sample(self, name: str, gpus_w: float) -> NodeSample:
         index = self._index[name]

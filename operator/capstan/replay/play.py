@@ -9,14 +9,13 @@ that decides from what it sees; then `oracle`, which may look at what all of the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from capstan.api import errors
 from capstan.api.system import System
 from capstan.replay import costs, provision
 from capstan.replay.autoscalers import registry
-from capstan.replay.configured import Configured
 from capstan.replay.load import Loaded
 from capstan.replay.runs import Energy, Run
 from capstan.replay.scores import compare, limits, score
@@ -33,6 +32,7 @@ from capstan.replay.scores.compare import (
 from capstan.replay.searches import demand, honesty, rate
 from capstan.replay.stage import Stage
 from capstan.replay.systems import Capstan
+from capstan.replay.twins import Twins
 
 FIXED, CAPSTAN = "fixed", "capstan"
 BEFORE, AFTER = (SINGLE_POOL, BEST_STATIC, STATIC_POOLS, FIXED), (CAPSTAN, ORACLE, BOUND)
@@ -40,6 +40,8 @@ NAMES = (*BEFORE, *registry.REGISTRY, *AFTER)
 KNOWN = (*NAMES, *registry.VARIANTS)
 ALL = tuple(name for name in NAMES if name != FIXED)
 DEFAULT = (SINGLE_POOL, CAPSTAN)
+
+AS_SHIPPED = System(kind="System", name=CAPSTAN, words="Capstan as it is")
 
 Told = Callable[[str, float], None]
 """Told what is going on, and the share of it that is done."""
@@ -98,7 +100,7 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: 
     for seed in options.seeds:
         scenario = loaded.scenario(seed=seed, servers=servers, rate=rate)
         label = f"seed {seed}, " if len(options.seeds) > 1 else ""
-        columns = _columns(Stage(scenario, slo_set), names, loaded.systems, _labelled(told, label))
+        columns = _columns(Stage(scenario, slo_set), names, loaded, _labelled(told, label))
         first = first or columns
         seeds.append(tuple(column.score for column in columns))  # of a further seed nothing else is kept
         if not loaded.chancy and rate == 1.0:
@@ -116,19 +118,29 @@ def _outcome(loaded: Loaded, names: tuple[str, ...], servers: int | None, told: 
     return Outcome(comparison, servers, faults, case)
 
 
-def _columns(stage: Stage, names: tuple[str, ...], configured: Mapping[str, System], told: Told) -> tuple[Column, ...]:
+def _columns(stage: Stage, names: tuple[str, ...], loaded: Loaded, told: Told) -> tuple[Column, ...]:
     """Play systems one after the other."""
     columns: list[Column] = []
+    twins = Twins(stage, loaded.systems)
     for name in names:
         told(name, 0.0)
         if name == BOUND:
             columns.append(_bound(stage, columns))
             continue
         tell = functools.partial(told, name)
-        own = configured.get(name)
-        run = stage.play(Configured(stage.scenario, own), tell) if own else play_one(stage, name, columns, tell)
-        columns.append(Column(run, score.of(run, stage.slo_set, stage.scenario.settings.tariffs)))
+        run = twins.play(name, tell) if name in loaded.systems else play_one(stage, name, columns, tell)
+        free = _uncapped(twins, run, loaded, tell) if loaded.run.slowdowns else None
+        scored = score.of(run, stage.slo_set, stage.scenario.settings.tariffs, uncapped=free)
+        columns.append(Column(run, scored))
     return tuple(columns)
+
+
+def _uncapped(twins: Twins, run: Run, loaded: Loaded, told: Callable[[float], None]) -> Run:
+    """Return the run of the same system without caps; only Capstan and settings files let power domains cap."""
+    if run.system == CAPSTAN:
+        return twins.uncapped(AS_SHIPPED, told)
+    own = loaded.systems.get(run.system)
+    return run if own is None else twins.uncapped(own, told)
 
 
 def _labelled(told: Told, label: str) -> Told:
@@ -214,7 +226,7 @@ def rate_of(loaded: Loaded, servers: int | None, slo_set: limits.SloSet, told: T
 
 
 def _on_trial_first(columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    """Return the columns with Capstan first, where it is among them."""
+    """Return the columns with Capstan first, where it is among them; else in the order in which they were played."""
     return tuple(sorted(columns, key=lambda column: column.run.system != CAPSTAN))
 
 

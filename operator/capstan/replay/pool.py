@@ -60,6 +60,7 @@ class Pool:
         self.reconfigurations = 0
         self.clock_changes = 0
         self.gpu_seconds = 0.0
+        self._joined: tuple[tuple[Want, ...], Want] | None = None
         self._profiles = profiles
         self._index = {profile.tp: index for index, profile in enumerate(profiles)}
         self._seats = seats
@@ -73,6 +74,11 @@ class Pool:
     @property
     def want(self) -> Want:
         """All pools as one: all replicas, the tp and the clock of those with most GPUs."""
+        if self._joined is None or self._joined[0] is not self.wants:  # asked for several times a tick
+            self._joined = (self.wants, self._join())
+        return self._joined[1]
+
+    def _join(self) -> Want:
         main = max(self.wants, key=lambda want: (want.replicas * want.tp, -want.tp))
         known = [want.expected_w for want in self.wants if want.expected_w is not None]
         watts = sum(known) if known else None

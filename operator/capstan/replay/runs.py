@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capstan.model.classes import Edges
+from capstan.model.policy import Priority
 from capstan.model.routes import TokenCost
 from capstan.model.slo import Slo
 from capstan.model.workload import Workload
@@ -113,7 +114,10 @@ class LaneSeries:
 
 @dataclass(frozen=True, slots=True)
 class DomainSeries:
-    """One power domain over time, shapes `[sample]`. `draw_w` is true AC, the highest since the sample before."""
+    """One power domain over time, shapes `[sample]`. `draw_w` is true AC, the highest since the sample before.
+
+    `servers` is how many it has; None: nobody counted.
+    """
 
     domain: str
     t_s: Floats
@@ -121,6 +125,7 @@ class DomainSeries:
     budget_w: Floats
     level: Texts
     cap_mhz: Floats
+    servers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,7 @@ class ServiceRun:
     lanes: tuple[LaneSeries, ...] = ()  # the class pools of the run's end; empty: there was one pool
     routed: Routed | None = None
     token_cost: TokenCost | None = None
+    priority: Priority = Priority.LOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class Scenario:
         bursts: What `RateBurst` events made of the traces.
         trace: Where the requests came from, in words.
         notes: What was shortened or chosen, as (name, value) pairs for people.
+        slices_per_s: Watts of domains are means over this part of a second; by default 100 ms (DESIGN 7.2).
     """
 
     name: str
@@ -83,6 +84,7 @@ class Scenario:
     bursts: tuple[Burst, ...] = ()
     trace: str = ""
     notes: tuple[tuple[str, str], ...] = ()
+    slices_per_s: int = 10
 
     def __post_init__(self) -> None:
         if len(self.truths) != len(self.services):

@@ -86,6 +86,7 @@ class DomainLog:
     """One power domain."""
 
     domain: str
+    servers: int
     rows: array.array[float] = field(default_factory=lambda: array.array("d"))
     levels: list[str] = field(default_factory=list)
 
@@ -99,4 +100,4 @@ class DomainLog:
         table = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, 4)
         columns: list[Floats] = [table[:, i].copy() for i in range(4)]
         levels = np.array(self.levels, dtype=np.str_)
-        return DomainSeries(self.domain, columns[0], columns[1], columns[2], levels, columns[3])
+        return DomainSeries(self.domain, columns[0], columns[1], columns[2], levels, columns[3], self.servers)

@@ -164,6 +164,21 @@ def played(demand: Demand, run: files.Run, *, seed: int, rate: float) -> Request
     return requests
 
 
+def denser(demand: Demand, run: files.Run, ratio: float, field: str) -> Demand:
+    """Return a demand with a multiple of its requests, drawn from those that its trace has.
+
+    Raises:
+        Invalid: The trace has fewer; `field` is who asked.
+    """
+    found = ratio * float(demand.spec.rate_ratio)
+    if found > run.compression:
+        fix = (
+            f"{found:g} times the requests of {demand.spec.policy} need a compression of that; it is {run.compression}"
+        )
+        raise errors.Invalid(field, fix)
+    return replace(demand, spec=demand.spec.model_copy(update={"rate_ratio": f"{found:.9f}"}))
+
+
 def before(demand: Demand, run: files.Run, *, seed: int, rate: float) -> Requests | None:
     """Return what came before, thinned, compressed and scaled as the trace is; None where nothing is known of it."""
     requests = demand.before(seed)

@@ -25,7 +25,7 @@ from capstan.replay.searches import fluid, hindsight, oracle, plans, rate
 from capstan.replay.searches.plans import Laned, Plan, Schedule, Scheduled, Standing, whole
 from capstan.replay.searches.schedule import Planner
 from capstan.replay.searches.trial import Evaluate, Met, Trial, Tried
-from capstan.replay.seen import Service, System
+from capstan.replay.seen import Service, System, Want
 
 Told = Callable[[float], None]
 
@@ -64,6 +64,11 @@ class Stage:
     def single_pool(self) -> Run:
         """Run each service's smallest fixed fleet that meets the SLO at its largest tp and full clock."""
         return self._play_fixed(SINGLE_POOL)
+
+    def single_pool_wants(self) -> dict[str, Want]:
+        """Return what `single-pool` has of each service."""
+        fixed = Scheduled(SINGLE_POOL, self._schedules(SINGLE_POOL))
+        return {service.policy.key: fixed.start(service)[0] for service in self.scenario.services}
 
     def best_static(self) -> Run:
         """Run each service's best fixed (tp, replicas, clock) in hindsight; single-pool's where none meets the SLO."""

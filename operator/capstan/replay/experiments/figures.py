@@ -91,7 +91,7 @@ CARBON_CHANGE = Figure("carbon_change_ratio", "CO2e ±%", _change(lambda cell: c
 OVER_BUDGET = Figure(
     "longest_over_budget_s",
     "over budget s",
-    _own(lambda score: max((domain.longest_over_s for domain in score.domains), default=None)),
+    _own(lambda score: max((domain.longest_excursion_s for domain in score.domains), default=None)),
     1.0,
     0,
 )

@@ -6,7 +6,7 @@ changes there is a new `SCHEMA_VERSION`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from capstan.replay.pages import shocks, summary
 from capstan.replay.pages.numbers import finite
@@ -19,8 +19,9 @@ from capstan.replay.scores.misplaced import Placed
 from capstan.replay.scores.recovery import Recovery
 from capstan.replay.scores.routes import ClassEnergy
 from capstan.replay.scores.score import Figures, PolicyScore, Quantiles
+from capstan.replay.scores.slowdown import Slowdown
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Json = dict[str, object]
 
@@ -70,7 +71,7 @@ def _system(comparison: Comparison, column: Column, relative: Relative) -> Json:
         **_relative(relative),
         **_bill(score.bill),
         "services": [_service(run, policy) for policy in score.policies],
-        "domains": [_domain(domain) for domain in score.domains],
+        "domains": [domain(each) for each in score.domains],
         "marks": [{"t_s": mark.t_s, "text": mark.text} for mark in run.marks],
         "settings": dict(run.settings),
         "figures": {name: finite(value) for name, value in sorted(run.figures.items())},
@@ -212,16 +213,28 @@ def _class_energy(found: ClassEnergy) -> Json:
     }
 
 
-def _domain(score: DomainScore) -> Json:
+def domain(score: DomainScore) -> Json:
+    """Return what is written of one power domain."""
     return {
         "domain": score.domain,
         "peak_w": finite(score.peak_w),
         "budget_w": finite(score.budget_w),
-        "longest_over_s": finite(score.longest_over_s),
-        "above_j": finite(score.above_j),
+        "longest_excursion_s": finite(score.longest_excursion_s),
+        "overbudget_j": finite(score.overbudget_j),
         "unknown_s": finite(score.unknown_s),
         "held": score.held,
+        "servers": score.servers,
+        "state_ratio": _pairs(score.state_ratio),
+        "brakes": score.brakes,
+        "slowdown_p50_ratio": _slowdown(score, lambda found: found.p50_ratio),
+        "slowdown_p99_ratio": _slowdown(score, lambda found: found.p99_ratio),
     }
+
+
+def _slowdown(score: DomainScore, of_one: Callable[[Slowdown], float | None]) -> Json | None:
+    if score.slowdown is None:
+        return None
+    return {str(priority): finite(of_one(found)) for priority, found in score.slowdown}
 
 
 def _quantiles(quantiles: Quantiles) -> Json:

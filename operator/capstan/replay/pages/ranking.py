@@ -71,7 +71,7 @@ def _budget(column: Column) -> Cell:
     if not domains:
         return Cell(NOTHING)
     held = all(domain.held for domain in domains)
-    return Cell(f"{max(domain.longest_over_s for domain in domains):.0f}", Tone.GOOD if held else Tone.BAD)
+    return Cell(f"{max(domain.longest_excursion_s for domain in domains):.0f}", Tone.GOOD if held else Tone.BAD)
 
 
 def _share(estimate: Estimate | None) -> str:

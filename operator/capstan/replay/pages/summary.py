@@ -150,7 +150,7 @@ def _domain_rows(columns: Sequence[Column], domain: str) -> list[Row]:
         row("peak as part of budget", lambda _, series: Cell(_peak_share(series))),
         row(
             f"longest above, s (most {MAX_EXCURSION_S:.0f})",
-            lambda d, _: Cell(f"{d.longest_over_s:.0f}", Tone.GOOD if d.held else Tone.BAD),
+            lambda d, _: Cell(f"{d.longest_excursion_s:.0f}", Tone.GOOD if d.held else Tone.BAD),
         ),
     ]
 

@@ -8,11 +8,14 @@ above the budget: what cannot be shown to be good is bad.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
+from capstan.powercap.domains import Level
 from capstan.replay.runs import DomainSeries, Floats, Run
+from capstan.replay.scores.slowdown import ByPriority
 
 MAX_EXCURSION_S = 10.0
 """Promise P1: the draw is back below the budget within 10 s of crossing it."""
@@ -28,35 +31,47 @@ class DomainScore:
     Attributes:
         peak_w: Highest known draw; None where no draw is known.
         budget_w: The lowest budget of the run.
-        longest_over_s: Longest unbroken time above the then valid budget. A sample holds until the next one.
-        above_j: Joules above the budget, over the whole run; unknown draws add nothing here.
-        unknown_s: Time without a usable draw: it counts as above in `longest_over_s`.
+        longest_excursion_s: Longest unbroken time above the then valid budget. A sample holds until the next one.
+        overbudget_j: Joules above the budget, over the whole run; unknown draws add nothing here.
+        unknown_s: Time without a usable draw: it counts as above in `longest_excursion_s`.
+        servers: How many it has; None: nobody counted.
+        state_ratio: Share of the time at each level that it was at.
+        brakes: How often the brake was pulled.
+        slowdown: What its caps cost each priority, wherever its requests ran; None: nobody asked.
     """
 
     domain: str
     peak_w: float | None
     budget_w: float
-    longest_over_s: float
-    above_j: float
+    longest_excursion_s: float
+    overbudget_j: float
     unknown_s: float
+    servers: int | None = None
+    state_ratio: tuple[tuple[str, float], ...] = ()
+    brakes: int = 0
+    slowdown: ByPriority | None = None
 
     @property
     def held(self) -> bool:
         """Whether promise P1 held: never above for more than 10 s."""
-        return self.longest_over_s <= MAX_EXCURSION_S
+        return self.longest_excursion_s <= MAX_EXCURSION_S
 
     @property
     def fault(self) -> str:
         """What to say where it did not hold."""
         unknown = f", {self.unknown_s:.0f} s without a usable draw counted in" if self.unknown_s else ""
         return (
-            f"{self.domain}: above the budget for {self.longest_over_s:.1f} s in a row "
+            f"{self.domain}: above the budget for {self.longest_excursion_s:.1f} s in a row "
             f"(at most {MAX_EXCURSION_S:.0f} s){unknown}"
         )
 
 
-def of(run: Run) -> tuple[DomainScore, ...]:
+def of(run: Run, slowdown: ByPriority | None = None) -> tuple[DomainScore, ...]:
     """Score every domain of the run, in order of name.
+
+    Args:
+        run: It has a column of watts per domain.
+        slowdown: What the caps of all of them cost, where that was asked for.
 
     Raises:
         ValueError: A domain has no sample or stands there twice, or its samples are not in order of time.
@@ -64,7 +79,9 @@ def of(run: Run) -> tuple[DomainScore, ...]:
     names = [series.domain for series in run.domains]
     if len(set(names)) < len(names):
         raise ValueError(f"a domain has two series; got {', '.join(names)}")
-    return tuple(_domain_score(series, run.duration_s) for series in sorted(run.domains, key=lambda s: s.domain))
+    ordered = sorted(run.domains, key=lambda s: s.domain)
+    each = (_domain_score(series, run.duration_s) for series in ordered)
+    return tuple(dataclasses.replace(one, slowdown=slowdown) for one in each)
 
 
 def _domain_score(series: DomainSeries, duration_s: float) -> DomainScore:
@@ -79,10 +96,29 @@ def _domain_score(series: DomainSeries, duration_s: float) -> DomainScore:
         domain=series.domain,
         peak_w=float(draw_w[known].max()) if known.any() else None,
         budget_w=float(budget_w.min()),
-        longest_over_s=_longest_s(length_s, ~within),
-        above_j=float((length_s[known] * above_w[known]).sum()),
+        longest_excursion_s=_longest_s(length_s, ~within),
+        overbudget_j=float((length_s[known] * above_w[known]).sum()),
         unknown_s=float(length_s[~known].sum()),
+        servers=series.servers,
+        state_ratio=_state_ratio(series),
+        brakes=_brakes(series),
     )
+
+
+def _state_ratio(series: DomainSeries) -> tuple[tuple[str, float], ...]:
+    """Return the share of the time at each level; a sample's level is that of the time since the sample before."""
+    spans_s = np.diff(series.t_s, prepend=0.0)
+    total_s = float(spans_s.sum())
+    if total_s <= 0:
+        return ()
+    levels = [str(level) for level in Level if (series.level == level).any()]
+    return tuple((level, float(spans_s[series.level == level].sum()) / total_s) for level in levels)
+
+
+def _brakes(series: DomainSeries) -> int:
+    """Return how often Brake was entered."""
+    braking = series.level == Level.BRAKE
+    return int(np.count_nonzero(braking & ~np.concatenate(([False], braking[:-1]))))
 
 
 def _stretches(series: DomainSeries, duration_s: float) -> tuple[Floats, Floats, Floats]:

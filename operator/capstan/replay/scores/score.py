@@ -15,7 +15,7 @@ from capstan.model.objective import NO_TARIFFS, Tariffs
 from capstan.model.slo import Slo
 from capstan.replay.pages import words
 from capstan.replay.runs import Energy, Outcomes, Run
-from capstan.replay.scores import bill, budget, limits, measure, watts
+from capstan.replay.scores import bill, budget, limits, measure, slowdown, watts
 from capstan.replay.scores.bill import Bill
 from capstan.replay.scores.budget import DomainScore
 from capstan.replay.scores.limits import Limits, SloSet
@@ -172,8 +172,12 @@ class Score:
         return Verdict(not faults, tuple(faults))
 
 
-def of(run: Run, slo_set: SloSet = SloSet.SCENARIO, tariffs: Tariffs = NO_TARIFFS) -> Score:
+def of(
+    run: Run, slo_set: SloSet = SloSet.SCENARIO, tariffs: Tariffs = NO_TARIFFS, *, uncapped: Run | None = None
+) -> Score:
     """Score a run by a set of limits, by each policy's own unless told otherwise, and by what joules and GPUs cost.
+
+    `uncapped` is a run of the same system without caps, where what they cost in latency was asked for.
 
     Raises:
         ValueError: The record is broken: samples or arrivals out of order, columns of unequal length, a policy twice.
@@ -190,7 +194,7 @@ def of(run: Run, slo_set: SloSet = SloSet.SCENARIO, tariffs: Tariffs = NO_TARIFF
     return Score(
         system=run.system,
         policies=policies,
-        domains=budget.of(run),
+        domains=budget.of(run, None if uncapped is None else slowdown.of(run, uncapped)),
         overall=_overall(run, policies, tallies),
         energy_unassigned_j=run.energy_unassigned_j,
         energy_node_j=run.energy_node_j,
