@@ -72,6 +72,8 @@ def test_a_gz_that_was_cut_off_is_refused(folder: Folder) -> None:
 
 FLAGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a system that nobody made": (("--systems", "capstan,magic"), ("--systems", "magic is none of", "oracle")),
+    "all of a row": (("--full",), ("--full", "kind Row")),
+    "a trace of a row": (("--save-trace", "row.csv"), ("--save-trace", "kind Row")),
     "a rate below zero": (("--scale-rate", "-1"), ("--scale-rate", "-1", "auto:12")),
     "a rate of zero": (("--scale-rate", "0"), ("--scale-rate", "above 0")),
     "a rate in words": (("--scale-rate", "twice"), ("--scale-rate", "twice")),

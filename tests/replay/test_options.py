@@ -96,6 +96,7 @@ def test_what_is_not_asked_for_is_taken_from_the_document_with_its_paths_beside_
 
 def test_every_field_of_the_contract_is_in_this_table() -> None:
     own = {"trace", "columns", "profiles"}  # they replace the document's traces and the shipped profiles
+    own |= {"full", "save_trace"}  # asked of a Row, whose document is another
     assert set(OF_DOCUMENT) | own == {field.name for field in dataclasses.fields(Options)}
     assert set(FLAGS) | {"strict"} == set(OF_DOCUMENT)
 

@@ -107,6 +107,7 @@ def command(context: click.Context, /, scenario: Path | None, out: Path | None, 
             _writable(out)
             kept = other(scenario, out, wanted)
             sys.exit(MISSED if wanted.strict and not kept else 0)
+        _refuse_what_rows_have(wanted)
         outcomes, strict = _played(scenario, out, wanted)
     except (errors.Invalid, traces.TraceError, tariff.TariffError) as problem:
         _refuse(str(problem))
@@ -118,6 +119,14 @@ def command(context: click.Context, /, scenario: Path | None, out: Path | None, 
 
 
 command.add_command(verify.command)
+
+
+def _refuse_what_rows_have(wanted: Options) -> None:
+    """Refuse flags that a scenario of engines has no use for."""
+    told = {"--full": wanted.full, "--save-trace": wanted.save_trace}
+    for flag, value in told.items():
+        if value:
+            raise errors.Invalid(flag, "is for scenarios of kind Row (policies/scenarios/polca-row.yaml); leave it out")
 
 
 def _played(scenario: Path, out: Path, wanted: Options) -> tuple[tuple[play.Outcome, ...], bool]:
