@@ -17,3 +17,12 @@ def step_command(args: tuple[str, ...]) -> None:
     from rig.power_cost import command  # the operator's packages are not needed to start a rig
 
     command.main(args=list(args), prog_name="rig power step")
+
+
+@power.command("calls", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def calls_command(args: tuple[str, ...]) -> None:
+    """Print what the 1 s call to many agents costs, in cores."""
+    from rig.power_calls import command  # the operator's packages are not needed to start a rig
+
+    command.main(args=list(args), prog_name="rig power calls")

@@ -24,7 +24,7 @@ COMMANDS = {
     "gen": ("capstan.app.gen", "command", "Write everything in the repository that is generated."),
     "lengths": ("capstan.app.lengths", "command", "Say how well answers' lengths can be told on a trace."),
     "operator": ("capstan.app.operator", "command", "Watch ServingPolicies; decide and actuate."),
-    "power": ("capstan.app.power", "command", "Watch PowerDomains; keep racks inside their budgets."),
+    "power": ("capstan.app.power.command", "command", "Watch PowerDomains; keep racks inside their budgets."),
     "profile": ("capstan.app.profile", "command", "Fit, estimate and question the physics of an LLM on a GPU."),
     "replay": ("capstan.app.replay", "command", "Run the same decisions on a trace, in virtual time."),
     "search": ("capstan.app.search", "command", "Find the best set-up that never moves, for a trace."),

@@ -14,7 +14,6 @@ from capstan.api import convert, errors, manifests, v1alpha1
 from capstan.model.classes import Edges
 from capstan.model.policy import Bounds, Knob, Knobs, Objective, Pools, Priority
 from capstan.model.profile import Draw, Timing, Work
-from capstan.powercap import domains
 from support import api
 
 
@@ -114,47 +113,6 @@ def test_what_this_version_does_not_hold_is_refused_not_ignored(changes: dict[st
     assert "this version" in caught.value.fix
 
 
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        pytest.param({"spec.strategy": "Guaranteed"}, "spec.strategy", id="watt-grants"),
-        pytest.param(
-            {"spec.reductions": [{"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "budgetWatts": 1}]},
-            "spec.reductions",
-            id="timed-reductions",
-        ),
-        pytest.param({"spec.feeds": [{"name": "a", "query": "up"}]}, "spec.feeds", id="redundant-feeds"),
-    ],
-)
-def test_a_domain_refuses_what_it_would_not_hold(changes: dict[str, object], field: str) -> None:
-    with pytest.raises(errors.Invalid) as caught:
-        convert.power_domain(api.changed(api.rack(), changes), ())
-    assert caught.value.field == field
-
-
-def test_a_power_domain_arrives_in_watts_and_shares() -> None:
-    domain = convert.power_domain(api.rack(), ("gpu-0", "gpu-1"))
-    assert domain == domains.Domain(
-        name="rack-7",
-        budget_w=40_000.0,
-        kind="Rack",
-        thresholds=domains.Thresholds(0.62, 0.72, 0.97, 0.05),
-        caps=domains.Caps(1785.0, 1560.0, 1830.0, 405.0),
-        non_gpu_typical_w=2800.0,
-        non_gpu_worst_w=4600.0,
-        supply_efficiency_ratio=0.94,
-        nodes=("gpu-0", "gpu-1"),
-    )
-    assert not domain.armed, "a manifest does not arm: admission does"
-
-
-def test_thresholds_and_caps_left_out_are_the_machines_own() -> None:
-    bare = api.changed(api.rack(), {"spec.thresholds": api.DROP, "spec.caps": api.DROP})
-    domain = convert.power_domain(bare, ())
-    assert domain.thresholds == domains.Thresholds()
-    assert domain.caps == domains.Caps()
-
-
 def test_a_profiles_decimal_strings_become_numbers() -> None:
     spec = manifests.parse(v1alpha1.ServingProfile, api.profile()).spec
     profile = convert.profile(api.profile())
@@ -201,31 +159,6 @@ def test_a_spec_that_is_accepted_never_breaks_an_invariant_of_the_core(
     else:
         with pytest.raises(errors.Invalid, match=r"^spec[.]bounds[.]"):
             convert.policy(manifest)
-
-
-@given(
-    percents=st.tuples(st.integers(1, 70), st.integers(60, 90), st.integers(80, 100), st.integers(1, 9)),
-    clocks=st.tuples(*[st.integers(1500, 2000)] * 3, st.integers(1, 1600)),
-)
-def test_an_accepted_domain_never_breaks_an_invariant_of_the_machine(
-    percents: tuple[int, int, int, int], clocks: tuple[int, int, int, int]
-) -> None:
-    names = ("lowPercent", "highPercent", "brakePercent", "hysteresisPercent")
-    caps = ("lowBaseMegahertz", "lowDeepMegahertz", "highMegahertz", "brakeMegahertz")
-    manifest = api.changed(
-        api.rack(),
-        {
-            "spec.thresholds": dict(zip(names, percents, strict=True)),
-            "spec.caps": dict(zip(caps, clocks, strict=True)),
-        },
-    )
-    low, high, brake, hysteresis = percents
-    base, deep, top, hardest = clocks
-    if hysteresis < low < high < brake and hardest <= deep <= min(base, top):
-        assert convert.power_domain(manifest, ()).caps.brake_mhz == hardest
-    else:
-        with pytest.raises(errors.Invalid, match=r"^spec[.](thresholds|caps)[.]"):
-            convert.power_domain(manifest, ())
 
 
 def test_a_manifest_survives_the_model_and_back() -> None:

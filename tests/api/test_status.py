@@ -135,11 +135,12 @@ def test_power_is_rounded_to_the_safe_side() -> None:
         headroom_w=0.8,
         reason=Reason.TELEMETRY_LOST,
     )
-    built = status.domain_status(step, generation=2, capped_gpus=0, safe_sum_w=None)
+    built = status.domain_status(step, status.DomainFigures(10_000.0, 0), generation=2)
     assert built == {
         "observedGeneration": 2,
         "projectedWatts": 40_000,
         "headroomWatts": 0,
+        "budgetInForceWatts": 10_000,
         "state": "Normal",
         "cappedGPUs": 0,
     }

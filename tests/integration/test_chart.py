@@ -94,9 +94,19 @@ def test_helm_finds_nothing_to_complain_about(helm: Callable[..., str]) -> None:
         ("operator.prometheusUrl=http://user:secret@host", "prometheusUrl"),
         ("power.tickSeconds=30", "tickSeconds"),
         ("operator.replicas=-1", "replicas"),
+        ("power.shards=0", "shards"),
+        ("power.prometheusUrl=http://user:secret@host", "prometheusUrl"),
         ("operatr.replicas=1", "operatr"),
     ],
-    ids=["not HTTP", "a password in a URL", "a tick that breaks P1", "negative replicas", "a misspelt field"],
+    ids=[
+        "not HTTP",
+        "a password in a URL",
+        "a tick that breaks P1",
+        "negative replicas",
+        "no shard",
+        "a password in power's URL",
+        "a misspelt field",
+    ],
 )
 def test_wrong_values_are_refused_by_name(helm: Callable[..., str], setting: str, field: str) -> None:
     assert field in helm("template", "capstan", "charts/capstan", "--set", setting, ok=False)
@@ -155,6 +165,29 @@ def test_an_admins_range_reaches_the_setter(helm: Callable[..., str]) -> None:
     text = helm("template", "capstan", "charts/capstan", *settings)
     for flag in ("--min-clock-mhz=210", "--max-clock-mhz=1900", "--min-limit-watts=250", "--max-limit-watts=650"):
         assert f"- {flag}\n" in text
+
+
+def test_power_has_a_standby_that_no_drain_takes_with_it(rendered: list[dict[str, Any]]) -> None:
+    power = next(d for d in rendered if d["kind"] == "Deployment" and d["metadata"]["name"] == "capstan-power")
+    assert power["spec"]["replicas"] == 2
+    assert power["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert power["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
+    budget = next(d for d in rendered if d["kind"] == "PodDisruptionBudget")
+    assert budget["spec"]["selector"] == power["spec"]["selector"]
+
+
+@pytest.mark.parametrize(("shards", "names"), [(1, ["capstan-power"]), (2, ["capstan-power-0", "capstan-power-1"])])
+def test_power_may_take_its_own_leases_and_no_other(helm: Callable[..., str], shards: int, names: list[str]) -> None:
+    text = helm("template", "capstan", "charts/capstan", "--set", f"power.shards={shards}")
+    role = next(d for d in yaml.safe_load_all(text) if d and d["metadata"]["name"] == "capstan-power-lease")
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [None, names]
+
+
+def test_the_rules_come_as_an_object_where_they_are_wanted(helm: Callable[..., str], root: Path) -> None:
+    text = helm("template", "capstan", "charts/capstan", "--set", "rules.enabled=true")
+    rule = next(d for d in yaml.safe_load_all(text) if d and d["kind"] == "PrometheusRule")
+    plain = yaml.safe_load((root / "charts" / "capstan" / "rules" / "power.yaml").read_text(encoding="utf-8"))
+    assert rule["spec"] == plain
 
 
 def test_no_rule_is_a_wildcard_or_a_way_up(rendered: list[dict[str, Any]]) -> None:

@@ -131,7 +131,9 @@ def test_a_domains_status_is_kept(api_server: ApiServer) -> None:
         headroom_w=-1_000.2,
         reason=Reason.ABOVE_HIGH_THRESHOLD,
     )
-    built = status.domain_status(step, generation=1, capped_gpus=24, safe_sum_w=38_000.0)
+    built = status.domain_status(
+        step, status.DomainFigures(40_000.0, 24, 38_000.0, 39_000.0, 43_400.0, ("a",)), generation=1
+    )
     capping = status.condition(
         "Capping", holds=True, reason="AboveHighThreshold", message="", generation=1, now_s=1_795_000_000.0
     )

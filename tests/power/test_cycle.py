@@ -43,6 +43,7 @@ async def test_advise_watches_and_touches_nothing() -> None:
     assert (verdict.armed, verdict.step.level) == (False, Level.DISARMED)
     assert site.api.caps == {}
     assert all(call.caps.low_mhz is None for call in site.fleet.calls.values())
+    assert site.meter.advice == []
     assert conditions(site.api.statuses[-1])["Armed"] == ("False", "AdviseOnly")
 
 
@@ -215,8 +216,8 @@ async def test_a_controller_that_restarts_on_an_unreadable_spec_releases_nothing
     site.start(epoch=4)
     site.draw(100)
     for _ in range(3):
-        await site.loop.tick()
-        await site.loop.settle()
+        await site.power.tick()
+        await site.power.settle()
     assert site.api.caps == before
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from capstan.model.reasons import Reason
-from capstan.power import cycle, ports, status
-from capstan.powercap.domains import Level
+from capstan.power import caps, cycle, ports
+from capstan.power.judge import Verdict
+from capstan.power.site import Site as Power
+from capstan.powercap.domains import NO_CAPS, ClassCaps, Level, tightest
 
 RACK = {"rack": "7"}
 
@@ -50,24 +52,97 @@ def policy(name: str, priority: str) -> ports.Document:
 
 
 @dataclass
+class Agent:
+    """One node's lease, as `agent.lease` keeps it: equal numbers tighten, older ones are refused, NodeCaps loosen."""
+
+    epoch: int = 0
+    sequence: int = 0
+    caps: ClassCaps = NO_CAPS
+    renewed_s: float = -1e9
+
+    def renew(self, call: ports.LeaseCall, now_s: float) -> bool:
+        """Take a call; return whether it was taken."""
+        if (call.epoch, call.sequence) < (self.epoch, self.sequence):
+            return False
+        self.epoch, self.sequence, self.renewed_s = call.epoch, call.sequence, now_s
+        self.caps = tightest(self.caps, call.caps)
+        return True
+
+    def grant(self, power: ports.Document) -> None:
+        """Take a NodeCap."""
+        epoch, sequence = power["epoch"], power["sequence"]
+        assert isinstance(epoch, int)
+        assert isinstance(sequence, int)
+        if (epoch, sequence) >= (self.epoch, self.sequence):
+            self.epoch, self.sequence = epoch, sequence
+            self.caps = caps.caps_of(ports.NodePower(epoch, sequence, power))
+
+
+@dataclass
 class Fleet:
-    """Four servers of 4 GPUs; `watts` per GPU by node, `silent` nodes do not answer."""
+    """Four servers of 4 GPUs; `watts` per GPU by node, `silent` nodes do not answer, `deaf` ones take no cap."""
 
     watts: dict[str, float] = field(default_factory=lambda: {f"gpu-{i}": 100.0 for i in range(4)})
     silent: set[str] = field(default_factory=set)
+    deaf: set[str] = field(default_factory=set)
+    persistent: bool | None = None
+    problems: dict[str, tuple[str, ...]] = field(default_factory=dict)
     calls: dict[str, ports.LeaseCall] = field(default_factory=dict)
+    agents: dict[str, Agent] = field(default_factory=dict)
     sequence: int = 0
+    now_s: float = 0.0
 
-    async def renew(self, calls: tuple[ports.LeaseCall, ...]) -> Mapping[str, ports.AgentReport]:
+    async def renew(self, calls: tuple[ports.LeaseCall, ...]) -> Mapping[str, ports.AgentReport | ports.Outdated]:
         """Answer as agents do."""
         self.sequence += 1
-        self.calls = {call.node: call for call in calls}
-        return {call.node: self._report(call) for call in calls if call.node not in self.silent}
+        self.calls.update({call.node: call for call in calls})
+        return {call.node: self._answer(call) for call in calls if call.node not in self.silent}
 
-    def _report(self, call: ports.LeaseCall) -> ports.AgentReport:
+    def _answer(self, call: ports.LeaseCall) -> ports.AgentReport | ports.Outdated:
+        agent = self.agents.setdefault(call.node, Agent())
+        if not agent.renew(call, self.now_s):
+            return ports.Outdated(call.node)
         pod = "chat-0" if call.node in ("gpu-0", "gpu-1") else "batch-0"
-        gpus = tuple(ports.GpuReport(i, "llm", pod, self.watts[call.node], 700, 200, None) for i in range(4))
-        return ports.AgentReport(call.node, call.epoch, call.sequence, self.sequence, 0.2, safe=False, gpus=gpus)
+        cap = agent.caps.high_mhz if pod == "chat-0" else agent.caps.low_mhz
+        limit = 700.0 if agent.caps.power_limit_w is None else agent.caps.power_limit_w
+        shown = (None, 700.0) if call.node in self.deaf else (cap, limit)
+        gpus = tuple(
+            ports.GpuReport(
+                i, "llm", pod, self.watts[call.node], 700, 200, shown[0],
+                enforced_limit_w=shown[1], persistent=self.persistent,
+            )
+            for i in range(4)
+        )  # fmt: skip
+        return ports.AgentReport(
+            call.node, agent.epoch, agent.sequence, self.sequence, 0.2, safe=False, gpus=gpus, caps=agent.caps,
+            problems=self.problems.get(call.node, ()),
+        )  # fmt: skip
+
+    def leased(self) -> set[str]:
+        """Return the nodes whose lease of 4 s still lasts."""
+        return {node for node, agent in self.agents.items() if self.now_s - agent.renewed_s <= caps.LEASE_S}
+
+
+@dataclass
+class Meters:
+    """Slow meters: watts by query; a query that is not there was not read yet."""
+
+    watts: dict[str, float] = field(default_factory=dict)
+    age_s: float = 0.5
+    asked: frozenset[str] = frozenset()
+    now_s: float = 0.0
+    problem: str = ""
+
+    def ask(self, queries: frozenset[str]) -> None:
+        """Keep what is asked."""
+        self.asked = queries
+
+    def said(self, query: str) -> ports.Reading | None:
+        """Answer from the script."""
+        if self.problem:
+            return ports.Reading(None, 0.0, self.now_s, self.problem)
+        found = self.watts.get(query)
+        return None if found is None else ports.Reading(found, self.age_s, self.now_s)
 
 
 @dataclass
@@ -80,6 +155,8 @@ class Api:
     events: list[ports.Transition] = field(default_factory=list)
     down: bool = False
     refused: set[str] = field(default_factory=set)
+    versions: int = 0
+    granted: Callable[[str, ports.Document], None] = lambda node, power: None
 
     def scene(self) -> ports.Scene:
         """Return what is stored."""
@@ -91,10 +168,16 @@ class Api:
         name = document["metadata"]["name"]  # type: ignore[index]  # raw JSON
         if name in self.refused:
             raise ports.Refused(f"NodeCap {name} is not valid")
+        seen = document["metadata"].get("resourceVersion", "")  # type: ignore[attr-defined]  # raw JSON
+        before = self.scene_.node_powers.get(name)
+        if seen and before is not None and seen != before.version:
+            raise ports.Refused(f"NodeCap {name} moved on")
         power = document["spec"]["power"]  # type: ignore[index]  # raw JSON
         self.caps.setdefault(name, []).append(power)
         assert power.get("caps", True), "a real API server refuses an applied `caps: {}` once it held caps of ours"
-        stored = ports.NodePower(power["epoch"], power["sequence"], power)
+        self.versions += 1
+        stored = ports.NodePower(power["epoch"], power["sequence"], power, str(self.versions))
+        self.granted(name, power)
         self.scene_ = replace(self.scene_, node_powers={**self.scene_.node_powers, name: stored})
 
     async def status(self, domain_: ports.Document, made: ports.Document) -> None:
@@ -108,6 +191,32 @@ class Api:
         ]
         self.scene_ = replace(self.scene_, domains=tuple(domains))
 
+    async def finalizer(self, domain_: ports.Document, *, present: bool) -> None:
+        """Put our finalizer on, or take it away; one that is deleted and has none left is gone."""
+        self._refuse()
+        name = domain_["metadata"]["name"]  # type: ignore[index]  # raw JSON
+        kept = []
+        for d in self.scene_.domains:
+            meta = dict(d["metadata"])  # type: ignore[call-overload]  # raw JSON
+            if meta["name"] == name:
+                meta["finalizers"] = ["capstan.dev/power"] if present else []
+                if not present and meta.get("deletionTimestamp"):
+                    continue
+            kept.append({**d, "metadata": meta})
+        self.scene_ = replace(self.scene_, domains=tuple(kept))
+
+    def delete(self, name: str) -> None:
+        """Delete a domain as the API server does: at once, or where a finalizer is on it, once that is gone."""
+        left = []
+        for d in self.scene_.domains:
+            meta = d["metadata"]
+            assert isinstance(meta, dict)
+            if meta["name"] != name:
+                left.append(d)
+            elif meta.get("finalizers"):
+                left.append({**d, "metadata": {**meta, "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+        self.scene_ = replace(self.scene_, domains=tuple(left))
+
     async def event(self, transition: ports.Transition) -> None:
         """Keep an event."""
         self._refuse()
@@ -119,13 +228,17 @@ class Api:
         merged = []
         for new in domains:
             old = before.get(new["metadata"]["name"], {})  # type: ignore[index]  # raw JSON
-            merged.append({**new, **({"status": old["status"]} if "status" in old else {})})
+            meta: dict[str, object] = {}
+            for version in (old, new):
+                meta |= version.get("metadata", {})  # type: ignore[call-overload]  # raw JSON
+            merged.append({**new, "metadata": meta, **({"status": old["status"]} if "status" in old else {})})
         self.scene_ = replace(self.scene_, domains=tuple(merged))
 
     def adopt(self, node: str, *, epoch: int, sequence: int) -> None:
         """Let another leader have written a NodeCap."""
         power = {**self.scene_.node_powers[node].document, "epoch": epoch, "sequence": sequence}
-        theirs = {node: ports.NodePower(epoch, sequence, power)}
+        self.versions += 1
+        theirs = {node: ports.NodePower(epoch, sequence, power, str(self.versions))}
         self.scene_ = replace(self.scene_, node_powers={**self.scene_.node_powers, **theirs})
 
     def _refuse(self) -> None:
@@ -138,17 +251,27 @@ class Silent:
 
     def __init__(self) -> None:
         self.moves: list[tuple[str, Level, Level, Reason]] = []
+        self.advice: list[tuple[str, Level, Level]] = []
+        self.lost = 0
 
-    def tick(self, verdicts: tuple[status.Verdict, ...], answering: int, silent: int, seconds: float) -> None:
+    def tick(self, verdicts: tuple[Verdict, ...], answering: int, silent: int, seconds: float) -> None:
         """Ignore figures."""
 
     def moved(self, domain_: str, before: Level, after: Level, reason: Reason) -> None:
         """Keep a transition."""
         self.moves.append((domain_, before, after, reason))
 
+    def advised(self, domain_: str, before: Level, after: Level) -> None:
+        """Keep a transition that was only advised."""
+        self.advice.append((domain_, before, after))
+
+    def drifted(self, caps_lost: int) -> None:
+        """Count caps that were lost."""
+        self.lost += caps_lost
+
 
 class Site:
-    """A loop over fakes, with a clock of its own; `run` lets seconds pass."""
+    """A leader over fakes, with a clock of its own; `run` lets seconds pass. More processes: `another`."""
 
     def __init__(self, *domains: ports.Document, epoch: int = 3) -> None:
         nodes = {f"gpu-{i}": ports.NodeSeen(f"gpu-{i}", RACK, f"127.0.0.{i + 1}:9808") for i in range(4)}
@@ -158,14 +281,22 @@ class Site:
         )
         policies = {"llm/chat": policy("chat", "High"), "llm/batch": policy("batch", "Low")}
         scene = ports.Scene(domains, policies, nodes, pods, {"llm": {"high": "true"}})
-        self.fleet, self.api, self.meter = Fleet(), Api(scene), Silent()
+        self.fleet, self.api, self.meter, self.meters = Fleet(), Api(scene), Silent(), Meters()
+        self.api.granted = lambda node, power: self.fleet.agents.setdefault(node, Agent()).grant(power)
         self.now_s = 1000.0
         self.start(epoch)
 
     def start(self, epoch: int) -> None:
         """Start a controller, as a leader of this epoch."""
-        wired = cycle.Ports(self.api, self.fleet, self.api, self.meter, lambda: self.now_s, lambda: self.now_s)
-        self.loop = cycle.Loop(wired, epoch=epoch)
+        self.power = self.another()
+        self.power.lead(0, epoch)
+
+    def another(self, *, shards: int = 1) -> Power:
+        """Return one more process over the same world; it stands by."""
+        wired = cycle.Ports(
+            self.api, self.fleet, self.api, self.meters, self.meter, lambda: self.now_s, lambda: self.now_s
+        )
+        return Power(wired, shards=shards)
 
     def join(self, node: str) -> None:
         """Let a server join the rack."""
@@ -173,17 +304,34 @@ class Site:
         self.api.scene_ = replace(self.api.scene_, nodes={**self.api.scene_.nodes, node: seen})
         self.fleet.watts[node] = 100.0
 
-    async def run(self, seconds: int) -> status.Verdict:
-        """Let seconds pass; return the first domain's last verdict."""
+    async def run(self, seconds: int, *processes: Power) -> Verdict:
+        """Let seconds pass for some processes, by default the leader; return the first domain's last verdict."""
+        verdicts: tuple[Verdict, ...] = ()
         for _ in range(seconds):
-            verdicts = await self.loop.tick()
-            await self.loop.settle()
+            self.fleet.now_s = self.meters.now_s = self.now_s
+            for process in processes or (self.power,):
+                verdicts = await process.tick() or verdicts
+                await process.settle()
             self.now_s += 1.0
         return verdicts[0]
+
+    async def power_of(self, *processes: Power) -> None:
+        """Let one second pass for processes that need not lead anything."""
+        self.fleet.now_s = self.meters.now_s = self.now_s
+        for process in processes:
+            await process.tick()
+            await process.settle()
+        self.now_s += 1.0
 
     def draw(self, watts: float) -> None:
         """Let every GPU draw this much."""
         self.fleet.watts = dict.fromkeys(self.fleet.watts, watts)
+
+    def message(self, kind: str) -> str:
+        """Return the message of a condition as stored last."""
+        listed = self.api.statuses[-1]["conditions"]
+        assert isinstance(listed, list)
+        return str(next(c["message"] for c in listed if c["type"] == kind))
 
 
 def conditions(made: ports.Document) -> dict[str, tuple[str, str]]:

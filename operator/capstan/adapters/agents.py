@@ -6,49 +6,41 @@ Who calls it: `app.power`; `app.agent` reads the same key and the same kind of n
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 
-import httpx
-
-from capstan.adapters import answers, errors
+from capstan.adapters import answers, errors, posting
 
 DEADLINE_S = 0.8  # under the 1 s tick: a slow agent must not delay the others
-MAX_AGENTS_AT_ONCE = 256
-MAX_ANSWER_BYTES = 64 * 1024  # 16 GPUs are 4 KiB
+MAX_ANSWER_BYTES = 64 * 1024  # 16 GPUs are 6 KiB
 LARGEST = 1e15  # watts, megahertz, sequences: whole numbers up to here are exact as floats
+KEY_S = 1.0  # the key file is read once per second of calls, not once per agent
 
 
 class AgentCalls:
-    """A connection pool to all agents.
+    """Connections to all agents.
 
     Args:
         key_file: The shared bearer key.
         called: Told the seconds of every call (a histogram).
-        transport: A test's own.
     """
 
-    def __init__(
-        self,
-        key_file: Path,
-        *,
-        called: Callable[[float], None] = lambda _: None,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, key_file: Path, *, called: Callable[[float], None] = lambda _: None) -> None:
         self._key_file = key_file
         self._called = called
-        limits = httpx.Limits(max_connections=MAX_AGENTS_AT_ONCE)
-        self._http = httpx.AsyncClient(
-            headers={"Accept-Encoding": "identity"},  # the size cap counts what arrives
-            timeout=DEADLINE_S,
-            limits=limits,
-            trust_env=False,
-            transport=transport,
-        )
+        self._posting = posting.Poster("/v1/lease", limit_bytes=MAX_ANSWER_BYTES)
+        self._key = ("", -math.inf)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        self._posting.close()
+
+    def keep(self, addresses: frozenset[str]) -> None:
+        """Close the connections to agents that are gone."""
+        self._posting.keep(addresses)
 
     def key(self) -> str:
         """Return the key of now.
@@ -65,25 +57,44 @@ class AgentCalls:
             Unavailable: No answer in time.
             Denied: Wrong key. Conflict: we are older than what the agent knows. Malformed: no agent's answer.
         """
-        started_s = asyncio.get_running_loop().time()
-        what, headers = f"agent {address}", {"Authorization": f"Bearer {self.key()}"}
+        now_s = asyncio.get_running_loop().time
+        started_s, what = now_s(), f"agent {address}"
+        content = json.dumps(body, separators=(",", ":")).encode()
         try:
-            # httpx's own timeouts are per read: an agent that drips would hold up the tick, and with it every lease.
-            async with (
-                asyncio.timeout(DEADLINE_S),
-                self._http.stream("POST", f"http://{address}/v1/lease", json=dict(body), headers=headers) as answer,
-            ):
-                answers.uncoded(answer, what)
-                content = await answers.capped(answer, what, limit_bytes=MAX_ANSWER_BYTES)
+            # One deadline for all of it: an agent that drips would hold up the tick, and with it every lease.
+            async with asyncio.timeout(DEADLINE_S):
+                answer = await self._posting.post(address, content, token=self._key_of_now(started_s))
         except TimeoutError as problem:
             raise errors.Unavailable(f"{what}: no answer within {DEADLINE_S} s") from problem
-        except httpx.HTTPError as problem:
-            raise errors.Unavailable(f"{what}: {str(problem) or type(problem).__name__}") from problem
+        except errors.Malformed as problem:
+            raise errors.Malformed(f"{what}: {problem}") from problem
         finally:
-            self._called(asyncio.get_running_loop().time() - started_s)
-        if answer.status_code != httpx.codes.OK:
-            raise _error(answer.status_code, content, what)
-        return answers.parsed(content, what)
+            self._called(now_s() - started_s)
+        if answer.status != HTTPStatus.OK:
+            raise _error(answer.status, answer.content, what)
+        return answers.parsed(answer.content, what)
+
+    def _key_of_now(self, now_s: float) -> str:
+        key, read_s = self._key
+        if now_s - read_s >= KEY_S:
+            key = self.key()
+            self._key = (key, now_s)
+        return key
+
+
+def read_key(path: Path) -> str:
+    """Return the key that `capstan power` and the agents share.
+
+    Raises:
+        Denied: The file cannot be read or is empty.
+    """
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as problem:
+        raise errors.Denied(f"the key file cannot be read: {problem}") from problem
+    if not key:
+        raise errors.Denied(f"the key file {path} is empty: write the agents' key into it")
+    return key
 
 
 def read_key(path: Path) -> str:

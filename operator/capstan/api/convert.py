@@ -1,4 +1,4 @@
-"""The way inside: a manifest of ours to a value of the core, units converted once.
+"""The way inside: a manifest of ours to a value of the core, units converted once (`convert_power`: PowerDomains).
 
 Who calls it: `serving`, `power`, `replay` and the rig, for manifests from the API server and from files alike. What
 this version does not do is refused here with a word, never ignored in silence.
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from capstan import units
 from capstan.api import errors, manifests, v1alpha1
-from capstan.api.powerdomain import Caps, PowerDomainSpec, Strategy, Thresholds
 from capstan.api.servingpolicy import Knobs as KnobsSpec
 from capstan.api.servingpolicy import Pools as PoolsSpec
 from capstan.api.servingpolicy import Scheme, ServingPolicySpec
@@ -22,7 +21,6 @@ from capstan.model.classes import Edges
 from capstan.model.policy import Bounds, Knobs, Policy, Pools, Priority
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
-from capstan.powercap import domains
 
 Manifest = Mapping[str, object]
 
@@ -102,43 +100,6 @@ def profile(manifest: Manifest) -> Profile:
     )
 
 
-def power_domain(
-    manifest: Manifest,
-    nodes: tuple[str, ...],
-    *,
-    armed: bool = False,
-    safe: domains.SafeSetting | None = None,
-) -> domains.Domain:
-    """Return a PowerDomain as the machine sees it.
-
-    Args:
-        manifest: The object as the API server or a file has it.
-        nodes: Names of all nodes below this domain, as its and its children's selectors found them.
-        armed: Whether caps may be written: mode Act, and admitted.
-        safe: The safe setting in force.
-
-    Raises:
-        Invalid: The field and the fix. An armed domain stays armed on its last valid spec: the caller's duty.
-    """
-    parsed = manifests.parse(v1alpha1.PowerDomain, manifest)
-    spec = parsed.spec
-    _refuse_unheld(spec)
-    return domains.Domain(
-        name=parsed.metadata.name,
-        parent=spec.parent_name,
-        kind=spec.type.value,
-        budget_w=float(spec.budget_watts),
-        thresholds=_thresholds(spec.thresholds),
-        caps=_caps(spec.caps),
-        armed=armed,
-        non_gpu_typical_w=float(spec.non_gpu_watts_per_node.typical),
-        non_gpu_worst_w=float(spec.non_gpu_watts_per_node.worst_case),
-        supply_efficiency_ratio=units.ratio_of_percent(spec.power_supply_efficiency_percent),
-        nodes=nodes,
-        safe=safe,
-    )
-
-
 def _refuse_undecided(spec: ServingPolicySpec) -> None:
     if spec.slo.tbt_milliseconds is not None:
         raise errors.Invalid("spec.slo.tbtMilliseconds", "is not held by this version; remove it")
@@ -158,15 +119,6 @@ def _pools(spec: PoolsSpec) -> Pools:
     edges = Edges(spec.classes.prompt_tokens, spec.classes.output_tokens)
     scheme = spec.scheme
     return Pools(scheme is Scheme.BY_CLASS, edges, spec.count, phases_apart=scheme is Scheme.DISAGGREGATED)
-
-
-def _refuse_unheld(spec: PowerDomainSpec) -> None:
-    if spec.strategy is not Strategy.STATISTICAL:
-        raise errors.Invalid("spec.strategy", f"{spec.strategy} is not held by this version; use Statistical")
-    if spec.reductions:
-        raise errors.Invalid("spec.reductions", "are not applied by this version; change budgetWatts at the time")
-    if spec.feeds:
-        raise errors.Invalid("spec.feeds", "are not read by this version; set budgetWatts to what one feed carries")
 
 
 def _float(value: int | None) -> float | None:
@@ -228,26 +180,4 @@ def _work(spec: Work) -> physics.Work:
         peak_flops_per_s=float(spec.peak_flops_per_second),
         expert_bytes=float(spec.expert_bytes),
         expert_share_ratio=float(spec.expert_share_ratio),
-    )
-
-
-def _thresholds(spec: Thresholds | None) -> domains.Thresholds:
-    if spec is None:
-        return domains.Thresholds()
-    return domains.Thresholds(
-        low_ratio=units.ratio_of_percent(spec.low_percent),
-        high_ratio=units.ratio_of_percent(spec.high_percent),
-        brake_ratio=units.ratio_of_percent(spec.brake_percent),
-        hysteresis_ratio=units.ratio_of_percent(spec.hysteresis_percent),
-    )
-
-
-def _caps(spec: Caps | None) -> domains.Caps:
-    if spec is None:
-        return domains.Caps()
-    return domains.Caps(
-        low_base_mhz=float(spec.low_base_megahertz),
-        low_deep_mhz=float(spec.low_deep_megahertz),
-        high_mhz=float(spec.high_megahertz),
-        brake_mhz=float(spec.brake_megahertz),
     )

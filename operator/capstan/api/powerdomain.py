@@ -171,7 +171,7 @@ class PowerDomainSpec(Spec):
     power_supply_efficiency_percent: Annotated[int, Strict(), Field(ge=50, le=100)]
     """DC watts over AC watts of the nodes' power supplies at their usual load."""
     meter: Meter | None = None
-    """Corrects the sum of the agents, and never drives the machine. Not read by this version."""
+    """Corrects the sum of the agents, and never drives the machine. `capstan power` asks its --prometheus-url."""
     strategy: Strategy = Strategy.STATISTICAL
     """Guaranteed is refused by this version."""
     thresholds: Thresholds | None = None
@@ -179,9 +179,9 @@ class PowerDomainSpec(Spec):
     caps: Caps | None = None
     """Left out: POLCA's shares of the maximum clock."""
     reductions: Annotated[tuple[Reduction, ...], Field(max_length=32)] = ()
-    """Not applied by this version: a domain that sets them is refused."""
+    """Smaller budgets for a time; each ramps down before its `from`, and its end gives back at once."""
     feeds: Annotated[tuple[Feed, ...], Field(max_length=4, json_schema_extra=meta.keyed_by("name"))] = ()
-    """Not read by this version: a domain that sets them is refused."""
+    """Redundant feeds: one near zero while the others rise halves the budget at once."""
     mode: Mode = Mode.ADVISE
 
     @rule(
@@ -210,10 +210,18 @@ class PowerDomainStatus(Spec):
     """What the machine acts on: silent nodes count at their worst case."""
     headroom_watts: Annotated[int | None, Strict()] = None
     """Budget less projected watts; negative is a shortfall."""
+    budget_in_force_watts: fields.Measured | None = None
+    """The budget less timed reductions, halved while a redundant feed is lost."""
     state: Level | None = None
     capped_gpus: Annotated[int | None, Strict(), Field(alias="cappedGPUs", ge=0)] = None
     safe_sum_watts: fields.Measured | None = None
     """What the domain draws at most in its safe setting."""
+    lost_node_watts: fields.Measured | None = None
+    """The same with the largest node uncontrolled (N-1): what the budget must cover before the domain is armed."""
+    nameplate_watts: fields.Measured | None = None
+    """What the domain draws at most with nobody in control."""
+    lost_feeds: Annotated[tuple[fields.Name, ...], Field(max_length=4)] = ()
+    """Redundant feeds that died and have not carried again for a dwell."""
     conditions: meta.Conditions = ()
 
 
@@ -232,6 +240,7 @@ class PowerDomain(meta.Resource):
         meta.Column("CAPPED", ".status.cappedGPUs", "integer"),
         meta.Column("PARENT", ".spec.parentName", wide=True),
         meta.Column("SAFE-SUM", ".status.safeSumWatts", "integer", wide=True),
+        meta.Column("IN-FORCE", ".status.budgetInForceWatts", "integer", wide=True),
         meta.Column("MODE", ".spec.mode", wide=True),
         meta.Column("ARMED", '.status.conditions[?(@.type=="Armed")].status', wide=True),
         meta.AGE,

@@ -6,6 +6,7 @@ Who calls it: `serving` and `power`, each for its own kind. Pure builders; who w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from capstan import units
@@ -94,16 +95,32 @@ def serving_status(
     return found if not decision.advice else {**found, "advice": _advice(decision, edges)}
 
 
-def domain_status(step: domains.Step, *, generation: int, capped_gpus: int, safe_sum_w: float | None) -> Status:
-    """Return a PowerDomain's status without its conditions; headroom rounds down, draws round up."""
+@dataclass(frozen=True, slots=True)
+class DomainFigures:
+    """What a PowerDomain's status holds beside the step; None: not known yet."""
+
+    budget_w: float
+    capped_gpus: int
+    safe_sum_w: float | None = None
+    lost_node_w: float | None = None
+    nameplate_w: float | None = None
+    lost_feeds: tuple[str, ...] = ()
+
+
+def domain_status(step: domains.Step, figures: DomainFigures, *, generation: int) -> Status:
+    """Return a PowerDomain's status without its conditions; headroom and budget round down, draws round up."""
     found: Status = {
         "observedGeneration": generation,
         "measuredWatts": _ceiling(step.measured_w),
         "projectedWatts": _ceiling(step.projected_w),
         "headroomWatts": int(step.headroom_w // 1),
+        "budgetInForceWatts": int(figures.budget_w),
         "state": step.level.value,
-        "cappedGPUs": capped_gpus,
-        "safeSumWatts": _ceiling(safe_sum_w),
+        "cappedGPUs": figures.capped_gpus,
+        "safeSumWatts": _ceiling(figures.safe_sum_w),
+        "lostNodeWatts": _ceiling(figures.lost_node_w),
+        "nameplateWatts": _ceiling(figures.nameplate_w),
+        "lostFeeds": list(figures.lost_feeds) or None,
     }
     return {key: value for key, value in found.items() if value is not None}
 

@@ -48,6 +48,13 @@ class Reason(StrEnum):
     TELEMETRY_LOST = "TelemetryLost"  # agents silent: counted at their maximum
     ADMISSION_FAILED = "AdmissionFailed"  # the safe sum does not fit the budget
     DISARMED = "Disarmed"
+    ACTUATION_UNCONFIRMED = "ActuationUnconfirmed"  # GPUs do not show the caps that they were sent
+    BRAKE_INSUFFICIENT = "BrakeInsufficient"  # Brake has not brought the draw below the budget: others must act
+    BUDGET_REDUCED = "BudgetReduced"  # a timed reduction, or a lost feed, holds the budget down
+    FEED_LOST = "FeedLost"  # a redundant feed died: half the budget
+    METER_DISAGREES = "MeterDisagrees"  # meter and agents are more than a tenth apart, or the meter says the impossible
+    RELEASE_BLOCKED = "ReleaseBlocked"  # deleted, but without caps the nodes could draw more than the budget
+    INVALID_TREE = "InvalidTree"  # a circle of parents, a parent that is not there, a node in two racks
     # --- objects ---------------------------------------------------------------------------------
     FOUND = "Found"
     TARGET_NOT_FOUND = "TargetNotFound"

@@ -7,13 +7,16 @@ yesterday is refused by the agents.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from capstan.power.ports import Document, NodePower
 from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting, tightest_safe
 
 LEASE_S = 4  # DESIGN 6: 4 s lease + 1 s tick + 3 s actuation and settling stay under promise P1's 10 s
+
+
+SEEN_S = 10.0  # what we wrote is in our cache again within a second; ten are for a watch that began anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +69,26 @@ def caps_document(caps: ClassCaps) -> Document:
     return {name: math.floor(value) for name, value in pairs if value is not None}
 
 
-def document(held: Held) -> Document:
-    """Return the apply document of a node's `spec.power`."""
+def document(held: Held, version: str = "") -> Document:
+    """Return the apply document of a node's `spec.power`.
+
+    The version of what we saw is a precondition: a leader that was paused saw an old one, and its write fails.
+    """
     power: Document = {"epoch": held.epoch, "sequence": held.sequence, **body(held.wish)}
+    seen = {"resourceVersion": version} if version else {}
     return {
         "apiVersion": "capstan.dev/v1alpha1",
         "kind": "NodeCap",
-        "metadata": {"name": held.wish.node},
+        "metadata": {"name": held.wish.node, **seen},
         "spec": {"power": power},
     }
+
+
+def caps_of(power: NodePower | None) -> ClassCaps:
+    """Return the caps that a stored `spec.power` holds."""
+    held = None if power is None else power.document.get("caps")
+    low, high, limit = (_whole(held, name) for name in ("lowMegahertz", "highMegahertz", "powerLimitWatts"))
+    return ClassCaps(*(None if value is None else float(value) for value in (low, high, limit)))
 
 
 NO_LIMIT = SafeSetting(clock_mhz=10_000, power_limit_w=100_000)
@@ -114,47 +128,58 @@ def _whole(document: object, name: str) -> int | None:
 
 
 class Ledger:
-    """Gives every change of a node's wish the next sequence, and remembers what the API server took."""
+    """Gives every change of a node's wish the next sequence, and remembers what the API server took.
+
+    A node that comes to us with an epoch above ours keeps it: somebody deleted our Lease, which then counts anew, or
+    the node moved here from a domain of another Lease. Later a higher epoch is another leader, and stays above ours.
+    """
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self._held: dict[str, Held] = {}
-        self._begun = False
-
-    def begin(self, stored: Mapping[str, NodePower]) -> None:
-        """At the first tick, take up an epoch above ours: somebody deleted our Lease, which then counts anew.
-
-        Later a higher epoch is another leader, and must stay above ours: it fences us.
-        """
-        if not self._begun:
-            self.epoch = max([self.epoch, *(power.epoch for power in stored.values())])
-            self._begun = True
+        self._wrote_s: dict[str, float] = {}
 
     def newest(self, stored: NodePower | None) -> tuple[int, int]:
         """Return (epoch, sequence) for the lease call to a node to which we gave nothing."""
-        return self.epoch, stored.sequence if stored is not None and stored.epoch == self.epoch else 0
+        if stored is None or stored.epoch < self.epoch:
+            return self.epoch, 0
+        return stored.epoch, stored.sequence
 
-    def hold(self, wish: NodeWish, stored: Mapping[str, NodePower]) -> Held:
+    def hold(self, wish: NodeWish, stored: NodePower | None, now_s: float) -> Held:
         """Return what a node holds after this wish: the same when nothing changed."""
         held = self._held.get(wish.node)
         if held is None:
-            held = self._adopted(wish, stored.get(wish.node))
+            held = self._adopted(wish, stored)
         elif held.wish != wish:
-            held = Held(self.epoch, held.sequence + 1, wish)
+            held = Held(held.epoch, held.sequence + 1, wish)
+        elif held.written and self._lost(held, stored, now_s):
+            held = Held(held.epoch, held.sequence, wish)
         self._held[wish.node] = held
         return held
 
-    def wrote(self, held: Held) -> None:
+    def again(self, held: Held) -> Held:
+        """Give the same wish the next sequence: its NodeCap loosens what a standby tightened meanwhile."""
+        self._held[held.wish.node] = Held(held.epoch, held.sequence + 1, held.wish)
+        return self._held[held.wish.node]
+
+    def wrote(self, held: Held, now_s: float) -> None:
         """Note that the API server has it."""
         if self._held.get(held.wish.node) == held:
             self._held[held.wish.node] = Held(held.epoch, held.sequence, held.wish, written=True)
+            self._wrote_s[held.wish.node] = now_s
 
     def forget(self, nodes: frozenset[str]) -> None:
         """Forget nodes that are in no armed domain any more."""
         self._held = {node: held for node, held in self._held.items() if node in nodes}
 
+    def _lost(self, held: Held, stored: NodePower | None, now_s: float) -> bool:
+        """Return whether what we wrote is no longer there: deleted, or overwritten by an older leader."""
+        if now_s - self._wrote_s.get(held.wish.node, now_s) < SEEN_S:
+            return False  # our own cache may lag
+        return stored is None or (stored.epoch, stored.sequence) < (held.epoch, held.sequence)
+
     def _adopted(self, wish: NodeWish, stored: NodePower | None) -> Held:
         """Return the first holding of this process: a new epoch is written once, even where nothing else changed."""
-        if stored is None:
+        if stored is None or stored.epoch < self.epoch:
             return Held(self.epoch, 1, wish)
-        return Held(self.epoch, stored.sequence + 1 if stored.epoch >= self.epoch else 1, wish)
+        return Held(stored.epoch, stored.sequence + 1, wish)

@@ -51,6 +51,20 @@ class Heard:
         """Return the GPUs of a node as reported last."""
         return self._last[node].report.gpus if node in self._last else ()
 
+    def reports(self, nodes: Iterable[str]) -> Mapping[str, AgentReport]:
+        """Return the last report of every node that was heard."""
+        return {node: self._last[node].report for node in nodes if node in self._last}
+
+    def unreadable(self, nodes: Iterable[str]) -> tuple[str, ...]:
+        """Return what agents say of GPUs that cannot be read, set or believed."""
+        found = self.reports(nodes)
+        return tuple(f"{node}: {problem}" for node, report in found.items() for problem in report.problems)
+
+    def oldest_s(self, nodes: Iterable[str], now_s: float) -> float | None:
+        """Return the age of the oldest sample of nodes that were heard; None where none was."""
+        ages = (now_s - self._last[n].at_s + self._last[n].report.age_s for n in nodes if n in self._last)
+        return max(ages, default=None)
+
     def samples(self, nodes: tuple[str, ...], now_s: float) -> readings.Samples:
         """Return one row per node, those never heard included; none at all where no node was ever heard."""
         known = {node: _sample(self._last[node], now_s) for node in nodes if node in self._last}

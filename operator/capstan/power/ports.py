@@ -36,11 +36,12 @@ class PodSeen:
 
 @dataclass(frozen=True, slots=True)
 class NodePower:
-    """`spec.power` of a NodeCap as it is in the API server."""
+    """`spec.power` of a NodeCap as it is in the API server, and the version of the whole object."""
 
     epoch: int
     sequence: int
     document: Document
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,15 @@ class LeaseCall:
 
 @dataclass(frozen=True, slots=True)
 class GpuReport:
-    """One GPU as its agent sampled it. `power_w` None: unreadable now; `clock_cap_mhz` None: no cap."""
+    """One GPU as its agent sampled it.
+
+    Attributes:
+        power_w: None: unreadable now, or not to be believed.
+        clock_cap_mhz: What the setter made of our cap; None: no cap.
+        clock_verified, limit_verified: Whether the setting shows its effect; None: no telling yet.
+        enforced_limit_w: The board limit as the device enforces it; None: unknown.
+        persistent: Whether the board keeps its limit without a process; None: unknown.
+    """
 
     index: int
     namespace: str
@@ -78,11 +87,22 @@ class GpuReport:
     max_power_w: float
     min_power_w: float
     clock_cap_mhz: float | None
+    clock_verified: bool | None = None
+    limit_verified: bool | None = None
+    enforced_limit_w: float | None = None
+    persistent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AgentReport:
-    """An agent's answer. `age_s`: of its sample when it answered; `safe`: the node is in its safe setting."""
+    """An agent's answer.
+
+    Attributes:
+        age_s: Of its sample when it answered.
+        safe: The node is in its safe setting.
+        problems: What the agent says of its GPUs that cannot be set, or that we do not believe, in words.
+        caps: What the node's lease holds; None: an agent that does not say.
+    """
 
     node: str
     epoch: int
@@ -91,6 +111,8 @@ class AgentReport:
     age_s: float
     safe: bool
     gpus: tuple[GpuReport, ...]
+    problems: tuple[str, ...] = ()
+    caps: ClassCaps | None = None
 
     @property
     def gpus_w(self) -> float:
@@ -99,13 +121,30 @@ class AgentReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """An agent knows a newer epoch or sequence than the one it was called with."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a slow meter said: a value with its age when it was read, or why there is none."""
+
+    value_w: float | None
+    age_s: float
+    read_s: float
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
-    """A domain changed its state."""
+    """A domain changed its state, or something about it that a person must know of."""
 
     domain: Document
-    before: str
-    after: str
+    note: str
     reason: str
+    warning: bool
 
 
 class Cluster(Protocol):
@@ -118,8 +157,18 @@ class Cluster(Protocol):
 class Agents(Protocol):
     """The agents on the nodes."""
 
-    async def renew(self, calls: tuple[LeaseCall, ...]) -> Mapping[str, AgentReport]:
+    async def renew(self, calls: tuple[LeaseCall, ...]) -> Mapping[str, AgentReport | Outdated]:
         """Call every agent at once; one that does not answer in time is absent. Never raises."""
+
+
+class Meters(Protocol):
+    """The slow meters, read beside the loop."""
+
+    def ask(self, queries: frozenset[str]) -> None:
+        """Say what is to be read from now on; no I/O."""
+
+    def said(self, query: str) -> Reading | None:
+        """Return what a query last yielded; None: not read yet. No I/O."""
 
 
 class Writer(Protocol):
@@ -130,6 +179,9 @@ class Writer(Protocol):
 
     async def status(self, domain: Document, status: Document) -> None:
         """Replace the status of a PowerDomain."""
+
+    async def finalizer(self, domain: Document, *, present: bool) -> None:
+        """Put our finalizer on a PowerDomain, or take it away."""
 
     async def event(self, transition: Transition) -> None:
         """Post an Event about a domain."""

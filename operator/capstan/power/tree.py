@@ -1,28 +1,41 @@
-"""Manifests to domains: which nodes stand where, what is armed, who is High.
+"""Manifests to domains: which nodes stand where, what is armed, what is wrong with the tree.
 
-Who calls it: `cycle`, every tick. Pure. An armed domain whose spec became invalid stays on its last valid one.
+Who calls it: `site`, every tick; what did not change is not read again. Pure. An armed domain whose spec became invalid
+stays on its last valid one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from capstan.api import convert, errors, manifests, v1alpha1
+from capstan.api import convert_power, errors, manifests, v1alpha1
 from capstan.api.powerdomain import Mode
-from capstan.model.policy import Priority
-from capstan.power.ports import Document, PodSeen, Scene
-from capstan.powercap.domains import Domain
+from capstan.power.ports import Document, Scene
+from capstan.powercap import tree as flaws
+from capstan.powercap.domains import Domain, Level
+from capstan.powercap.tree import Finding
+
+FINALIZER = "capstan.dev/power"
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One PowerDomain: its parsed spec and the nodes of its whole subtree; `problem` where the spec is not held."""
+    """One PowerDomain as declared.
+
+    Attributes:
+        raw: As the API server has it.
+        parsed: The last valid spec.
+        domain: As the machine sees it, disarmed, with the nodes of its whole subtree.
+        problem: Why the spec of now is not held; empty where it is.
+        findings: What is wrong with the tree here.
+    """
 
     raw: Document
     parsed: v1alpha1.PowerDomain
-    nodes: tuple[str, ...]
+    domain: Domain
     problem: str = ""
+    findings: tuple[Finding, ...] = ()
 
     @property
     def name(self) -> str:
@@ -30,20 +43,45 @@ class Declared:
         return self.parsed.metadata.name
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of its whole subtree."""
+        return self.domain.nodes
+
+    @property
     def generation(self) -> int:
         """The generation that was read."""
         return self.parsed.metadata.generation
 
     @property
+    def acts(self) -> bool:
+        """Whether its mode is Act."""
+        return self.parsed.spec.mode is Mode.ACT
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was deleted and only our finalizer, or somebody else's, keeps it."""
+        return bool(_meta(self.raw).get("deletionTimestamp"))
+
+    @property
     def asks_to_arm(self) -> bool:
         """Whether its owner asks that caps are written."""
-        return self.parsed.spec.mode is Mode.ACT
+        return self.acts and not self.leaving
+
+    @property
+    def finalized(self) -> bool:
+        """Whether our finalizer is on it."""
+        found = _meta(self.raw).get("finalizers")
+        return isinstance(found, list) and FINALIZER in found
+
+    @property
+    def flaws(self) -> tuple[Finding, ...]:
+        """Findings with which it is not armed."""
+        return tuple(finding for finding in self.findings if not finding.allowed)
 
 
 def conditions(raw: Document) -> list[dict[str, object]]:
     """Return the conditions of a domain's status."""
-    found = raw.get("status")
-    listed = found.get("conditions") if isinstance(found, dict) else None
+    listed = _status(raw).get("conditions")
     return [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
 
 
@@ -52,39 +90,98 @@ def armed_before(raw: Document) -> bool:
     return any(c.get("type") == "Armed" and c.get("status") == "True" for c in conditions(raw))
 
 
-class Tree:
-    """Keeps the last valid spec of every domain."""
+def level_before(raw: Document) -> Level | None:
+    """Return the level that status holds, None where there is none."""
+    word = _status(raw).get("state")
+    return Level(word) if isinstance(word, str) and word in set(Level) else None
 
-    def __init__(self) -> None:
-        self._valid: dict[str, v1alpha1.PowerDomain] = {}
-        self.unread_armed = False
-        """Whether a domain whose status says that it is armed could not be read, and no valid spec of it is known."""
+
+def lost_feeds_before(raw: Document) -> tuple[str, ...]:
+    """Return the feeds that status calls lost."""
+    found = _status(raw).get("lostFeeds")
+    return tuple(name for name in found if isinstance(name, str)) if isinstance(found, list) else ()
+
+
+def _status(raw: Document) -> Mapping[str, object]:
+    found = raw.get("status")
+    return found if isinstance(found, dict) else {}
+
+
+def _meta(raw: Document) -> Mapping[str, object]:
+    found = raw.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    spec: object
+    generation: object
+    parsed: v1alpha1.PowerDomain | None
+    problem: str
+
+
+@dataclass(slots=True)
+class Tree:
+    """Keeps the last valid spec of every domain, and what was read of a scene that did not change.
+
+    Attributes:
+        unread_armed: A domain whose status says that it is armed could not be read, and no valid spec of it is known.
+    """
+
+    unread_armed: bool = False
+    _read: dict[str, _Read] = field(default_factory=dict)
+    _seen: tuple[object, ...] = ()
+    _made: tuple[Declared, ...] = ()
 
     def read(self, scene: Scene) -> tuple[Declared, ...]:
-        """Return all domains with their nodes, in order of name."""
-        read = [(raw, self._parse(raw)) for raw in scene.domains]
-        parsed = [found for _, found in read if found is not None]
-        self.unread_armed = any(found is None and armed_before(raw) for raw, found in read)
-        self._valid = {domain.metadata.name: domain for _, domain, _ in parsed}
-        nodes = _members([domain for _, domain, _ in parsed], scene)
-        made = (Declared(raw, domain, nodes[domain.metadata.name], problem) for raw, domain, problem in parsed)
-        return tuple(sorted(made, key=lambda declared: declared.name))
+        """Return all domains with their nodes and findings, in order of name."""
+        seen: list[object] = [*scene.domains]
+        for node in scene.nodes.values():
+            seen += [node.name, node.labels]
+        if len(seen) != len(self._seen) or any(a is not b and a != b for a, b in zip(seen, self._seen, strict=True)):
+            self._made = self._declared(scene)
+            self._seen = tuple(seen)
+        return self._made
 
-    def _parse(self, raw: Document) -> tuple[Document, v1alpha1.PowerDomain, str] | None:
+    def _declared(self, scene: Scene) -> tuple[Declared, ...]:
+        self._read = {_name(raw): self._parsed(raw) for raw in scene.domains}
+        self.unread_armed = any(self._read[_name(raw)].parsed is None and armed_before(raw) for raw in scene.domains)
+        read = [(raw, found.parsed, found.problem) for raw in scene.domains if (found := self._read[_name(raw)]).parsed]
+        nodes = _members([parsed for _, parsed, _ in read if parsed is not None], scene)
+        made = {
+            parsed.metadata.name: Declared(
+                raw, parsed, convert_power.domain_of(parsed, nodes[parsed.metadata.name], timed=True), problem
+            )
+            for raw, parsed, problem in read
+            if parsed is not None
+        }
+        return _with_findings(made)
+
+    def _parsed(self, raw: Document) -> _Read:
+        """Parse a manifest, or keep what was made of it before."""
+        spec, generation, before = raw.get("spec"), _meta(raw).get("generation"), self._read.get(_name(raw))
+        if before is not None and before.spec is spec and before.generation == generation:
+            return before
         try:
             parsed = manifests.parse(v1alpha1.PowerDomain, raw)
-            convert.power_domain(raw, ())
+            convert_power.domain_of(parsed, (), timed=True)
         except errors.Invalid as invalid:
-            meta = raw.get("metadata")
-            before = self._valid.get(str(meta.get("name"))) if isinstance(meta, dict) else None
-            return None if before is None else (raw, before, str(invalid))
-        return raw, parsed, ""
+            return _Read(spec, generation, None if before is None else before.parsed, str(invalid))
+        return _Read(spec, generation, parsed, "")
 
 
-def domain_of(declared: Declared, *, armed: bool) -> Domain:
-    """Return the domain as the machine sees it, without a safe setting."""
-    document = declared.parsed.manifest()
-    return convert.power_domain(document, declared.nodes, armed=armed)
+def _with_findings(made: Mapping[str, Declared]) -> tuple[Declared, ...]:
+    found: dict[str, list[Finding]] = {}
+    for finding in flaws.findings(tuple(declared.domain for declared in made.values())):
+        found.setdefault(finding.domain, []).append(finding)
+    return tuple(
+        Declared(of.raw, of.parsed, of.domain, of.problem, tuple(found.get(name, ())))
+        for name, of in sorted(made.items())
+    )
+
+
+def _name(raw: Document) -> str:
+    return str(_meta(raw).get("name"))
 
 
 def _members(domains: list[v1alpha1.PowerDomain], scene: Scene) -> dict[str, tuple[str, ...]]:
@@ -107,32 +204,3 @@ def _members(domains: list[v1alpha1.PowerDomain], scene: Scene) -> dict[str, tup
         return found
 
     return {name: tuple(sorted(below(name, frozenset({name})))) for name in own}
-
-
-def high_pods(scene: Scene, declared: Iterable[Declared]) -> frozenset[tuple[str, str]]:
-    """Return (namespace, name) of the pods that are High: asked for by their policy, admitted by a domain over them."""
-    admitted: dict[str, set[str]] = {}
-    for domain in declared:
-        selector = domain.parsed.spec.high_priority_namespaces
-        chosen = {n for n, labels in scene.namespaces.items() if selector is not None and selector.selects(labels)}
-        for node in domain.nodes:
-            admitted.setdefault(node, set()).update(chosen)
-    asked = {key for key, raw in scene.policies.items() if _asks_high(raw)}
-    return frozenset(
-        (p.namespace, p.name) for p in scene.pods if p.policy in asked and p.namespace in admitted.get(p.node, ())
-    )
-
-
-def _asks_high(raw: Document) -> bool:
-    try:
-        return convert.asked_priority(raw) is Priority.HIGH
-    except errors.Invalid:
-        return False  # an invalid policy is Low: priority is a right that must be readable
-
-
-def pods_by_node(pods: Iterable[PodSeen]) -> Mapping[str, tuple[PodSeen, ...]]:
-    """Return the pods of each node, in order of name."""
-    found: dict[str, list[PodSeen]] = {}
-    for pod in pods:
-        found.setdefault(pod.node, []).append(pod)
-    return {node: tuple(sorted(on, key=lambda p: (p.namespace, p.name))) for node, on in found.items()}

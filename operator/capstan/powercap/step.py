@@ -82,7 +82,7 @@ def step(
     now_s: float,
     *,
     meter: Sample[float] = NO_METER,
-    confirmed: bool = True,
+    confirmed: bool | None = True,
 ) -> Step:
     """Return the level and the caps of one domain, and what to remember.
 
@@ -93,17 +93,18 @@ def step(
         memory: Of the tick before; a fresh `DomainMemory` starts a domain, one with a `level` restores it.
         now_s: A clock that never goes back.
         meter: AC watts of the domain's own meter.
-        confirmed: Whether every cap that was sent is known to be in force.
+        confirmed: Whether every cap that was sent is known to be in force. None: more watts do not obey than the law
+            can do without, which is FailSafe, as where too few are heard.
     """
     reading = _read(domain, samples, meter, memory.meter, now_s)
     seen = machine.Seen(
         ratio=reading.projected_w / domain.budget_w,
         heard_ratio=reading.fused.draw_w / domain.budget_w,
         whole=not reading.missing,
-        blind=reading.blind,
+        blind=reading.blind or confirmed is None,
         unsafe=reading.unsafe,
         armed=domain.armed,
-        confirmed=confirmed,
+        confirmed=bool(confirmed),
     )
     after, why = machine.advance(law(domain), _state(memory), seen, now_s)
     remembered = _memory(after, reading.fused.memory)

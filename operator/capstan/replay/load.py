@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from capstan import decide
-from capstan.api import convert, errors, manifests, v1alpha1
+from capstan.api import convert, convert_power, errors, manifests, v1alpha1
 from capstan.api import scenario as files
 from capstan.api.powerdomain import Mode
 from capstan.api.system import Split, System
@@ -340,11 +340,12 @@ def _domain(document: v1alpha1.PowerDomain, nodes: tuple[Node, ...], profile: Pr
     """Return a domain with its nodes, armed where it asks for it and its safe setting fits."""
     selector = document.spec.node_selector
     inside = tuple(n for n in nodes if selector is not None and selector.selects(dict(n.labels)))
-    unarmed = convert.power_domain(document.manifest(), tuple(n.name for n in inside))
+    unarmed = convert_power.power_domain(document.manifest(), tuple(n.name for n in inside))
     draw = profile.draw
     samples = readings.of(
         [NodeSample(n.name, Missing(Reason.NO_DATA), n.gpus * draw.limit_w, n.gpus, draw.min_limit_w) for n in inside]
     )
     admission = safety.admit(unarmed, samples)
     armed = document.spec.mode is Mode.ACT and admission.fits
-    return convert.power_domain(document.manifest(), unarmed.nodes, armed=armed, safe=admission.safe if armed else None)
+    safe = admission.safe if armed else None
+    return convert_power.power_domain(document.manifest(), unarmed.nodes, armed=armed, safe=safe)

@@ -94,10 +94,11 @@ class LeaderLease:
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
 
     async def keep(self) -> None:
-        """Renew until the Lease is lost, then return; the caller exits."""
+        """Renew until the Lease is lost, then return; the caller exits, or contends for it with `acquire`."""
         while (left_s := self._left_s()) > 0:
             await asyncio.sleep(min(self._timing.renew_s, left_s))
             await self._attempt()
+        self._renewed_s = None  # to lead again is a new term, with an epoch of its own
 
     async def release(self) -> None:
         """Empty the holder, so that a standby takes over at its next look; best effort."""

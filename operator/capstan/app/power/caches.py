@@ -1,0 +1,108 @@
+"""What `capstan power` sees of the cluster: one list-and-watch per kind, projected to what the loop needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from capstan.adapters.kube import resources
+from capstan.adapters.kube.client import KubeClient, Scope
+from capstan.adapters.kube.reflector import Reflector
+from capstan.power import ports
+
+POLICY_LABEL = "capstan.dev/policy"
+AGENT_LABELS = "app.kubernetes.io/name=capstan,app.kubernetes.io/component=agent"
+AGENT_PORT = 9808
+
+
+class Caches:
+    """Implements `power.ports.Cluster`."""
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        self._domains = Reflector(client, resources.DOMAINS, dict)
+        self._policies = Reflector(client, resources.POLICIES, dict)
+        self._nodes = Reflector(client, resources.NODES, lambda raw: _labels(raw, gpus_only=True))
+        self._namespaces = Reflector(client, resources.NAMESPACES, _labels)
+        self._pods = Reflector(client, resources.PODS, _pod, scope=Scope(labels=POLICY_LABEL))
+        agents_of = Scope(namespace=namespace, labels=AGENT_LABELS)
+        self._agents = Reflector(client, resources.PODS, agent, scope=agents_of)
+        self._node_caps = Reflector(client, resources.NODE_CAPS, _node_power)
+
+    def all(self) -> tuple[Reflector, ...]:  # type: ignore[type-arg]  # of seven kinds
+        """Return every cache."""
+        return (
+            self._domains, self._policies, self._nodes, self._namespaces, self._pods, self._agents, self._node_caps,
+        )  # fmt: skip
+
+    @property
+    def ready(self) -> bool:
+        """Return whether every cache was filled once."""
+        return all(reflector.synced.is_set() for reflector in self.all())
+
+    async def synced(self) -> None:
+        """Return when every cache was filled once."""
+        await asyncio.gather(*(reflector.synced.wait() for reflector in self.all()))
+
+    async def run(self) -> None:
+        """Keep the caches until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.all():
+                group.create_task(reflector.run())
+
+    def scene(self) -> ports.Scene:
+        """Return what is cached now."""
+        listening = dict(found for found in self._agents.items.values() if found is not None)
+        return ports.Scene(
+            domains=tuple(raw for _, raw in sorted(self._domains.items.items())),
+            policies=self._policies.items,
+            nodes={
+                name: ports.NodeSeen(name, labels, listening.get(name))
+                for name, labels in self._nodes.items.items()
+                if labels is not None
+            },
+            pods=tuple(pod for pod in self._pods.items.values() if pod is not None),
+            namespaces={name: labels or {} for name, labels in self._namespaces.items.items()},
+            node_powers={name: power for name, power in self._node_caps.items.items() if power is not None},
+        )
+
+
+def agent(raw: Mapping[str, object]) -> tuple[str, str] | None:
+    """Return (node, address) of an agent pod that has both."""
+    node, address = text(raw, "spec", "nodeName"), text(raw, "status", "podIP")
+    leaving = text(raw, "metadata", "deletionTimestamp")
+    shown = f"[{address}]" if ":" in address else address
+    return (node, f"{shown}:{AGENT_PORT}") if node and address and not leaving else None
+
+
+def text(raw: Mapping[str, object], *path: str) -> str:
+    """Return a string of a manifest; empty where there is none."""
+    value = _mapping(raw, *path[:-1]).get(path[-1])
+    return value if isinstance(value, str) else ""
+
+
+def _mapping(raw: Mapping[str, object], *path: str) -> Mapping[str, object]:
+    found: object = raw
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _labels(raw: Mapping[str, object], *, gpus_only: bool = False) -> dict[str, str] | None:
+    """Return an object's labels; None for a node without GPUs, where that is asked."""
+    if gpus_only and "nvidia.com/gpu" not in _mapping(raw, "status", "capacity"):
+        return None
+    return {key: str(value) for key, value in _mapping(raw, "metadata", "labels").items()}
+
+
+def _pod(raw: Mapping[str, object]) -> ports.PodSeen | None:
+    namespace, node = text(raw, "metadata", "namespace"), text(raw, "spec", "nodeName")
+    policy = text(raw, "metadata", "labels", POLICY_LABEL)
+    return ports.PodSeen(namespace, text(raw, "metadata", "name"), node, f"{namespace}/{policy}") if node else None
+
+
+def _node_power(raw: Mapping[str, object]) -> ports.NodePower | None:
+    power = _mapping(raw, "spec", "power")
+    epoch, sequence = power.get("epoch"), power.get("sequence")
+    if not isinstance(epoch, int) or not isinstance(sequence, int):
+        return None
+    return ports.NodePower(epoch, sequence, dict(power), text(raw, "metadata", "resourceVersion"))
