@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from support import agent, node
+from support import agent, gate, node
 from support.rig import ApiServer, eventually
 
 AGENT_PORT = 9808
@@ -50,6 +52,8 @@ def server(
     made.agent()
     yield made
     made.close()
+    free = '{"metadata":{"finalizers":[]}}'  # nobody is left to let it go
+    kubectl("patch", "powerdomain", "rack-7", "--type=merge", "-p", free, check=False)
     kubectl("delete", "nodecaps,powerdomains", "--all")
     kubectl("delete", "node", node.NODE)
 
@@ -113,3 +117,59 @@ def test_a_domain_is_armed_held_over_a_crash_capped_and_released(
         assert "Normal -> LowDeep" in seen
         kubectl("delete", "powerdomain", "rack-7")
         server.until_caps((None, 700), (None, 700))
+
+
+def test_a_crash_an_upgrade_and_an_api_outage_cap_nothing_and_delay_no_cap(
+    api_server: ApiServer, namespace: str, server: node.Node, tmp_path: Path
+) -> None:
+    """Two GPUs at 500 W: (1000 + 400) / 0.94 = 1,489 W of 2,500 W, 59.6 %; at 690 W 1,894 W, 75.7 %: LowDeep."""
+    kubectl = api_server.control_plane.kubectl
+
+    def draw(watts: float) -> None:
+        for index in range(2):
+            server.gpus.report(index, power_w=watts, energy_j=1, sm_clock_mhz=1300)
+
+    def holder() -> str:
+        lease = kubectl("-n", namespace, "get", "lease", "capstan-power", "-o", "jsonpath={.spec.holderIdentity}")
+        return lease.stdout
+
+    def stays(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s and not until():
+            assert [server.gpus.caps(index).clock_cap_mhz for index in range(2)] == [None, None]
+            time.sleep(0.05)
+
+    def power(identity: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return agent.process(
+            "power", f"--kubeconfig={tmp_path}/gated", f"--namespace={namespace}", f"--key-file={tmp_path}/key",
+            "--listen=127.0.0.1:0", f"--identity={identity}", env=dict(os.environ),
+        )  # fmt: skip
+
+    draw(500)
+    kubectl("apply", "--server-side", "-f", "-", stdin=domain(namespace, 2500))
+    with (
+        gate.before(api_server.url, api_server.kubeconfig, tmp_path / "gated") as way,
+        power("first") as first,
+        power("second") as second,
+    ):
+        server.until_armed()
+        leader, standby = (first, second) if holder() == "first" else (second, first)
+        names = ("second", "third") if leader is first else ("first", "third")
+        time.sleep(3)  # the standby's caches
+        leader.send_signal(signal.SIGKILL)
+        stays(30, until=lambda: holder() == names[0])
+        assert holder() == names[0], "15 s of the dead one's Lease, and a look"
+        with power("third"):
+            time.sleep(3)
+            standby.send_signal(signal.SIGTERM)
+            began_s = time.monotonic()
+            stays(5, until=lambda: holder() == "third")
+            assert time.monotonic() - began_s < 4, "a Lease that is released is taken within 3 s"
+            stays(3)
+            way.shut()
+            stays(14)  # nobody can renew a Lease for longer than 10 s
+            draw(690)
+            server.until_caps((1560, 700), (1560, 700))
+            assert "capstan_agent_safe_setting{" in server.metrics()
+            assert f'capstan_agent_safe_setting{{node="{node.NODE}"}} 0.0' in server.metrics()
+            way.open()
