@@ -97,21 +97,6 @@ def read_key(path: Path) -> str:
     return key
 
 
-def read_key(path: Path) -> str:
-    """Return the key that `capstan power` and the agents share.
-
-    Raises:
-        Denied: The file cannot be read or is empty.
-    """
-    try:
-        key = path.read_text(encoding="utf-8").strip()
-    except OSError as problem:
-        raise errors.Denied(f"the key file cannot be read: {problem}") from problem
-    if not key:
-        raise errors.Denied(f"the key file {path} is empty: write the agents' key into it")
-    return key
-
-
 def number(document: Mapping[str, object], name: str) -> float:
     """Return a finite number at or above 0 of an answer.
 

@@ -13,6 +13,7 @@ from capstan.agent.joining import Verified
 from capstan.agent.lease import NOTHING, Lease
 from capstan.agent.ports import Pod
 from capstan.agent.sampling import Reading
+from capstan.power.caps import caps_document
 
 OLD_S = 5.0  # a sample older than this is not what the node draws
 PER_GPU = (
@@ -30,6 +31,7 @@ def report(node: str, shown: Shown, held: Lease, now_s: float) -> dict[str, obje
         "sampleSequence": shown.sequence,
         "ageSeconds": round(now_s - shown.sampled_s, 3) if shown.sequence else OLD_S + 1,
         "safe": leases.in_safe_setting(held, now_s),
+        "caps": caps_document(held.caps),
         "gpus": [_gpu(reading, shown, held) for reading in shown.gpus],
     }
 

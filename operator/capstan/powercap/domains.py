@@ -6,7 +6,7 @@ Watts of a domain are AC at its meter; watts of GPUs and of the rest of a node a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from capstan.model.reasons import Reason
@@ -104,6 +104,20 @@ class Timers:
     retrip_s: float = 600.0
     dwell_max_s: float = 600.0
     spread_ratio: float = 0.2
+
+    def over(self, factor: float) -> Timers:
+        """Return timers that wait 1 / `factor` as long: a whole day of levels in minutes, for a proof in the rig.
+
+        What is physics stays: the age at which a sample no longer drives, and how far releases spread.
+        """
+        return replace(
+            self,
+            settle_s=self.settle_s / factor,
+            dwell_s=self.dwell_s / factor,
+            brake_hold_s=self.brake_hold_s / factor,
+            retrip_s=self.retrip_s / factor,
+            dwell_max_s=self.dwell_max_s / factor,
+        )
 
 
 @dataclass(frozen=True, slots=True)
