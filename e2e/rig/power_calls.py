@@ -143,7 +143,10 @@ def _report(node: str, asked: dict[str, object]) -> dict[str, object]:
 def command(*, count: int, seconds: int) -> None:
     """Call many agents once a second and print what it costs the caller."""
     logging.disable(logging.WARNING)  # who did not answer is in the figure
-    found = measured(count, seconds)
+    try:
+        found = measured(count, seconds)
+    finally:
+        logging.disable(logging.NOTSET)
     click.echo(
         f"{found.agents} agents of {GPUS} GPUs, {found.seconds} s: {found.cores:.3f} core, "
         f"{found.answered / (found.agents * found.seconds):.1%} answered, slowest second {found.slowest_s:.3f} s, "

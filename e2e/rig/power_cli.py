@@ -19,6 +19,15 @@ def step_command(args: tuple[str, ...]) -> None:
     command.main(args=list(args), prog_name="rig power step")
 
 
+@power.command("row", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def row_command(args: tuple[str, ...]) -> None:
+    """Print how long weeks of a row of servers take on one core."""
+    from rig.power_row import command  # as above
+
+    command.main(args=list(args), prog_name="rig power row")
+
+
 @power.command("calls", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def calls_command(args: tuple[str, ...]) -> None:

@@ -12,22 +12,37 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from capstan.forecast import known as histories_of
 from capstan.forecast.known import Known
-from capstan.model import fleet, plan
+from capstan.model import fleet, headroom, plan
 from capstan.model.classes import Split
-from capstan.model.policy import Knob, Policy
+from capstan.model.headroom import DomainSeen
+from capstan.model.policy import Knob, Policy, Priority
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
 from capstan.model.workload import Phase
-from capstan.optimize import advice, drift, fleets, lanes, placing, replicas, rooms, share, split, tune
+from capstan.optimize import (
+    advice,
+    drift,
+    fleets,
+    ladder,
+    lanes,
+    placing,
+    replicas,
+    rooms,
+    share,
+    split,
+    tune,
+    watts,
+)
 from capstan.optimize import case as cases
 from capstan.optimize import scene as scenes
 from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Settings
 from capstan.optimize.scene import POOL, Scene, profile_for
+from capstan.powercap import allocate
 
 __all__ = ["MIN_SAMPLE_REQUESTS", "POOL", "Settings", "decide", "profile_for"]
 
@@ -57,9 +72,10 @@ def decide(
     each = scenes.of(observed, policies, profiles, memory, settings, past)
     claims, gpus = [_claim(scene) for scene in each], dict(observed.gpus)
     most, spare = share.limits(claims, gpus), share.spare(claims, gpus)
+    powered = _powered(observed, each)
     decided = tuple(
         _one(scene, most.get(scene.policy.key), spare=spare.get(scene.policy.key), advised=scene.policy.key == turn)
-        for scene in each
+        for scene in powered
     )
     return plan.Decision(tuple(d for d, _ in decided), plan.Memory(tuple(m for _, m in decided)))
 
@@ -69,6 +85,28 @@ def _claim(scene: Scene) -> share.Claim:
     policy, seen = scene.policy, scene.seen
     wanted = scene.memory.wanted_gpus or sum(pool.tp * pool.desired for pool in seen.pools)
     return share.Claim(policy.key, seen.gpu_product, policy.priority, wanted, _held_gpus(seen))
+
+
+def _powered(observed: fleet.Observed, each: tuple[Scene, ...]) -> tuple[Scene, ...]:
+    """Return the scenes with what the headroom of the power domains lets each of them draw more."""
+    if not observed.domains:
+        return each
+    grounds = {priority: watts.ground(observed.domains, priority) for priority in Priority}
+    subjects = {scene.policy.key: subject for scene in each if (subject := scene.subject()) is not None}
+    claims = [c for one in subjects.values() for c in watts.claims(one, grounds[one.policy.priority])]
+    grants: dict[str, list[headroom.Grant]] = {}
+    for grant in allocate.allocate(observed.domains, claims):
+        grants.setdefault(grant.policy, []).append(grant)
+    return tuple(
+        scene
+        if (subject := subjects.get(scene.policy.key)) is None
+        else dataclasses.replace(
+            scene,
+            domains=grounds[Priority.LOW].domains,
+            allowance=watts.allowance(subject, grounds[scene.policy.priority], grants.get(scene.policy.key, ())),
+        )
+        for scene in each
+    )
 
 
 def _held_gpus(seen: fleet.ServiceObserved) -> int:
@@ -126,12 +164,39 @@ def _one(
     )
     if advises and advised:
         memory = _advised(scene, acting, each, memory, most_gpus)
+    before = memory.power or plan.NO_POWER_MEMORY
+    power = _power_plan(scene.domains, each, found, before)
+    asked = plan.PowerMemory(sum(one.asked_gpus for one in found), sum(one.tuned.asked_w for one in found))
+    kept = ladder.remembered(scene.now_s, seen.capped, before, power, asked) if scene.domains else None
+    memory = dataclasses.replace(memory, power=kept)
     decision = dataclasses.replace(
         _joined(policy, found, memory),
         forecast_drifted=foreseen.drifted,
         profile_drifted=drift.drifted(each, memory.pools),
+        power=power,
     )
     return decision, memory
+
+
+def _power_plan(
+    domains: Mapping[str, DomainSeen],
+    each: tuple[cases.Case, ...],
+    found: tuple[_Pool, ...],
+    memory: plan.PowerMemory,
+) -> plan.PowerPlan:
+    """Return what is done while a domain caps a policy of one pool; of several pools none has replicas to choose from.
+
+    A replica moves once caps have lasted for a start-up, when none starts or grows, once a pool period at most.
+    """
+    if len(each) > 1 or not each[0].seen.capped or not domains:
+        return plan.NO_POWER_PLAN
+    case, one = each[0], found[0]
+    now_s, settings = case.now_s, case.settings
+    lasts = memory.capped_since_s is not None and now_s - memory.capped_since_s >= case.startup_s
+    rested = memory.moved_at_s is None or now_s - memory.moved_at_s >= settings.pool_period_s
+    still = case.starting == 0 and one.asked_gpus == 0
+    clock = ladder.PlannedClock(one.tuned.cap_mhz, may_rise=one.tuned.reason is not Reason.POWER_LIMITED)
+    return ladder.power_plan(case, domains, memory, clock=clock, moves=lasts and rested and still)
 
 
 def _advised(
@@ -222,6 +287,7 @@ class _Pool:
     tokens_rps: float
     memory: plan.PoolMemory
     reshaped: bool
+    asked_gpus: int  # more than stood, whether domains granted them or not
 
 
 def _pool(case: cases.Case, unplaced: placing.Unplaced, spare: int | None) -> _Pool:
@@ -249,7 +315,8 @@ def _pool(case: cases.Case, unplaced: placing.Unplaced, spare: int | None) -> _P
     moved = {tp for tp, _ in sized.fleet} != {tp for tp, _ in case.standing}
     tokens_rps = 0.0 if load is None else load.arrival_rps * load.made_tokens
     expected = tune.expected(case, sized.fleet, cap_mhz)
-    return _Pool(sized.fleet, plans, sized, tuned, expected, tokens_rps, memory, reshaped=moved)
+    asked_gpus = max(fleets.gpus(sized.fleet if sized.asked is None else sized.asked) - fleets.gpus(case.standing), 0)
+    return _Pool(sized.fleet, plans, sized, tuned, expected, tokens_rps, memory, reshaped=moved, asked_gpus=asked_gpus)
 
 
 def _joined(policy: Policy, pools: tuple[_Pool, ...], memory: plan.PolicyMemory) -> plan.PolicyDecision:

@@ -38,6 +38,11 @@ def milliseconds_of_seconds(seconds: float) -> int:
     return round(seconds * 1e3)
 
 
+def percent_of_ratio(ratio: float) -> int:
+    """Return a share in whole percent."""
+    return round(ratio * 100)
+
+
 def ratio_of_percent(percent: float) -> float:
     """Return a fraction; custom resources carry whole percents."""
     return percent / 100.0

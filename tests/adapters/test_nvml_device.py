@@ -71,8 +71,8 @@ def test_a_sample_is_in_watts_joules_and_megahertz(node: state.State, drive: Dri
     first, second = drive("said += show()")
     assert first == {
         "index": 0, "uuid": "GPU-aaaa", "power_w": 431.5, "energy_j": 12_345.678, "sm_clock_mhz": 1560.0,
-        "limit_w": 700.0, "min_limit_w": 200.0, "max_limit_w": 700.0,
-    }  # fmt: skip
+        "limit_w": 700.0, "min_limit_w": 200.0, "max_limit_w": 700.0, "persistent": True,
+        }  # fmt: skip
     assert isinstance(second, dict)
     assert second["power_w"] == 75.0
 

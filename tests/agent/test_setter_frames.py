@@ -9,6 +9,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -148,8 +149,9 @@ async def test_a_foreign_uid_gets_no_answer_and_reaches_no_driver(tmp_path: Path
     bench = Bench()
     server, path = await listening(bench, tmp_path)
     path.chmod(0o666)  # so that the file's own rights are not what refuses it
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        folder.chmod(0o755)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
+            folder.chmod(0o755)  # pytest's own are root's alone, one level more with xdist
     code = f"""
 import os, socket
 os.setuid(65533)

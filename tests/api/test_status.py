@@ -8,7 +8,7 @@ import pytest
 
 from capstan.api import status, v1alpha1
 from capstan.model.classes import Edges
-from capstan.model.plan import Effect, PolicyDecision, PoolPlan
+from capstan.model.plan import Effect, PolicyDecision, PoolPlan, PowerPlan
 from capstan.model.reasons import Reason
 from capstan.model.workload import Phase
 from capstan.powercap import domains
@@ -64,6 +64,12 @@ def test_a_reason_stands_beside_every_plan() -> None:
         "pools": [],
     }
     assert "advice" not in built
+
+
+def test_what_is_shed_is_said_in_percent_of_the_plan() -> None:
+    capped = dataclasses.replace(decision(PoolPlan("all", 4, 3)), power=PowerPlan(shed_ratio=0.15))
+    built = status.serving_status(capped, generation=7, applied=(), observed=Effect())
+    assert built["plan"]["shedPercent"] == 15  # type: ignore[index]  # a status is JSON
 
 
 def advised() -> PolicyDecision:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from capstan import decide
 from capstan.journal import codec
-from capstan.model import fleet, outlook, plan
+from capstan.model import fleet, headroom, outlook, plan
 from capstan.model.objective import Series, Tariffs
 from capstan.model.policy import Bounds, Knob, Knobs, Policy, Priority
 from capstan.model.profile import Profile
@@ -29,6 +29,25 @@ SAMPLES: st.SearchStrategy[Sample[float]] = st.one_of(
     st.builds(Missing, REASONS),
 )
 MAYBE = st.none() | NUMBERS
+DOMAINS = st.builds(
+    headroom.DomainSeen,
+    TEXTS,
+    st.floats(1.0, 1e9),
+    SAMPLES,
+    st.none() | TEXTS,
+    low_mhz=MAYBE,
+    high_mhz=MAYBE,
+    free_gpus=st.none() | COUNTS,
+)
+PLACES = st.builds(headroom.Place, TEXTS, COUNTS, COUNTS, starting=COUNTS)
+SHARES = st.builds(plan.Share, TEXTS, COUNTS, NUMBERS)
+POWER = st.builds(
+    plan.PowerPlan,
+    st.lists(SHARES, max_size=2).map(tuple),
+    NUMBERS,
+    st.lists(st.builds(plan.Move, TEXTS, TEXTS, COUNTS), max_size=2).map(tuple),
+    st.booleans(),
+)
 POOLS = st.builds(
     fleet.PoolObserved,
     TEXTS,
@@ -45,8 +64,14 @@ SERVICES = st.builds(
     st.lists(POOLS, max_size=2).map(tuple),
     **dict.fromkeys(("arrival_rps", "prompt_tokens", "running", "waiting", "ttft_s", "tpot_s", "power_w"), SAMPLES),
     capped=st.booleans(),
+    places=st.lists(PLACES, max_size=2).map(tuple),
 )
-OBSERVED = st.builds(fleet.Observed, NUMBERS, st.lists(SERVICES, max_size=3).map(tuple))
+OBSERVED = st.builds(
+    fleet.Observed,
+    NUMBERS,
+    st.lists(SERVICES, max_size=3).map(tuple),
+    domains=st.lists(DOMAINS, max_size=2).map(tuple),
+)
 CANDIDATES = st.builds(plan.Candidate, COUNTS, COUNTS, MAYBE, MAYBE, REASONS, st.booleans())
 PLANS = st.builds(plan.PoolPlan, TEXTS, COUNTS, COUNTS, MAYBE, st.lists(COUNTS, max_size=3).map(tuple), NUMBERS)
 POLICY_DECISIONS = st.builds(
@@ -58,6 +83,7 @@ POLICY_DECISIONS = st.builds(
     REASONS,
     MAYBE,
     st.lists(CANDIDATES, max_size=3).map(tuple),
+    power=POWER,
 )
 POOL_MEMORIES = st.builds(
     plan.PoolMemory,

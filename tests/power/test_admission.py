@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from capstan.powercap.domains import Level
+from capstan.power import admission
+from capstan.power.cycle import Loop
+from capstan.powercap.domains import Level, SafeSetting
 from support.power_loop import Site, conditions, domain
 
 # 4 servers of 4 x 700 W and 500 W beside them. Nameplate: 4 x (2800 x 1.05 + 500) / 0.94 = 14,638 W. At the lowest
@@ -137,17 +139,40 @@ async def test_a_leader_that_was_paused_overwrites_nobody() -> None:
     """R8: it resumes with an old cache; its write carries the version that it saw, and fails."""
     site = Site(domain())
     await site.run(2)
-    old = site.power
-    stale = site.api.scene_
+    site.draw(500)
+    site.api.down = True
+    await site.run(1)  # a cap of ours that is not written yet
+    paused, seen = site.power, site.power._whole()
+    site.api.down = False
     site.start(epoch=4)
     await site.run(2)
     newest = site.api.scene_.node_powers["gpu-2"]
-    fresh, site.api.scene_ = site.api.scene_, stale  # what the paused one still has in its cache
-    site.draw(500)
-    parts = old._whole()
-    site.api.scene_ = fresh
-    loop = old._parts[0]
-    await loop.tick(parts)
-    await old.settle()
+    loop = paused._parts[0]
+    assert isinstance(loop, Loop)
+    await loop.tick(seen)
+    await loop.settle()
     assert site.api.scene_.node_powers["gpu-2"] == newest
     assert site.fleet.agents["gpu-2"].epoch == 4
+
+
+OLD, NEW = SafeSetting(1560, 400), SafeSetting(1560, 700)
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "whole", "expected"),
+    [
+        (None, None, True, None),
+        (OLD, None, True, OLD),
+        (None, NEW, False, NEW),
+        (OLD, NEW, True, NEW),
+        (OLD, NEW, False, OLD),
+        (NEW, OLD, False, OLD),
+    ],
+    ids=["nothing known", "not known now", "the first", "all heard", "looser, not all heard", "tighter, not all heard"],
+)
+def test_a_safe_setting_is_not_loosened_on_half_of_the_nodes(
+    before: SafeSetting | None, found: SafeSetting | None, *, whole: bool, expected: SafeSetting | None
+) -> None:
+    """After a restart the large servers may not have been heard yet."""
+    sums = None if found is None else admission.Admission(found, 0, 0, 0, 1)
+    assert admission.safe_of(before, sums, whole=whole) == expected

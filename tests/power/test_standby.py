@@ -126,6 +126,23 @@ async def test_a_standby_that_was_overtaken_catches_up_and_is_never_ahead() -> N
     assert (site.fleet.agents["gpu-2"].epoch, site.fleet.agents["gpu-2"].sequence) == (3, newest)
 
 
+async def test_who_leads_again_in_the_same_term_goes_on_from_what_the_nodes_say() -> None:
+    """A renewal that came late: the Lease has the same epoch, and the NodeCaps are behind the nodes."""
+    site = Site(domain())
+    await site.run(2)
+    site.api.down = True
+    for watts in (450, 500, 690):
+        site.draw(watts)
+        await site.run(2)
+    site.power.follow(0)
+    site.api.down = False
+    site.power.lead(0, 3)
+    await site.run(2)
+    assert site.fleet.leased() == set(site.fleet.watts)
+    agent, stored = site.fleet.agents["gpu-2"], site.api.scene_.node_powers["gpu-2"]
+    assert (agent.epoch, agent.sequence) == (stored.epoch, stored.sequence)
+
+
 async def test_a_standby_that_hears_nobody_tightens_nobody() -> None:
     """Its network is cut, the leader's is not."""
     site = Site(domain())
@@ -134,6 +151,40 @@ async def test_a_standby_that_hears_nobody_tightens_nobody() -> None:
     everybody = set(site.fleet.watts)
     for _ in range(20):
         site.fleet.silent = everybody
+        await site.power_of(standby)
+        site.fleet.silent = set()
+        await site.run(1)
+    assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
+
+
+async def test_a_spike_that_only_the_standby_saw_tightens_nothing() -> None:
+    """The two look half a second apart; and its shadow holds the level until the dwell is over."""
+    site = Site(domain())
+    standby = await beside(site)
+    site.draw(500)
+    await site.power_of(standby)
+    site.draw(100)
+    for _ in range(20):
+        await site.power_of(standby, site.power)
+        assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
+
+
+async def test_a_rise_that_lasts_is_left_to_a_leader_that_lives_for_two_seconds() -> None:
+    site = Site(domain())
+    standby = await beside(site)
+    site.draw(500)
+    for _ in range(2):
+        await site.power_of(standby)
+    assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
+
+
+async def test_a_node_that_only_the_standby_does_not_hear_counts_at_its_safe_setting() -> None:
+    """350 W: three servers 5,745 W; the fourth 2,766 W at its safe limit of 500 W (70.9 %), 3,660 W at worst (78 %)."""
+    site = Site(domain())
+    site.draw(350)
+    standby = await beside(site)
+    for _ in range(20):
+        site.fleet.silent = {"gpu-3"}
         await site.power_of(standby)
         site.fleet.silent = set()
         await site.run(1)

@@ -6,7 +6,7 @@ import pytest
 
 from capstan.model.reasons import Reason
 from capstan.powercap.domains import NO_CAPS, ClassCaps, Domain, DomainMemory, Level, SafeSetting, Scheme, Step
-from capstan.powercap.step import caps_at
+from capstan.powercap.levels import caps_at
 from support import power
 from support.power import step
 

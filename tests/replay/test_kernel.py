@@ -54,6 +54,34 @@ def test_one_output_token_has_no_gap_between_tokens() -> None:
     assert math.isnan(made.max_tbt_s[0])
 
 
+@pytest.mark.parametrize(
+    ("ratio", "refused"),
+    [(0.0, 0), (0.25, 25), (0.3, 30), (1.0, 100)],
+    ids=["nothing", "a quarter", "three tenths", "all"],
+)
+def test_a_share_of_the_requests_is_refused_as_they_arrive(ratio: float, refused: int) -> None:
+    """Every so many, not by chance; who is refused has no first token, and the engine never heard of it."""
+    made = ready(world(trace(*((0.1 * i, 50, 2) for i in range(100)))))
+    made.shed(ratio)
+    made.advance(60.0)
+    assert (made.refused, made.finished_count, made.unfinished) == (refused, 100 - refused, 0)
+    assert int(sum(math.isnan(first_s) for first_s in made.first_s)) == refused
+
+
+def test_what_is_shed_may_change_and_end() -> None:
+    made = ready(world(trace(*((float(i), 50, 2) for i in range(40)))))
+    for to_s, ratio in ((9.5, 0.5), (19.5, 0.0), (60.0, 0.0)):
+        made.shed(ratio)
+        made.advance(to_s)
+    assert made.refused == 5
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, math.nan])
+def test_a_share_that_is_none_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        world(trace((0.0, 10, 1))).shed(ratio)
+
+
 def test_a_request_larger_than_the_cache_is_refused_and_ends() -> None:
     made = ready(world(trace((0.0, PROFILE.kv_tokens, 1), (0.0, 10, 1))))
     made.advance(5.0)

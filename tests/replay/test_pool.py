@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from capstan.model.headroom import Place
+from capstan.model.plan import Move, PowerPlan, Share
 from capstan.replay import kernel
 from capstan.replay.nodes import Node, Seats
 from capstan.replay.pool import Pool
@@ -169,3 +171,43 @@ def test_a_nodes_cap_is_that_nodes_alone() -> None:
         (made.world.replicas[p.slot]["asked_ratio"], made.world.replicas[p.slot]["asked_limit_w"]) for p in made.pods
     ]
     assert asked == [(1.0, math.inf), (1.0, math.inf), (0.5, 400.0)]
+
+
+# --- power domains -----------------------------------------------------------------------------------
+
+HOMES = ("tight", "roomy")
+AWAY = PowerPlan(moves=(Move("tight", "roomy", 4),))
+
+
+def test_a_replica_leaves_a_domain_once_another_is_ready_elsewhere() -> None:
+    made = pool(replicas=2)
+    assert made.places(HOMES) == (Place("tight", 4, 2),)
+    made.prefer((2, 0))
+    made.follow(AWAY, HOMES)
+    assert moved(made, 0.1).places(HOMES) == (Place("roomy", 4, 0, starting=1), Place("tight", 4, 2))
+    assert moved(made, 29.9).counts()[0] == 2
+    assert moved(made, 31.0).places(HOMES) == (Place("roomy", 4, 1), Place("tight", 4, 1))
+
+
+def test_nothing_leaves_for_a_domain_without_room() -> None:
+    made = pool(replicas=4)
+    made.follow(AWAY, HOMES)
+    assert moved(made, 0.1).places(HOMES) == (Place("roomy", 4, 2), Place("tight", 4, 2))
+    assert moved(made, 100.0).places(HOMES) == (Place("roomy", 4, 2), Place("tight", 4, 2))
+
+
+def test_weights_of_domains_come_and_go() -> None:
+    made = pool(replicas=3)
+    shares = (Share("tight", 4, 0.4), Share("roomy", 4, 1.0))
+    made.follow(PowerPlan(shares), HOMES)
+    assert [float(made.world.replicas[pod.slot]["weight"]) for pod in made.pods] == [0.4, 0.4, 1.0]
+    made.follow(PowerPlan(), HOMES)
+    assert [float(made.world.replicas[pod.slot]["weight"]) for pod in made.pods] == [1.0, 1.0, 1.0]
+
+
+def test_new_replicas_go_where_it_is_preferred_then_anywhere() -> None:
+    """Best fit alone would fill the first server."""
+    made = pool(replicas=1)
+    made.prefer((1, 0))
+    made.scale([Want(KEY, 4, 4)], 0.0)
+    assert nodes(made) == [0, 1, 1, 0]

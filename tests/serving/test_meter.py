@@ -12,7 +12,7 @@ from capstan.adapters.metrics import Metrics
 from capstan.app.meter import Meter
 from capstan.model import sample
 from capstan.model.fleet import ClassDemand
-from capstan.model.plan import Effect, PoolPlan
+from capstan.model.plan import Effect, PoolPlan, PowerPlan, Share
 from capstan.model.reasons import Reason
 from capstan.serving import report
 from support.serving import Stage, chat
@@ -156,3 +156,20 @@ async def test_without_advice_nothing_is_said_of_it() -> None:
     assert isinstance(line, list)
     assert "advice" not in line[0]
     assert "advice" not in stage.cluster.statuses["llm/chat"]
+
+
+async def test_what_to_do_while_gpus_are_capped_is_published_and_gone_afterwards() -> None:
+    stage, metrics = Stage(), Metrics("operator")
+    meter = Meter(metrics)
+    stage.apply(chat())
+    done = await stage.tick()
+    (news,) = done.news
+    power = PowerPlan((Share("rack-7", 4, 0.4), Share("rack-8", 4, 1.0)), shed_ratio=0.15)
+    capped = dataclasses.replace(news, decision=dataclasses.replace(news.decision, power=power))
+    meter.cycle(dataclasses.replace(done, news=(capped,)))
+    samples, rack = scrape(metrics), {**OF, "domain": "rack-7", "tp": "4"}
+    assert value(samples, "capstan_shed_ratio", **OF) == 0.15
+    assert value(samples, "capstan_route_weight", **rack) == 0.4
+    meter.cycle(done)
+    assert value(scrape(metrics), "capstan_shed_ratio", **OF) == 0
+    assert value(scrape(metrics), "capstan_route_weight", **rack) is None

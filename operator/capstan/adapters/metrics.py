@@ -67,6 +67,20 @@ CATALOGUE = (
     Metric("capstan_forecast_arrival_rate", "gauge", "operator", _POLICY, "Peak that replicas are provisioned for"),
     Metric("capstan_policy_power_watts", "gauge", "operator", _POLICY, "GPU watts of the policy, observed"),
     Metric("capstan_expected_power_watts", "gauge", "operator", _POLICY, "GPU watts that the plan should draw"),
+    Metric(
+        "capstan_shed_ratio",
+        "gauge",
+        "operator",
+        _POLICY,
+        "Share of requests to refuse while a PowerDomain caps GPUs of the policy: advice, nothing of ours refuses any",
+    ),
+    Metric(
+        "capstan_route_weight",
+        "gauge",
+        "operator",
+        (*_POLICY, "domain", "tp"),
+        "Requests in flight of a replica beside those of the fullest while a PowerDomain caps GPUs; absent: as ever",
+    ),
     Metric("capstan_policy_energy_joules_total", "counter", "operator", _POLICY, "GPU joules of the policy"),
     Metric("capstan_joules_per_output_token", "gauge", "operator", _POLICY, "GPU joules per generated token, observed"),
     Metric(

@@ -35,6 +35,8 @@ class PlanStatus(Spec):
     clock_reason: fields.Text | None = None
     tensor_parallel_reason: fields.Text | None = None
     pools: Annotated[tuple[PoolStatus, ...], Field(max_length=MAX_ENTRIES)] = ()
+    shed_percent: fields.Percent | None = None
+    """Share of requests to answer with 429 while a PowerDomain caps its GPUs; left out: none. Advice to a gateway."""
 
 
 class AppliedStatus(Spec):

@@ -87,6 +87,7 @@ def serving_status(
             "clockReason": decision.clock_reason.value,
             "tensorParallelReason": decision.tp_reason.value,
             "pools": [_pool(pool, edges) for pool in decision.pools],
+            **({"shedPercent": units.percent_of_ratio(decision.power.shed_ratio)} if decision.power.shed_ratio else {}),
         },
         "applied": {"summary": summary(in_force), "pools": [_pool(pool, edges) for pool in in_force]},
         "expected": effect(decision.expected),

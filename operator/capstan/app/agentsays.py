@@ -13,7 +13,7 @@ from capstan.agent.joining import Verified
 from capstan.agent.lease import NOTHING, Lease
 from capstan.agent.ports import Pod
 from capstan.agent.sampling import Reading
-from capstan.power.caps import caps_document
+from capstan.powercap.domains import ClassCaps
 
 OLD_S = 5.0  # a sample older than this is not what the node draws
 PER_GPU = (
@@ -31,9 +31,18 @@ def report(node: str, shown: Shown, held: Lease, now_s: float) -> dict[str, obje
         "sampleSequence": shown.sequence,
         "ageSeconds": round(now_s - shown.sampled_s, 3) if shown.sequence else OLD_S + 1,
         "safe": leases.in_safe_setting(held, now_s),
-        "caps": caps_document(held.caps),
+        "caps": {name: watts for name, watts in _caps(held.caps) if watts is not None},
         "gpus": [_gpu(reading, shown, held) for reading in shown.gpus],
     }
+
+
+def _caps(caps: ClassCaps) -> tuple[tuple[str, float | None], ...]:
+    """Return caps under the names of the contract; a lease that holds a standby's tighter ones says so."""
+    return (
+        ("lowMegahertz", caps.low_mhz),
+        ("highMegahertz", caps.high_mhz),
+        ("powerLimitWatts", caps.power_limit_w),
+    )
 
 
 def _gpu(reading: Reading, shown: Shown, held: Lease) -> dict[str, object]:
@@ -52,6 +61,7 @@ def _gpu(reading: Reading, shown: Shown, held: Lease) -> dict[str, object]:
         "smClockMegahertz": gpu.sm_clock_mhz,
         "enforcedLimitWatts": gpu.limit_w,
         "limitVerified": verified.limit,
+        "persistent": gpu.persistent,
         "clockCapMegahertz": shown.applied.get(gpu.uuid, NOTHING).clock_mhz,
         "clockVerified": verified.clock,
         "maxPowerWatts": gpu.max_limit_w,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from capstan.adapters.metrics import Metrics
 from capstan.model import oddity, sample
 from capstan.model.fleet import ServiceObserved
+from capstan.model.plan import PowerPlan
 from capstan.model.policy import Knob
 from capstan.model.reasons import Reason
 from capstan.serving import status
@@ -29,6 +30,8 @@ GAUGES = (
     "capstan_policy_power_watts",
     "capstan_expected_power_watts",
     "capstan_joules_per_output_token",
+    "capstan_shed_ratio",
+    "capstan_route_weight",
     "capstan_request_joules",
     "capstan_request_joules_anomaly",
     "capstan_input_age_seconds",
@@ -67,6 +70,7 @@ class Meter:
         self._plan(news, labels)
         self._advice(news, labels)
         self._decided(news)
+        self._limited(decision.power, labels)
         figures = status.observed_effect(seen)
         limits = news.view.policy.slo
         metrics_of = {
@@ -123,6 +127,12 @@ class Meter:
                 metrics.set("capstan_advised_clock_cap_megahertz", advised.clock_cap_mhz, *labels, advised.pool)
         for demand in news.seen.classes:
             metrics.set("capstan_class_arrival_rate", demand.arrival_rps, *labels, edges.name(demand.code))
+
+    def _limited(self, power: PowerPlan, labels: tuple[str, ...]) -> None:
+        """Publish what is to be done while GPUs are capped."""
+        self._metrics.set("capstan_shed_ratio", power.shed_ratio, *labels)
+        for share in power.shares:
+            self._metrics.set("capstan_route_weight", share.weight_ratio, *labels, share.domain, str(share.tp))
 
     def _decided(self, news: News) -> None:
         """Count the reasons; a knob that only advises holds by that word where its plan differs from what is."""

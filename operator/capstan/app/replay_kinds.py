@@ -5,6 +5,7 @@ Who calls it: `app.replay`, before it reads a scenario as a `Run`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from capstan.replay.row import load as row_load
 from capstan.replay.row import page as row_page
 from capstan.replay.row import report as row_report
 
+FILE_COLUMNS = 120  # of what goes into a file or a pipe
 STYLES = {Tone.GOOD: "green", Tone.BAD: "red", Tone.PLAIN: ""}
 
 Player = Callable[[Path, Path, Options], bool]
@@ -62,7 +64,7 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
     loaded = row_load.read(path, wanted.profiles or load.SHIPPED / "profiles", wanted)
     with progress.bar("playing the row") as told:
         found = row_load.played(loaded, told)
-    console = Console()
+    console = _console()
     for combination in found.combinations:
         _print(row_report.load(found, combination), console)
         _print(row_report.most(found, combination), console)
@@ -74,6 +76,11 @@ def row(path: Path, out: Path, wanted: Options) -> bool:
 
 
 PLAYERS: Mapping[str, Player] = {"Plant": plant, "Row": row}
+
+
+def _console() -> Console:
+    """Return a console that does not break a wide table where nobody looks at it as it comes."""
+    return Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
 
 
 def _print(titled: Titled, console: Console) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from capstan.model.headroom import DomainSeen, Place
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing, Sample
 
@@ -84,11 +85,12 @@ class ServiceObserved:
     power_w: Sample[float] = NO_DATA
     output_tokens_per_s: Sample[float] = NO_DATA
     gpu_product: str | None = None
-    capped: bool = False  # a power domain caps GPUs of this policy: no scale-out into it
+    capped: bool = False  # a power domain caps GPUs of this policy: what latencies say is not the profile's doing
     classes: tuple[ClassDemand, ...] = ()
     prompt_cv2_ratio: float | None = None  # how much prompt lengths vary, where it is known
     lane: str = ""
     lanes: tuple[ServiceObserved, ...] = ()
+    places: tuple[Place, ...] = ()  # replicas by power domain, of all lanes; empty: no domain acts, or none runs
 
     def of_lane(self, name: str) -> ServiceObserved | None:
         """Return what was seen of one pool of several; a domain that caps the service caps each of them."""
@@ -101,11 +103,13 @@ class Observed:
     """Everything one cycle sees. `now_s` is the only clock of the core.
 
     `gpus` counts the GPUs that may be used per product, those in use included; empty: not known, no limit but bounds.
+    `domains` are the power domains that act; empty: watts are limited by nobody.
     """
 
     now_s: float
     services: tuple[ServiceObserved, ...]
     gpus: tuple[tuple[str, int], ...] = ()
+    domains: tuple[DomainSeen, ...] = ()
 
     def of(self, policy: str) -> ServiceObserved | None:
         """Return what was seen of one policy."""

@@ -20,3 +20,5 @@ class GpuSample:
     limit_w: float | None
     min_limit_w: float
     max_limit_w: float
+    persistent: bool | None = None
+    """Whether the board keeps its limit without a process that holds the driver open."""

@@ -79,6 +79,44 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """How many requests a replica of a degree in a power domain holds beside others of its pool, the most 1."""
+
+    domain: str
+    tp: int
+    weight_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One replica that starts in another domain before it ends where it is."""
+
+    source: str
+    target: str
+    tp: int
+
+
+@dataclass(frozen=True, slots=True)
+class PowerPlan:
+    """What is done while a domain caps GPUs of a policy (DESIGN 4); empty: none does, or nothing has to be done.
+
+    Attributes:
+        shares: Where requests go, while some replicas are capped and others are not; empty: as ever.
+        shed_ratio: Share of the requests that are answered with 429 at once, so that the others keep their limits.
+        moves: What leaves a capped domain.
+        indebted: Whether limits will be missed all the same: nothing that is allowed keeps them.
+    """
+
+    shares: tuple[Share, ...] = ()
+    shed_ratio: float = 0.0
+    moves: tuple[Move, ...] = ()
+    indebted: bool = False
+
+
+NO_POWER_PLAN = PowerPlan()
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyDecision:
     """The plan of one policy with its reasons; one reason per knob, so that `kubectl` can print why.
 
@@ -101,6 +139,7 @@ class PolicyDecision:
     tp_reason: Reason = Reason.NO_CHANGE_NEEDED
     forecast_drifted: bool | None = None
     profile_drifted: bool | None = None
+    power: PowerPlan = NO_POWER_PLAN
 
 
 Fleet = tuple[tuple[int, int], ...]
@@ -160,6 +199,29 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerMemory:
+    """What the next cycle must know of a policy's watts.
+
+    Attributes:
+        asked_gpus, asked_clock_w: What the last plan wanted more than stood, before any domain's headroom: GPUs, and
+            watts of a higher clock.
+        shed_ratio, shares: What is shed, and where requests go.
+        capped_since_s: Since when some domain caps it; None: none does.
+        moved_at_s: When a replica was last moved.
+    """
+
+    asked_gpus: int = 0
+    asked_clock_w: float = 0.0
+    shed_ratio: float = 0.0
+    shares: tuple[Share, ...] = ()
+    capped_since_s: float | None = None
+    moved_at_s: float | None = None
+
+
+NO_POWER_MEMORY = PowerMemory()
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyMemory:
     """What the next cycle must know of one policy.
 
@@ -173,6 +235,7 @@ class PolicyMemory:
         tracker: What is believed of the whole load to come; None: no history was ever known.
         advice: As of `advised_at_s`, when it was last due; None: nothing that is worth it.
         unplaced: Degrees that no node had room for, each with when that was seen last.
+        power: What it asked of power domains, and what is done while they cap it; None: nothing.
     """
 
     policy: str
@@ -187,6 +250,7 @@ class PolicyMemory:
     advice: Advice | None = None
     advised_at_s: float | None = None
     unplaced: tuple[tuple[int, float], ...] = ()
+    power: PowerMemory | None = None
 
     def of(self, pool: str) -> PoolMemory:
         """Return the memory of a pool, empty when it is new."""

@@ -14,7 +14,7 @@ from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.model.slo import Slo
 from capstan.model.workload import PROMPT_CV2, Phase, Short, Workload
-from capstan.optimize import fleets, smoothing
+from capstan.optimize import fleets, smoothing, watts
 
 DEFAULT_CALENDAR = Calendar()
 WAITING_PER_REPLICA = 4.0  # more than this many queued per ready replica is an alarm (WVA's saturation uses 5)
@@ -94,6 +94,7 @@ class Case:
         beside_gpus: Of those, what the policy's other pools have.
         phase: What it plays of each request.
         short_prompts: How many of its prompts each tier of the limits concerns, where classes tell.
+        allowance: What power domains let it draw more than what stands.
         foreseen_rps: The peak of the next epoch as history tells it; None: there is none, the last rates must do.
     """
 
@@ -112,6 +113,7 @@ class Case:
     foreseen_rps: float | None = None
     phase: Phase = Phase.BOTH
     short_prompts: tuple[Short, ...] = ()
+    allowance: watts.Allowance = watts.UNLIMITED
 
     @property
     def ready(self) -> int:
@@ -179,8 +181,11 @@ class Case:
         """Whether the alarm asks for replicas: requests wait, or are late although the full clock has had its time.
 
         Clocks answer within a step and replicas within minutes. Latencies are those of a window, so they are believed
-        once the full clock has stood for one.
+        once the full clock has stood for one. Where a power domain caps replicas nothing of it says that any is missing
+        (facts/polca.md, fact 9: more replicas draw more watts, which cap more).
         """
+        if self.seen.capped:
+            return False
         if self.queued:
             return True
         if self.memory.clock_cap_mhz is not None or self.memory.clock_since_s is None:
@@ -241,7 +246,9 @@ def remembered(
     if not isinstance(seen.arrival_rps, sample.Fresh):
         return memory
     rates = peak.remembered(memory.rates, now_s, seen.arrival_rps.value, lookback_s=settings.lookback_s)
-    margin_ratio, tightened = _learnt(now_s, seen, memory, settings)
+    margin_ratio, tightened = memory.margin_ratio, memory.tightened
+    if not seen.capped:  # else it is the cap that is slow, and nothing is learnt of the profile
+        margin_ratio, tightened = _learnt(now_s, seen, memory, settings)
     measured = _lengths(seen)
     if measured is None:
         return dataclasses.replace(memory, rates=rates, margin_ratio=margin_ratio, tightened=tightened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from capstan.model.policy import Knob, Policy
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh
 from capstan.model.workload import Workload
-from capstan.optimize import fleets, mix, sizing
+from capstan.optimize import fleets, mix, sizing, watts
 from capstan.optimize.case import Case
 
 BOUND_REASONS = (Reason.AT_MINIMUM, Reason.AT_MAXIMUM, Reason.SLO_INFEASIBLE)
@@ -37,13 +38,17 @@ WORTH_RATIO = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A fleet, why, since when it stands, the forecast behind it (None while blind), when degrees were looked at."""
+    """A fleet, why, since when it stands, the forecast behind it (None while blind), when degrees were looked at.
+
+    `asked` is what it would be if power domains limited nobody; None: the same.
+    """
 
     fleet: plan.Fleet
     reason: Reason
     since_s: float
     forecast_rps: float | None = None
     reshaped_at_s: float | None = None
+    asked: plan.Fleet | None = None
 
     @property
     def count(self) -> int:
@@ -62,7 +67,18 @@ def bounded(policy: Policy, wanted: int, tp: int) -> tuple[int, Reason | None]:
 
 
 def choose(case: Case) -> Choice:
-    """Return the fleet of this cycle. Blind, it keeps what stands (inside the bounds)."""
+    """Return the fleet of this cycle, as far as power domains let it grow. Blind, it keeps what stands."""
+    found = _chosen(case)
+    fleet = watts.fitted(case.allowance, found.fleet, case.standing, tp=case.tp)
+    if fleet == found.fleet:
+        return found
+    fleet, _ = _bounded(case, fleet)
+    since_s = _since_s(case, fleet)
+    return dataclasses.replace(found, fleet=fleet, reason=Reason.POWER_LIMITED, since_s=since_s, asked=found.fleet)
+
+
+def _chosen(case: Case) -> Choice:
+    """Return the fleet that the load asks for, inside the bounds."""
     standing = case.standing
     kept, _ = _bounded(case, standing)
     if case.blind is Reason.NO_TRAFFIC and case.alarmed and not case.starting:
@@ -76,7 +92,7 @@ def choose(case: Case) -> Choice:
         return _kept_gpus(case, kept)
     wanted, why, forecast_rps, looked_s = _wanted(case)
     raised = wanted != standing and _carries_more(case, wanted, standing)
-    if raised and case.seen.capped:
+    if raised and case.seen.capped and case.allowance.growth_gpus is None:  # nobody says of other domains
         return Choice(kept, Reason.POWER_LIMITED, _since_s(case, kept), forecast_rps, looked_s)
     hold = None if raised or wanted == standing else _hold_down(case)
     if hold is not None:
@@ -219,7 +235,7 @@ def ready_for_rps(case: Case) -> float:
         epoch_s=settings.cluster_period_s if foreseen_rps is None else settings.pool_period_s,
     )
     ahead_rps = max(recent_rps, foreseen_rps or 0.0)
-    queued = waiting.value if case.queued and isinstance(waiting, Fresh) else 0.0
+    queued = waiting.value if case.queued and isinstance(waiting, Fresh) and not case.seen.capped else 0.0
     return ahead_rps + queued / max(case.startup_s, settings.rate_window_s)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 
 from capstan.forecast.known import Known
 from capstan.model import fleet, plan
+from capstan.model.headroom import DomainSeen
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.workload import Phase, Workload
-from capstan.optimize import bias, fleets, foresight, lanes, plausible, sizing
+from capstan.optimize import bias, fleets, foresight, lanes, plausible, sizing, watts
 from capstan.optimize import case as cases
 from capstan.optimize.case import Settings
 
@@ -33,6 +34,19 @@ class Scene:
     memory: plan.PolicyMemory
     settings: Settings
     history: Known | None = None
+    domains: Mapping[str, DomainSeen] = dataclasses.field(default_factory=dict)
+    allowance: watts.Allowance = watts.UNLIMITED
+
+    def subject(self) -> watts.Subject | None:
+        """Return whose watts are asked for; None where no profile tells of any."""
+        known = usable(self.policy, self.seen, self.profiles)
+        if not known:
+            return None
+        tp = main_pool(self.policy, self.seen, self.profiles).tp
+        profile = next((profile for profile in known if profile.tp == tp), known[0])
+        lengths = next((pool.lengths for pool in self.memory.pools if pool.lengths is not None), None)
+        load = None if lengths is None else Workload(0.0, *lengths)
+        return watts.Subject(self.policy, self.seen, profile, load, self.memory.power or plan.NO_POWER_MEMORY)
 
     def limit(self, most_gpus: int | None) -> int | None:
         """Return the GPUs of all pools together."""
@@ -93,6 +107,7 @@ class Scene:
             most_gpus=most_gpus,
             phase=lane.phase,
             short_prompts=lanes.short_prompts(lane.slo, self.memory.classes, lane.codes, policy.pools.edges),
+            allowance=self.allowance.part(count),
         )
 
     def _replicas(self, lane: lanes.Lane, count: int) -> tuple[fleet.PoolObserved, ...]:

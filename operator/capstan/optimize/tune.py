@@ -14,7 +14,7 @@ from capstan.forecast import peak
 from capstan.model import plan, power, workload
 from capstan.model.reasons import Reason
 from capstan.model.workload import Phase, Workload
-from capstan.optimize import bias, clock, fleets, inside, mix, sizing
+from capstan.optimize import bias, clock, fleets, inside, mix, raises, sizing
 from capstan.optimize.case import Case
 
 EARLY_RATIO = 0.9  # a timer that fires a little early is still a tick
@@ -52,13 +52,20 @@ class Choice:
     inside_ratio: float | None = None
     decode_ratio: float | None = None
     settled: Settled = Settled()
+    asked_w: float = 0.0  # watts that the clock it wanted takes more than the one in force
 
 
 def choose(case: Case, fleet: plan.Fleet) -> Choice:
     """Return the clock cap for a fleet under the load of now, or the load that is inside and not in any rate yet."""
     seen = _inside(case, fleet)
     room_ratio = inside.ahead_ratio(case, seen)
-    found = _chosen(case, fleet, room_ratio=room_ratio)
+    found = _granted(case, fleet, _chosen(case, fleet, room_ratio=room_ratio))
+    if case.seen.capped:  # it is the cap that is slow: nothing is learnt of the profile
+        memory = case.memory
+        kept = Settled(memory.settled_cap_mhz, memory.settled_since_s)
+        return dataclasses.replace(
+            found, inside_ratio=memory.inside_ratio, decode_ratio=memory.decode_ratio, settled=kept
+        )
     return dataclasses.replace(
         found,
         inside_ratio=inside.usual_ratio(case, seen),
@@ -67,6 +74,19 @@ def choose(case: Case, fleet: plan.Fleet) -> Choice:
         ),
         settled=_settled(case, found, room_ratio),
     )
+
+
+def _granted(case: Case, fleet: plan.Fleet, found: Choice) -> Choice:
+    """Return a choice whose clock rises no further than on the watts that power domains grant."""
+    full_mhz = case.profiles[0].clocks.max_mhz
+    wanted_mhz = found.cap_mhz or full_mhz
+    if case.allowance.clock_w == math.inf or wanted_mhz <= (case.memory.clock_cap_mhz or full_mhz):
+        return found
+    rise = raises.granted(case, fleet, _parts(case, fleet), wanted_mhz)
+    cap_mhz = None if rise.clock_mhz >= full_mhz else rise.clock_mhz
+    held = cap_mhz != found.cap_mhz
+    reason = Reason.POWER_LIMITED if held else found.reason
+    return dataclasses.replace(found, cap_mhz=cap_mhz, reason=reason, asked_w=rise.asked_w)
 
 
 def _decoding_ratio(case: Case, seen: inside.Look | None) -> float | None:
@@ -225,6 +245,8 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
     if _good_enough(options, standing_mhz, best):
         return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
     mhz = best.clock_mhz
+    if mhz < standing_mhz and _keeps_watts(case):
+        return Choice(case.memory.clock_cap_mhz, Reason.COOLING_DOWN, 0, candidates)
     if mhz < standing_mhz:
         mhz = _resting_mhz(case)
         if mhz < standing_mhz:  # else nothing lower is asked for
@@ -236,6 +258,15 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
         return Choice(case.memory.clock_cap_mhz, Reason.WAITING_FOR_AGREEMENT, votes, candidates, voted_at_s)
     full = mhz >= case.profiles[0].clocks.max_mhz
     return Choice(None if full else mhz, Reason.LEAST_ENERGY, 0, candidates)
+
+
+def _keeps_watts(case: Case) -> bool:
+    """Return whether a clock may not fall yet: where a power domain caps, watts given up need not be granted again.
+
+    It does fall in the end, or a domain could stay capped by clocks that nobody needs.
+    """
+    since_s = case.memory.clock_since_s
+    return case.seen.capped and since_s is not None and case.now_s - since_s < REST_S
 
 
 def _roomier(case: Case, fleet: plan.Fleet, lower: clock.Option) -> clock.Option:

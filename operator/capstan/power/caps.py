@@ -139,17 +139,19 @@ class Ledger:
         self._held: dict[str, Held] = {}
         self._wrote_s: dict[str, float] = {}
 
-    def newest(self, stored: NodePower | None) -> tuple[int, int]:
-        """Return (epoch, sequence) for the lease call to a node to which we gave nothing."""
-        if stored is None or stored.epoch < self.epoch:
-            return self.epoch, 0
-        return stored.epoch, stored.sequence
+    def newest(self, stored: NodePower | None, said: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+        """Return the newest (epoch, sequence) of a node: by its NodeCap, its own word, or our Lease."""
+        return max((self.epoch, 0), said, (0, 0) if stored is None else (stored.epoch, stored.sequence))
 
-    def hold(self, wish: NodeWish, stored: NodePower | None, now_s: float) -> Held:
-        """Return what a node holds after this wish: the same when nothing changed."""
+    def hold(self, wish: NodeWish, stored: NodePower | None, now_s: float, *, said: tuple[int, int] = (0, 0)) -> Held:
+        """Return what a node holds after this wish: the same when nothing changed.
+
+        The first holding of this process is written once, with our epoch, even where nothing else changed.
+        """
         held = self._held.get(wish.node)
         if held is None:
-            held = self._adopted(wish, stored)
+            epoch, sequence = self.newest(stored, said)
+            held = Held(epoch, sequence + 1, wish)
         elif held.wish != wish:
             held = Held(held.epoch, held.sequence + 1, wish)
         elif held.written and self._lost(held, stored, now_s):
@@ -177,9 +179,3 @@ class Ledger:
         if now_s - self._wrote_s.get(held.wish.node, now_s) < SEEN_S:
             return False  # our own cache may lag
         return stored is None or (stored.epoch, stored.sequence) < (held.epoch, held.sequence)
-
-    def _adopted(self, wish: NodeWish, stored: NodePower | None) -> Held:
-        """Return the first holding of this process: a new epoch is written once, even where nothing else changed."""
-        if stored is None or stored.epoch < self.epoch:
-            return Held(self.epoch, 1, wish)
-        return Held(stored.epoch, stored.sequence + 1, wish)

@@ -131,8 +131,13 @@ class Loop:
         held = self._held.get(node)
         if held is not None:
             return LeaseCall(node, address, held.epoch, held.sequence, caps.LEASE_S, held.wish.caps)
-        epoch, sequence = self._ledger.newest(part.scene.node_powers.get(node))
+        epoch, sequence = self._ledger.newest(part.scene.node_powers.get(node), self._said(node))
         return LeaseCall(node, address, epoch, sequence, caps.LEASE_S, NO_CAPS)
+
+    def _said(self, node: str) -> tuple[int, int]:
+        """Return the (epoch, sequence) that a node itself said last."""
+        report = self._heard.reports([node]).get(node)
+        return (0, 0) if report is None else (report.epoch, report.sequence)
 
     def _confirm(self, part: Part, now_s: float) -> None:
         """Compare what was sent with what the agents show of it."""
@@ -170,7 +175,7 @@ class Loop:
             wish = self._wish_of(node, holding, part.high, part)
             if wish is not None:
                 stored = part.scene.node_powers.get(node)
-                held[node] = self._steadied(self._ledger.hold(wish, stored, now_s), now_s)
+                held[node] = self._steadied(self._ledger.hold(wish, stored, now_s, said=self._said(node)), now_s)
         unknown = frozenset(over) - frozenset(held)
         for node in self._released(frozenset(over), part):
             held[node] = self._ledger.hold(caps.released(node), part.scene.node_powers.get(node), now_s)

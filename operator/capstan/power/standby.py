@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from capstan.model.reasons import Reason
 from capstan.power import budgets, caps, tree
 from capstan.power.cycle import Ports
 from capstan.power.heard import Heard
@@ -39,6 +40,16 @@ from capstan.powercap.domains import (
 from capstan.powercap.readings import Samples
 
 GRACE_S = 2.0  # two looks of a leader that lives; 1 s to see, 2 s of grace, 3 s to take effect stay under P1's 10 s
+DEMANDED = frozenset(
+    {
+        Reason.ABOVE_LOW_THRESHOLD,
+        Reason.ABOVE_HIGH_THRESHOLD,
+        Reason.ABOVE_BRAKE_THRESHOLD,
+        Reason.ADMISSION_FAILED,
+    }
+)
+"""What the watts of now ask for. A level that is only held until its dwell is over asks for nothing: a node keeps what
+it was tightened to, and a spike that the leader did not see would be asked for again and again."""
 
 
 @dataclass(slots=True)
@@ -136,17 +147,15 @@ class Standby:
             return NO_CAPS  # nobody was heard: whoever is alone is in its safe setting
         done = machine.step(domain, _at_safe(domain, samples, safe), shadow.memory, now_s, meter=in_force.meter)
         shadow.memory = done.memory
-        return done.caps
+        return done.caps if done.reason in DEMANDED else NO_CAPS
 
     def _due(self, node: str, asked: ClassCaps, part: Part, now_s: float) -> bool:
         """Return whether a node has for long enough been held looser than the shadow asks."""
         report = self._heard.reports([node]).get(node)
         stored = caps.caps_of(part.scene.node_powers.get(node))
         holds = stored if report is None or report.caps is None else report.caps
-        if tightest(holds, asked) == holds and node not in self._tighten:
+        if tightest(holds, asked) == holds:
             self._looser_s.pop(node, None)
-            return False
-        if asked == NO_CAPS:
             return False
         return now_s - self._looser_s.setdefault(node, now_s) >= GRACE_S
 

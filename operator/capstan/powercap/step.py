@@ -1,7 +1,7 @@
 """One tick of a power domain: watts in, level and caps out.
 
 Who calls it: `power` every second, `replay` in virtual time; tests call it with any history. The law itself is
-`machine`; here are what it reads (`readings`, `fuse`, `safety`) and what a level means in caps.
+`machine`, what a level means in caps `levels`; here is what they read (`readings`, `fuse`, `safety`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ import numpy as np
 
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing, Sample
-from capstan.powercap import fuse, machine, safety
+from capstan.powercap import fuse, levels, machine, safety
 from capstan.powercap.domains import (
     LEVELS,
-    NO_CAPS,
-    ClassCaps,
     Domain,
     DomainMemory,
-    Level,
     MeterMemory,
     Scheme,
     Step,
     Thresholds,
     Timers,
-    tightest,
 )
 from capstan.powercap.fuse import Fused
 from capstan.powercap.readings import Samples
@@ -110,7 +106,7 @@ def step(
     remembered = _memory(after, reading.fused.memory)
     return Step(
         level=remembered.level,
-        caps=caps_at(domain, remembered.level, remembered.floor, hard=after.hard),
+        caps=levels.caps_at(domain, remembered.level, remembered.floor, hard=after.hard),
         memory=remembered,
         measured_w=reading.fused.draw_w if reading.any_heard else None,
         projected_w=reading.projected_w,
@@ -122,36 +118,6 @@ def step(
         meter_w=reading.fused.meter_w,
         meter_agrees=reading.fused.agrees,
     )
-
-
-def caps_at(domain: Domain, level: Level, floor: Level = Level.NORMAL, *, hard: bool = True) -> ClassCaps:
-    """Return the caps of a level.
-
-    Args:
-        domain: Its caps, safe setting and scheme count.
-        level: The level.
-        floor: FailSafe is never looser than this level, from which it was entered.
-        hard: Whether Brake holds high priority, too; it begins with low priority alone.
-    """
-    caps, limit_w = domain.caps, domain.safe.power_limit_w if domain.safe else None
-    all_alike = domain.scheme is Scheme.ONE_THRESHOLD_ALL
-    high_mhz = caps.low_deep_mhz if all_alike else caps.high_mhz
-    match level:
-        case Level.LOW_BASE:
-            return ClassCaps(low_mhz=caps.low_base_mhz)
-        case Level.LOW_DEEP:
-            return ClassCaps(caps.low_deep_mhz, high_mhz if all_alike else None)
-        case Level.HIGH_CAP:
-            return ClassCaps(caps.low_deep_mhz, high_mhz)
-        case Level.BRAKE if hard:
-            return ClassCaps(caps.brake_mhz, caps.brake_mhz, limit_w)
-        case Level.BRAKE:  # the first two seconds: low priority at the brake clock, high at its own cap
-            return ClassCaps(caps.brake_mhz, high_mhz)
-        case Level.FAIL_SAFE:
-            blind = ClassCaps(caps.low_deep_mhz, high_mhz, limit_w)
-            return tightest(blind, caps_at(domain, floor))
-        case Level.NORMAL | Level.DISARMED:
-            return NO_CAPS
 
 
 def law(domain: Domain) -> machine.Law:

@@ -90,6 +90,7 @@ class _Engine:
         slices = SLICES_PER_S if self._guarding else 1
         self._plant = Plant(self._seats, pools, truths, slices_per_sample=slices)
         self._guards = guards.Guards(scenario, self._plant, armed=system.caps_power)
+        self._homes = self._guards.homes(self._seats)
         self._cap(0.0)
 
     def _serve(self, service: Service, truth: tuple[Profile, ...], startup_s: float) -> Served:
@@ -172,12 +173,17 @@ class _Engine:
     def _plan(self, now_s: float) -> None:
         capped = frozenset(served.key for served in self._served if served.class_cap_mhz is not None)
         views = tuple(served.view for served in self._served)
+        seen = self._guards.seen(self._seats)
+        places = tuple((served.key, served.pool.places(self._homes)) for served in self._served) if seen else ()
         wants: dict[str, list[Want]] = {}
-        for want in self._system.plan(Seen(now_s, views, capped)):
+        for want in self._system.plan(Seen(now_s, views, capped, seen, places)):
             wants.setdefault(want.policy, []).append(want)
         for served in self._served:
+            if seen:
+                served.pool.prefer(guards.ranks(self._homes, seen, served.service.policy.priority))
             if served.key in wants:
                 served.pool.scale(wants[served.key], now_s)
+                served.pool.follow(wants[served.key][0].power, self._homes)
 
     def _cap(self, now_s: float) -> None:
         """Cap each node's replicas at the tighter of the plan and of every domain above the node."""
@@ -188,7 +194,8 @@ class _Engine:
             high = served.service.policy.priority is Priority.HIGH
             each = [self._guards.caps(node.name) for node in self._seats.nodes]
             nodes = [(caps.high_mhz if high else caps.low_mhz, caps.power_limit_w) for caps in each]
-            served.class_cap_mhz = guards.least(tuple(mhz for mhz, _ in nodes))
+            held = {pod.node for pod in served.pool.pods}
+            served.class_cap_mhz = guards.least(tuple(nodes[index][0] for index in sorted(held)))
             served.pool.cap(now_s, nodes)
 
     # --- the record --------------------------------------------------------------------------------

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from capstan.model import headroom
+from capstan.model.headroom import OUTSIDE, DomainSeen
+from capstan.model.policy import Priority
+from capstan.model.reasons import Reason
+from capstan.model.sample import Fresh, Missing
+from capstan.optimize import watts
 from capstan.powercap import domains, safety, step
+from capstan.replay.nodes import Seats
 from capstan.replay.plant import Plant
 from capstan.replay.runs import DomainSeries, Mark
 from capstan.replay.scenario import BudgetCut, Scenario
@@ -54,6 +61,27 @@ class Guards:
             guarded.last = step.step(guarded.domain, samples, guarded.memory, now_s)
             guarded.memory = guarded.last.memory
 
+    def seen(self, seats: Seats) -> tuple[DomainSeen, ...]:
+        """Return the domains that act, as their status says; none of those that only watch."""
+        free = {node.name: gpus for node, gpus in zip(seats.nodes, seats.free, strict=True)}
+        armed = [guarded for guarded in self._guarded if guarded.domain.armed]
+        names = {guarded.domain.name for guarded in armed}
+        parents = {guarded.domain.name: guarded.domain.parent or "" for guarded in self._guarded}
+        return tuple(
+            _seen(
+                guarded,
+                next((name for name in headroom.above(guarded.domain.name, parents)[1:] if name in names), None),
+                sum(free[node] for node in guarded.domain.nodes),
+            )
+            for guarded in armed
+        )
+
+    def homes(self, seats: Seats) -> tuple[str, ...]:
+        """Return the innermost domain that acts of every node: the one of the fewest nodes."""
+        armed = sorted((g.domain for g in self._guarded if g.domain.armed), key=lambda domain: -len(domain.nodes))
+        inner = {node: domain.name for domain in armed for node in domain.nodes}
+        return tuple(inner.get(node.name, OUTSIDE) for node in seats.nodes)
+
     def caps(self, node: str) -> domains.ClassCaps:
         """Return the tightest caps of all domains above a node."""
         return domains.tightest(*(g.last.caps for g in self._guarded if g.last and node in g.domain.nodes))
@@ -83,6 +111,37 @@ class Guards:
         unsafe = dataclasses.replace(domain, budget_w=budget_w, safe=None)
         admission = safety.admit(unsafe, self._plant.samples(domain))
         return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
+
+
+def _seen(guarded: Guarded, parent: str | None, free_gpus: int) -> DomainSeen:
+    domain, last = guarded.domain, guarded.last
+    caps = domains.NO_CAPS if last is None else last.caps
+    return DomainSeen(
+        domain.name,
+        domain.budget_w,
+        Missing(Reason.NO_DATA) if last is None else Fresh(last.headroom_w, 0.0),
+        parent,
+        domain.thresholds.low_ratio,
+        domain.thresholds.high_ratio,
+        domain.thresholds.brake_ratio,
+        domain.supply_efficiency_ratio,
+        low_mhz=caps.low_mhz,
+        high_mhz=caps.high_mhz,
+        free_gpus=free_gpus,
+    )
+
+
+def ranks(homes: Sequence[str], seen: tuple[DomainSeen, ...], priority: Priority) -> tuple[int, ...]:
+    """Return per node how gladly a replica is placed there: where there is headroom, where there is none, capped."""
+    known = headroom.by_name(seen)
+    each = {name: _rank(name, known, priority) for name in set(homes)}
+    return tuple(each[name] for name in homes)
+
+
+def _rank(name: str, known: Mapping[str, DomainSeen], priority: Priority) -> int:
+    if headroom.cap_mhz(name, priority, known) is not None:
+        return 2
+    return 1 if name in known and watts.growth_left_w(name, known, priority) <= 0 else 0
 
 
 def least(caps_mhz: Sequence[float | None]) -> float | None:

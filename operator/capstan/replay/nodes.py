@@ -5,6 +5,7 @@ Who calls it: `replay.pool` and `replay.plant`; `replay.load` and the rig make t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from capstan.model.profile import Profile
@@ -33,15 +34,21 @@ class Seats:
         self.free = [node.gpus for node in nodes]
         self.away: set[int] = set()
 
-    def take(self, gpus: int, gpu_products: tuple[str, ...]) -> int | None:
+    def take(self, gpus: int, gpu_products: tuple[str, ...], ranks: Sequence[int] = ()) -> int | None:
         """Return the index of the node with the least free GPUs that still has room (best fit), or None.
 
-        Best fit, as bin-packing schedulers do for GPUs: whole nodes stay free for replicas of a larger tp.
+        Best fit, as bin-packing schedulers do for GPUs: whole nodes stay free for replicas of a larger tp. Where nodes
+        have `ranks`, one of a lower rank comes first, as with a preferred node affinity.
         """
         best: int | None = None
-        for index, node in enumerate(self.nodes):
-            fits = self.free[index] >= gpus and node.gpu_product in gpu_products
-            if fits and (best is None or self.free[index] < self.free[best]):
+        for index in (
+            sorted(range(len(self.nodes)), key=lambda index: ranks[index]) if ranks else range(len(self.nodes))
+        ):
+            fits = self.free[index] >= gpus and self.nodes[index].gpu_product in gpu_products
+            better = best is None or self.free[index] < self.free[best]
+            if best is not None and ranks and ranks[index] > ranks[best]:
+                break
+            if fits and better:
                 best = index
         if best is not None:
             self.free[best] -= gpus

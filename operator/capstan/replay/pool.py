@@ -17,19 +17,18 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from capstan.model.headroom import Place
+from capstan.model.plan import PowerPlan
 from capstan.model.profile import Profile
 from capstan.model.workload import Phase
-from capstan.replay import kernel
+from capstan.replay import kernel, places
 from capstan.replay.nodes import Seats
+from capstan.replay.places import Kind, Pod
 from capstan.replay.runs import Ints
 from capstan.replay.seen import Want
-
-Kind = tuple[str, int]
-"""Class pool and tp."""
 
 Caps = tuple[float | None, float | None]
 """Clock in MHz and board limit in watts of a node; None: none."""
@@ -41,23 +40,6 @@ LEAST_POOLS = 2  # prefill and decode
 def pool_count(classes: int) -> int:
     """Return how many pools a world needs for a service of so many request classes."""
     return STANDS_AND_DRAINS * max(classes, LEAST_POOLS)
-
-
-@dataclass(slots=True)
-class Pod:
-    """One replica: its slot in the world, the node that its GPUs lie on, since when it exists, the pool it serves."""
-
-    slot: int
-    node: int
-    tp: int
-    created_s: float
-    lane: str
-    draining: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        """Class pool and tp."""
-        return self.lane, self.tp
 
 
 class Pool:
@@ -86,6 +68,7 @@ class Pool:
         self._lanes: dict[str, int] = {}
         self._asked: tuple[object, ...] = ()  # caps in force, so that the same ones cost nothing
         self._fresh = False  # a pod has come or moved since caps were brought into force
+        self._ranks: tuple[int, ...] = ()  # of nodes: a lower one is preferred for new replicas
 
     @property
     def want(self) -> Want:
@@ -146,6 +129,23 @@ class Pool:
             ratio = min(clocks.ratio(plan_mhz), clocks.ratio(node_mhz))
             self.world.cap(pod.slot, now_s, ratio, math.inf if limit_w is None else limit_w)
 
+    def prefer(self, ranks: Sequence[int]) -> None:
+        """Place new replicas on nodes of a low rank first."""
+        self._ranks = tuple(ranks)
+
+    def follow(self, power: PowerPlan, homes: Sequence[str]) -> None:
+        """Route, shed and move as a plan says while power domains cap; `homes` has each node's innermost domain."""
+        self.world.shed(power.shed_ratio)
+        staying = self._staying()
+        for move in power.moves:
+            if places.has_room(move, self._seats, homes, self._profiles[self._index[move.tp]].gpu_products):
+                places.leave(move, staying, self.world.replicas, homes)
+        places.weigh(power.shares, self.pods, self.world.replicas, homes)
+
+    def places(self, homes: Sequence[str]) -> tuple[Place, ...]:
+        """Return the replicas that stay by power domain and degree."""
+        return places.of(self.pods, self.world.replicas, homes)
+
     def settle(self, now_s: float) -> None:
         """Let drained replicas go, place pending ones, and move on with a change of tp."""
         self._release(now_s)
@@ -153,6 +153,11 @@ class Pool:
             self._create(now_s, ready_s=now_s + self._startup_s)
         if self._surplus():
             self._hand_over()
+            self._release(now_s)
+        leaving = [pod for pod in self.pods if pod.leaving and not pod.draining]
+        if leaving and not self._unready():  # what replaces them is Ready
+            for pod in leaving:
+                self._drain(pod)
             self._release(now_s)
 
     # --- what the outside sees ---------------------------------------------------------------------
@@ -253,7 +258,7 @@ class Pool:
     # --- replicas ----------------------------------------------------------------------------------
 
     def _staying(self) -> list[Pod]:
-        return [pod for pod in self.pods if not pod.draining]
+        return [pod for pod in self.pods if not pod.draining and not pod.leaving]
 
     def _missing(self) -> dict[Kind, int]:
         """Return the pods that no node has had room for, by pool and tp."""
@@ -348,7 +353,7 @@ class Pool:
         for (lane, tp), count in self._missing().items():
             products = self._profiles[self._index[tp]].gpu_products
             for _ in range(count):
-                node = self._seats.take(tp, products)
+                node = self._seats.take(tp, products, self._ranks)
                 if node is None:
                     break
                 slot = self.world.create(self._index[tp], now_s=now_s, ready_s=ready_s, pool=self._lanes[lane])

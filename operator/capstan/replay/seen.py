@@ -11,6 +11,8 @@ from typing import Protocol
 
 from capstan.model.classes import Edges
 from capstan.model.fleet import ClassDemand
+from capstan.model.headroom import DomainSeen, Place
+from capstan.model.plan import NO_POWER_PLAN, PowerPlan
 from capstan.model.policy import Policy
 from capstan.model.profile import Profile
 from capstan.model.slo import Slo
@@ -26,8 +28,9 @@ class Want:
     A service may have several at once, one per class pool and tp: together they are all that is wanted of it. `classes`
     are the codes whose requests go to `pool`, empty for all of them; beside others of its pool a replica takes requests
     by its `weight_ratio`. Of phases apart the pool that prefills gets the requests, and hands over to the one that
-    decodes. Replicas of another tp are started first and the old ones drained when these are ready. `reason` and
-    `expected_w` are printed beside the plan; a system that has none leaves them.
+    decodes. Replicas of another tp are started first and the old ones drained when these are ready. `power` is what is
+    done of a service while a power domain caps it: of several wants the first one's counts. `reason` and `expected_w`
+    are printed beside the plan; a system that has none leaves them.
     """
 
     policy: str
@@ -40,6 +43,7 @@ class Want:
     classes: tuple[int, ...] = ()
     weight_ratio: float = 1.0
     phase: Phase = Phase.BOTH
+    power: PowerPlan = NO_POWER_PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +228,19 @@ class ServiceSeen(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One moment. `capped` names the services whose GPUs a power domain caps now."""
+    """One moment.
+
+    Attributes:
+        capped: The services whose GPUs a power domain caps now.
+        domains: The power domains that act; empty: none does.
+        places: Where among them the replicas of each service are, `(service, places)`.
+    """
 
     now_s: float
     services: tuple[ServiceSeen, ...]
     capped: frozenset[str] = frozenset()
+    domains: tuple[DomainSeen, ...] = ()
+    places: tuple[tuple[str, tuple[Place, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

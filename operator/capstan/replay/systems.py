@@ -71,7 +71,7 @@ class Capstan:
     def decide(self, seen: Seen) -> Decision:
         """Return the whole decision of one cycle."""
         services = tuple(self._observed(service, seen) for service in seen.services)
-        observed = Observed(seen.now_s, services, self._gpus())
+        observed = Observed(seen.now_s, services, self._gpus(), seen.domains)
         histories = tuple(self._histories.values())
         decision = decide.decide(observed, self._policies, self._profiles, self._memory, self._settings, histories)
         self._memory = decision.memory
@@ -97,6 +97,7 @@ class Capstan:
 
     def _observed(self, seen: ServiceSeen, moment: Seen) -> ServiceObserved:
         """Return a service as the live loop's observation shows it."""
+        places = next((places for policy, places in moment.places if policy == seen.policy), ())
         policy = self._services[seen.policy].policy
         product = self._services[seen.policy].profiles[0].gpu_products[0]
         pools = tuple(
@@ -107,7 +108,7 @@ class Capstan:
         capped = seen.policy in moment.capped
         window = seen.window(self._settings.rate_window_s)
         if window.span_s < self._settings.rate_window_s:  # a rate over part of its window is noise
-            return ServiceObserved(seen.policy, pools, gpu_product=product, capped=capped)
+            return ServiceObserved(seen.policy, pools, gpu_product=product, capped=capped, places=places)
         queues = seen.replicas
         percentile = policy.slo.percentile_ratio
         return ServiceObserved(
@@ -129,6 +130,7 @@ class Capstan:
             classes=seen.classes(self._settings.rate_window_s) if policy.tells_classes else (),
             prompt_cv2_ratio=self._spread(seen),
             lanes=tuple(self._lane(policy, lane) for lane in seen.pools) if len(seen.pools) > 1 else (),
+            places=places,
         )
 
     def _lane(self, policy: Policy, lane: PoolSeen) -> ServiceObserved:
@@ -201,6 +203,7 @@ def _wants(decided: PolicyDecision) -> tuple[Want, ...]:
             classes=pool.classes,
             weight_ratio=pool.weight_ratio,
             phase=pool.phase,
+            power=decided.power,
         )
         for index, pool in enumerate(decided.pools)
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from capstan import decide
 from capstan.journal import record
 from capstan.model import fleet, past, plan, reading
+from capstan.model.headroom import DomainSeen
 from capstan.model.policy import Knob
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
@@ -26,6 +27,7 @@ from capstan.serving import (
     conditions,
     domains,
     findings,
+    headrooms,
     histories,
     history,
     manifest,
@@ -82,6 +84,7 @@ class _Scene:
     seen: observe.Sources
     domains: tuple[Manifest, ...]
     profiles: tuple[Profile, ...]
+    headrooms: tuple[DomainSeen, ...] = ()
     owned: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -111,6 +114,7 @@ class Cycle:
         self._memory = memory or plan.Memory()
         self._cycled = cycled
         self._reader = read.Reader()
+        self._headrooms = headrooms.Headrooms()
         self._histories = histories.Histories(settings)
         self._actuator = actuate.Actuator(world.writer, world.clock.monotonic_s)
         self._said: dict[str, tuple[Manifest, float]] = {}
@@ -140,7 +144,7 @@ class Cycle:
             cases = self._cases(asked, scene)
         with self._timed("decide"):
             before = status.remembered(self._memory, tuple(c.view for c in cases))
-            observed = fleet.Observed(scene.now_s, tuple(c.seen for c in cases))
+            observed = fleet.Observed(scene.now_s, tuple(c.seen for c in cases), domains=scene.headrooms)
             policies = tuple(c.view.policy for c in cases)
             told = self._told(cases, scene.profiles)
             known = tuple(t.known for t in told)
@@ -172,11 +176,12 @@ class Cycle:
             seen=observe.sources(self._readings, snapshot.nodes, now_s=now_s),
             domains=self._store.all(Kind.DOMAIN),
             profiles=self._reader.profiles(self._store.all(Kind.PROFILE)),
+            headrooms=self._headrooms.look(self._store.all(Kind.DOMAIN)),
         )
 
     def _cases(self, asked: tuple[read.Asked, ...], scene: _Scene) -> tuple[_Case, ...]:
         index = Index(scene.snapshot)
-        cases = tuple(_case(a, index, scene) for a in asked)
+        cases = tuple(_placed(_case(a, index, scene), self._headrooms, scene) for a in asked)
         targeted = frozenset(manifest.text(c.view.raw, "metadata", "namespace") for c in cases if c.view.targeted)
         self._world.cluster.follow(targeted)
         return self._remembering(cases)
@@ -219,7 +224,9 @@ class Cycle:
             *findings.drifts(decided),
             domains.power_condition(
                 domains.capping(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes),
-                budget_holds=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
+                power=decided.power,
+                held=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
+                budgeted=view.policy.power_budget_w is not None,
             ),
             findings.paused(view),
         )
@@ -350,6 +357,11 @@ def _case(asked: read.Asked, index: Index, scene: _Scene) -> _Case:
     return _Case(
         view, seen, (granted, asked.followed.condition, observe.metrics_condition(seen, lost, scene.seen.engine_error))
     )
+
+
+def _placed(case: _Case, known: headrooms.Headrooms, scene: _Scene) -> _Case:
+    """Return a case with where its pods lie among the power domains."""
+    return replace(case, seen=replace(case.seen, places=known.places(case.view, scene.snapshot.nodes)))
 
 
 def _entries(news: status.News, snapshot: Snapshot) -> Iterator[tuple[str, PodClock]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from capstan.model.plan import NO_POWER_PLAN, PowerPlan
 from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
 from capstan.powercap.domains import Level
@@ -53,15 +54,37 @@ def capping(
     return tuple(sorted(name for name in found if _caps(by_name[name], caps)))
 
 
-def power_condition(capping_domains: tuple[str, ...], *, budget_holds: bool) -> Condition:
-    """Return PowerConstrained: whether a domain or the policy's own budget holds it down."""
+def power_condition(
+    capping_domains: tuple[str, ...], *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool
+) -> Condition:
+    """Return PowerConstrained: whether a domain or the policy's own budget holds it down, and what is done about it.
+
+    Args:
+        capping_domains: Names of the domains that cap its GPUs now.
+        power: What is done while they do.
+        held: Whether the plan is smaller than the load asks for, for want of watts.
+        budgeted: Whether the policy has a power budget of its own.
+    """
     if capping_domains:
-        message = f"capped by PowerDomain {', '.join(capping_domains)}: no scale-out into it"
+        message = f"capped by PowerDomain {', '.join(capping_domains)}: no scale-out into it{_done(power)}"
         return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
-    if budget_holds:
-        message = "spec.powerBudgetWatts holds the plan down"
-        return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
+    if held:
+        whose = "spec.powerBudgetWatts holds" if budgeted else "the headroom of its PowerDomains holds"
+        return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, f"{whose} the plan down")
     return Condition(Type.POWER_CONSTRAINED, False, Reason.BELOW_THRESHOLDS)
+
+
+def _done(power: PowerPlan) -> str:
+    """Return what a plan does while GPUs are capped, for people. Nobody routes, refuses or evicts for us yet."""
+    parts = []
+    if power.shares:
+        weights = ", ".join(f"{share.domain or 'elsewhere'} {share.weight_ratio:g}" for share in power.shares)
+        parts.append(f"route by weights {weights}")
+    if power.shed_ratio:
+        parts.append(f"answer {power.shed_ratio:.0%} of its requests with 429")
+    parts += [f"move a replica of tp {move.tp} from {move.source} to {move.target}" for move in power.moves]
+    advice = f" (advice: {'; '.join(parts)})" if parts else ""
+    return advice + ("; its SLO cannot be kept until then" if power.indebted else "")
 
 
 def _caps(domain: Manifest, caps: frozenset[Level]) -> bool:

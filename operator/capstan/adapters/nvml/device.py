@@ -133,6 +133,7 @@ class Nvml:
         energy_mj = _quiet("GetTotalEnergyConsumption", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
         clock_mhz = _quiet("GetClockInfo", lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
         limit_mw = _quiet("GetEnforcedPowerLimit", lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle))
+        persistent = _quiet("GetPersistenceMode", lambda: pynvml.nvmlDeviceGetPersistenceMode(handle))
         return GpuSample(
             index=gpu.index,
             uuid=gpu.uuid,
@@ -142,6 +143,7 @@ class Nvml:
             limit_w=None if limit_mw is None else units.watts_of_milliwatts(limit_mw),
             min_limit_w=gpu.min_limit_w,
             max_limit_w=gpu.max_limit_w,
+            persistent=None if persistent is None else bool(persistent),
         )
 
     def _tried(self, index: int, function: Callable[[], T]) -> T | None:

@@ -111,39 +111,35 @@ class Process:
             await self._prometheus.close()
 
     async def _contend(self, shard: int) -> None:
-        """Lead a shard whenever its Lease is ours."""
+        """Take a shard's Lease whenever it is free, and keep it."""
         lease = self._leases[shard]
-        self._tell(shard, leads=False)
         await self._caches.synced()
         while True:
             await asyncio.sleep(FAIR_S * len(self._site.led))
             await lease.acquire()
-            self._site.lead(shard, lease.epoch)
-            self._tell(shard, leads=True)
-            _log.info("leader of shard %d since now, epoch %d", shard, lease.epoch)
             await lease.keep()
-            self._follow(shard)
 
     async def _ticking(self) -> None:
         await self._caches.synced()
         due_s = time.monotonic()
         while True:
-            for shard in self._site.led:
-                if not self._leases[shard].is_leader:  # a process that was paused must not act before it looks
-                    self._follow(shard)
+            for shard, lease in enumerate(self._leases):
+                self._stand(shard, lease)
             await self._site.tick()
             self._ticked_s = time.monotonic()
             due_s = max(due_s + self._given.tick_seconds, self._ticked_s)  # late ticks are not made up for
             await asyncio.sleep(due_s - time.monotonic())
 
-    def _follow(self, shard: int) -> None:
-        if shard in self._site.led:
-            _log.warning("the Lease of shard %d is lost: standing by, tightening only", shard)
+    def _stand(self, shard: int, lease: LeaderLease) -> None:
+        """Lead a shard while its Lease is ours: looked at before every tick, for the process may have been paused."""
+        led = shard in self._site.led
+        if lease.is_leader and not led:
+            self._site.lead(shard, lease.epoch)
+            _log.info("leader of shard %d since now, epoch %d", shard, lease.epoch)
+        elif led and not lease.is_leader:
             self._site.follow(shard)
-            self._tell(shard, leads=False)
-
-    def _tell(self, shard: int, *, leads: bool) -> None:
-        self._metrics.set("capstan_power_shard_leader", float(leads), str(shard))
+            _log.warning("the Lease of shard %d is lost: standing by, tightening only", shard)
+        self._metrics.set("capstan_power_shard_leader", float(lease.is_leader), str(shard))
         self._metrics.set("capstan_leader", float(bool(self._site.led)), "power")
 
     def _healthy(self) -> bool:

@@ -127,6 +127,8 @@ WORLD = np.dtype(
         ("arrived", "i8"),
         ("finished", "i8"),
         ("refused", "i8"),
+        ("shed_ratio", "f8"),  # share of the requests that are refused as they arrive
+        ("shed_owed", "f8"),  # of the next one to be refused
         ("held", "i8"),
         ("preemptions", "i8"),
         ("prompt_tokens", "i8"),

@@ -155,8 +155,20 @@ def _next(
             routes.let_ready(w, pools, members, rows, profiles, bins, ready_s)
         else:
             w["arrived"] += 1
+            if w["shed_ratio"] > 0 and _sheds(w):
+                continue
             code = request_class[request] if len(request_class) > 0 else 0
             return due_s, int(request), int(class_pool[code])
+
+
+def _sheds(w: np.void) -> bool:
+    """Return whether the request that arrives is refused: every so many, so that a share of them is."""
+    w["shed_owed"] += w["shed_ratio"]
+    if w["shed_owed"] < 1 - 1e-9:  # ten tenths are one
+        return False
+    w["shed_owed"] -= 1
+    w["refused"] += 1
+    return True
 
 
 def _run(

@@ -107,6 +107,13 @@ def check_landings(decode_pool: Sequence[int | None], next_pool: Sequence[int | 
             at = next_pool[at]
 
 
+def share(ratio: float) -> float:
+    """Return a share of requests, refused where it is none."""
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"the share of requests to shed lies between 0 and 1, not at {ratio}")
+    return ratio
+
+
 def numbers(pools: Sequence[int | None]) -> list[int]:
     """Return pools as the kernel's tables have them."""
     return [NOBODY if pool is None else pool for pool in pools]

@@ -187,8 +187,7 @@ class World:
         row, deep = self.replicas[slot], self._deeps[slot]
         if row["state"] == FREE:
             return  # drained in the same breath: its owner is told by `take_gone`
-        took = self._functions["cap"](row, deep, float(cap_ratio), float(limit_w), self.now_s, now_s + CLOCK_SWITCH_S)
-        if not took:
+        if not self._functions["cap"](row, deep, float(cap_ratio), float(limit_w), self.now_s, now_s + CLOCK_SWITCH_S):
             raise ValueError(f"more than {layout.PENDING_CAPS} caps of slot {slot} within {CLOCK_SWITCH_S} s")
 
     def advance(self, to_s: float) -> None:
@@ -214,12 +213,14 @@ class World:
             ValueError: Not one weight above zero per profile.
         """
         if len(weights) != len(self.profiles) or not all(0 < weight < math.inf for weight in weights):
-            raise ValueError(
-                f"weights must be finite and above zero, one for each of the {len(self.profiles)} profiles"
-            )
+            raise ValueError(f"weights: finite and above zero, one for each of the {len(self.profiles)} profiles")
         self._weights[pool] = weights
         mine = self.replicas["pool"] == pool
         self.replicas["weight"][mine] = self._weights[pool][self.replicas["profile"][mine]]
+
+    def shed(self, ratio: float) -> None:
+        """Refuse a share (0 to 1) of the requests that arrive from now on, as a router that answers 429."""
+        self._w["shed_ratio"] = rules.share(ratio)
 
     def spill(self, next_pool: Sequence[int | None], cap: Sequence[float]) -> None:
         """Say per pool who takes what is too much for it.
@@ -251,8 +252,6 @@ class World:
 
     def take_gone(self) -> list[int]:
         """Return the slots whose replicas are gone since the last call; from here on they are used again."""
-        if not self._w["gone"]:
-            return []
         slots: list[int] = self._gone[: self._w["gone"]].tolist()
         self._w["gone"] = 0
         for slot in slots:
@@ -273,7 +272,7 @@ class World:
 
     @property
     def refused(self) -> int:
-        """Requests that fit in no cache, or were lost with their replica."""
+        """Requests that fit in no cache, were lost with their replica, or were shed."""
         return int(self._w["refused"])
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from capstan.api import convert, errors, manifests, plant, v1alpha1
+from capstan.api import convert_power, errors, manifests, plant, v1alpha1
 from capstan.api import scenario as files
 from capstan.model.profile import Profile, with_clock_response
 from capstan.powercap.domains import Domain
@@ -131,7 +131,7 @@ def _domain(document: v1alpha1.PowerDomain, fleet: files.Fleet) -> Domain:
         if selector is not None and selector.selects(group.labels)
         for name in group.node_names
     )
-    return dataclasses.replace(convert.power_domain(document.manifest(), inside), armed=True)
+    return dataclasses.replace(convert_power.power_domain(document.manifest(), inside), armed=True)
 
 
 def _servers(spec: plant.Plant, domains: tuple[Domain, ...]) -> tuple[Server, ...]:

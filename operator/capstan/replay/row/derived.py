@@ -21,11 +21,19 @@ from capstan.replay.row.score import OURS_HIGH, OURS_LOW, Score
 from capstan.replay.row.systems import System, with_law
 from capstan.replay.runs import Floats
 
-STEP_DOWN_RATIOS = (0.90, 0.97)
-"""The low threshold as a share of the high one: POLCA's own 0.80 / 0.89, and just outside the hysteresis of a
-threshold. In band there is time for a second step, so the first need not come early."""
+LATER_RATIOS = (0.0, 0.3, 0.6)
+"""Where the high threshold may lie between POLCA's rule (0) and the budget (1). The rule takes the worst relative rise
+of all, which begins low: from just below the threshold the row rises less. How much less, the weeks before say."""
 
-DEEP_RATIOS = (0.638, 0.787, 0.851)  # of the maximum clock: 900 MHz of A100's 1410, POLCA's 1110, and 1200
+STEP_DOWN_RATIO = 0.97
+"""The low threshold over the high one. POLCA's is 0.90: with 40 s between a cap and its effect the first step must
+come early; in band there is time for a second one."""
+
+LARGEST_PEAK_RATIO = 0.985
+"""The weeks before may come this near to the budget, no nearer: other weeks have other peaks. Ours: what is left is
+half of the brake's own distance from the budget live (97 %)."""
+
+DEEP_RATIOS = (0.787, 0.851)  # of the maximum clock: POLCA's 1110 MHz of A100's 1410, and 1200
 HIGH_RATIOS = (0.926, 0.957)  # POLCA's 1305 MHz, and 1350
 BASE_RATIO = 0.904  # POLCA's 1275 MHz: no boost
 
@@ -67,10 +75,9 @@ def _rise(watts: Floats, budget_w: float, system: System) -> Derived:
 
 def _candidates(row: Row, system: System, at: Thresholds) -> Iterator[System]:
     most = float(row.kind.tables.clocks_mhz[-1])
-    for down in STEP_DOWN_RATIOS:
-        thresholds = Thresholds(
-            at.high_ratio * down, at.high_ratio, max(at.brake_ratio, at.high_ratio + 0.01), at.hysteresis_ratio
-        )
+    for later in LATER_RATIOS:
+        high_ratio = at.high_ratio + later * (1 - at.high_ratio)
+        thresholds = Thresholds(high_ratio * STEP_DOWN_RATIO, high_ratio, 1.0, at.hysteresis_ratio)
         for deep in DEEP_RATIOS:
             for high in HIGH_RATIOS:
                 caps = Caps(most * BASE_RATIO, most * deep, most * high, system.caps.brake_mhz)
@@ -83,7 +90,7 @@ def _scored(row: Row, system: System, free: Played) -> Score:
 
 
 def _badness(found: Found) -> tuple[int, float]:
-    """Brakes first, then how much of the closer SLOs is used."""
+    """Brakes, and peaks too near to the budget, first; then how much of the closer SLOs is used."""
     before = found.before
-    over = before.brakes + int(before.overbudget_j > 0)
-    return over, max(OURS_HIGH.worst(before.high), OURS_LOW.worst(before.low))
+    near = before.peak_ratio > LARGEST_PEAK_RATIO
+    return before.brakes + int(near), max(OURS_HIGH.worst(before.high), OURS_LOW.worst(before.low))

@@ -139,14 +139,18 @@ def fixed(asked: Asked, combination: Combination, seed: int, levels: Floats) -> 
     Watts are proportional to a server's peak: one run of the row that was built, without caps, gives the scale, so that
     the scored weeks peak where they should. More GPU watts than declared (`power_scale`) come after that.
     """
-    services = workloads.mix(combination.low_share_ratio)
-    server = replace(asked.server, gpu_share_ratio=combination.gpu_share_ratio)
-    kind = _kind(asked, server, services, 1.0)
+    kind = nominal(asked, combination)
     row = _row(asked, kind, asked.built, seed, levels)
     row_w = play.play(row, systems.UNCAPPED).row_w[row.score_from_s :]
     scale = asked.peak_ratio * asked.budget_w / float(row_w.max())
-    scaled = replace(server, peak_w=server.peak_w * scale)
-    return measure.of(row_w * scale, asked.budget_w), _kind(asked, scaled, services, combination.power_scale)
+    scaled = replace(kind.server, peak_w=kind.server.peak_w * scale)
+    return measure.of(row_w * scale, asked.budget_w), _kind(asked, scaled, kind.services, combination.power_scale)
+
+
+def nominal(asked: Asked, combination: Combination) -> generate.Kind:
+    """Return the servers before their watts are scaled."""
+    server = replace(asked.server, gpu_share_ratio=combination.gpu_share_ratio)
+    return _kind(asked, server, workloads.mix(combination.low_share_ratio), 1.0)
 
 
 def shed_ratio(row: Row, system: System) -> float:

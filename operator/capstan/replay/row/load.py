@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from capstan import units
-from capstan.api import convert, errors, manifests, row, v1alpha1
+from capstan.api import convert_power, errors, manifests, row, v1alpha1
 from capstan.model.profile import Profile
 from capstan.powercap.domains import Domain
 from capstan.replay import believed
@@ -48,7 +48,7 @@ def read(path: Path, profiles: Path, wanted: Options) -> Loaded:
     """
     documents = manifests.load(path)
     spec = _only(path, documents, row.Row)
-    domain = convert.power_domain(_only(path, documents, v1alpha1.PowerDomain).manifest(), ())
+    domain = convert_power.power_domain(_only(path, documents, v1alpha1.PowerDomain).manifest(), ())
     weeks = spec.full_weeks if wanted.full else spec.weeks
     asked = Asked(
         profile=_profile(path, spec, profiles),

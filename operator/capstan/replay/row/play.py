@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from capstan.powercap import machine, step
+from capstan.powercap import levels, machine, step
 from capstan.powercap.domains import LEVELS, Domain
 from capstan.replay.kernel import compiling
 from capstan.replay.row import generate, limits, loop, servers
@@ -131,9 +131,9 @@ def empty(services: int) -> servers.Tally:
 
 
 def control(row: Row, system: System) -> loop.Control:
-    """Return how a system is told and obeyed; the caps of each level are the machine's own (`step.caps_at`)."""
+    """Return how a system is told and obeyed; the caps of each level are the machine's own (`levels.caps_at`)."""
     domain = Domain("row", row.budget_w, caps=system.caps, scheme=system.scheme)
-    each = [step.caps_at(domain, level) for level in LEVELS]
+    each = [levels.caps_at(domain, level) for level in LEVELS]
     path = system.path
     return loop.Control(
         budget_w=row.budget_w,
