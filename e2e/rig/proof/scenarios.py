@@ -11,7 +11,7 @@ from functools import partial
 
 from capstan.powercap.domains import Caps, Level
 from rig.proof import scene
-from rig.proof.site import BrokenError, Site
+from rig.proof.site import Site
 
 _CAPS = Caps()  # the domains name none of their own
 BASE_MHZ, DEEP_MHZ, HIGH_MHZ, BRAKE_MHZ = (
@@ -35,7 +35,7 @@ def up_and_back(site: Site) -> None:
         site.wait(lambda: site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "HighCap on every board", 2 * SOON_S)
         site.calm()
         levels = site.levels()[before:]
-        _expect(levels == UP_AND_BACK, f"the row went {' '.join(levels)}, not {' '.join(UP_AND_BACK)}")
+        site.expect(levels == UP_AND_BACK, f"the row went {' '.join(levels)}, not {' '.join(UP_AND_BACK)}")
         notes.append(" ".join(levels))
 
 
@@ -56,7 +56,7 @@ def leader_killed(site: Site) -> None:
         took_s = site.wait(lambda: site.leader() == standby, "the standby leads", TAKEN_S)
         site.stays(lambda: not site.plant.loosened(killed_s), "no board was loosened", 3.0)
         notes.append(f"{standby} led after {took_s:.0f} s")
-    _expect(site.level(scene.ROW) == Level.HIGH_CAP, "the new leader stays at HighCap")
+    site.expect(site.level(scene.ROW) == Level.HIGH_CAP, "the new leader stays at HighCap")
     site.power.start()
 
 
@@ -66,7 +66,7 @@ def deleted(site: Site) -> None:
         site.control.kubectl("delete", "powerdomain", *scene.BUDGETS_W, "--wait=false")
         for name in scene.BUDGETS_W:
             site.wait(partial(_kept, site, name), f"{name} says why it stays", SOON_S)
-        _expect(site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "the caps of a deleted domain stay")
+        site.expect(site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "the caps of a deleted domain stay")
         for name, budget_w in scene.BUDGETS_W.items():
             site.budget(name, 2 * budget_w)
         gone_s = site.wait(lambda: not any(site.domain(name) for name in scene.BUDGETS_W), "the domains gone", SOON_S)
@@ -78,8 +78,3 @@ def deleted(site: Site) -> None:
 
 def _kept(site: Site, domain: str) -> bool:
     return site.condition(domain, "Released") == ("False", "ReleaseBlocked")
-
-
-def _expect(holds: bool, what: str) -> None:
-    if not holds:
-        raise BrokenError(f"expected: {what}")

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -126,9 +127,7 @@ class Site:
         """Wait until something is true and return how long it took. Raises BrokenError."""
         began_s = time.monotonic()
         while not holds():
-            if time.monotonic() - began_s > timeout_s:
-                levels = ", ".join(f"{name} {self.level(name)}" for name in scene.BUDGETS_W)
-                raise BrokenError(f"not within {timeout_s:g} s: {what}; {levels}; logs: {self.control.folder / 'log'}")
+            self.expect(time.monotonic() - began_s < timeout_s, f"{what}, within {timeout_s:g} s")
             time.sleep(POLL_S)
         return time.monotonic() - began_s
 
@@ -136,9 +135,19 @@ class Site:
         """Look for some time whether something stays true. Raises BrokenError."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            if not holds():
-                raise BrokenError(f"not any more: {what}")
+            self.expect(holds(), f"{what}, for {seconds:g} s")
             time.sleep(POLL_S)
+
+    def expect(self, holds: bool, what: str) -> None:
+        """Raise BrokenError with what the site looks like, unless something is true."""
+        if holds:
+            return
+        now_s = time.monotonic()
+        levels = ", ".join(f"{name} {self.level(name)}" for name in scene.BUDGETS_W)
+        caps = Counter(f"{caps.clock_cap_mhz} MHz {caps.power_limit_w:g} W" for caps in self.plant.caps().values())
+        last = [f"{c.node}/{c.gpu} {now_s - c.at_s:.1f} s ago {c.before} -> {c.after}" for c in self.plant.changes[-4:]]
+        told = "\n".join([f"levels: {levels}", f"boards: {dict(caps)}", *last, f"logs: {self.control.folder / 'log'}"])
+        raise BrokenError(f"expected: {what}\n{told}")
 
     def levels(self) -> tuple[str, ...]:
         """Return the levels of the row that its leaders logged, in order."""

@@ -17,6 +17,8 @@ from capstan.power.shards import Part
 from capstan.power.standby import Standby
 from capstan.powercap.domains import DomainMemory, Timers
 
+TIMERS = Timers()
+
 
 class Site:
     """The state of one process.
@@ -27,7 +29,7 @@ class Site:
         timers: How long every domain waits.
     """
 
-    def __init__(self, ports: Ports, *, shards: int = 1, timers: Timers = Timers()) -> None:
+    def __init__(self, ports: Ports, *, shards: int = 1, timers: Timers = TIMERS) -> None:
         self._ports = ports
         self._heard = Heard()
         self._tree = tree.Tree(timers)

@@ -129,7 +129,7 @@ class Tree:
         unread_armed: A domain whose status says that it is armed could not be read, and no valid spec of it is known.
     """
 
-    timers: Timers = Timers()
+    timers: Timers = field(default_factory=Timers)
     unread_armed: bool = False
     _read: dict[str, _Read] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()

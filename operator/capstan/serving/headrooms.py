@@ -62,9 +62,7 @@ class Headrooms:
         name, domain = manifest.key(raw), self._parsed[_key(raw)]
         if domain is None:  # `power` says what is wrong with it; here nothing may be drawn more
             return DomainSeen(name, 1.0, Missing(Reason.INVALID_SPEC), self._above(name))
-        caps = levels.caps_at(
-            domain, Level(manifest.text(raw, "status", "state"))
-        )  # at their tightest
+        caps = levels.caps_at(domain, Level(manifest.text(raw, "status", "state")))  # at their tightest
         return DomainSeen(
             name,
             domain.budget_w,
