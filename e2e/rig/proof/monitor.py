@@ -66,6 +66,7 @@ class Monitor:
         self._done: list[Excursion] = []
         self._rows: list[tuple[float, float]] = []  # (time, the highest share of a budget)
         self._last_s: float | None = None
+        self._drawn_w: dict[str, float] = {}
 
     def hold(self, domain: str, budget_w: float | None) -> None:
         """Hold a domain to a budget from now on; None: no more, it is released."""
@@ -79,8 +80,9 @@ class Monitor:
     def sample(self, now_s: float, node_w: Mapping[str, float]) -> None:
         """Take the AC watts of every node, means since the sample before."""
         with self._lock:
+            self._drawn_w = {name: sum(node_w[node] for node in nodes) for name, nodes in self._members.items()}
             last_s = now_s if self._last_s is None else self._last_s
-            ratios = [self._one(domain, node_w, last_s, now_s) for domain in self._budgets_w]
+            ratios = [self._one(domain, last_s, now_s) for domain in self._budgets_w]
             self._rows.append((now_s, max(ratios, default=0.0)))
             self._last_s = now_s
 
@@ -100,16 +102,20 @@ class Monitor:
             gap_s=max((two - one for one, two in pairwise(times_s)), default=0.0),
         )
 
+    def drawn_w(self, domain: str) -> float:
+        """Return the AC watts of a domain at the newest sample; 0 before the first."""
+        return self._drawn_w.get(domain, 0.0)
+
     @property
     def above(self) -> bool:
         """Return whether any domain is above its budget now."""
         with self._lock:
             return bool(self._open)
 
-    def _one(self, domain: str, node_w: Mapping[str, float], last_s: float, now_s: float) -> float:
+    def _one(self, domain: str, last_s: float, now_s: float) -> float:
         """Take one domain; return its draw over its budget."""
         budget_w = self._budgets_w[domain]
-        drawn_w = sum(node_w[node] for node in self._members[domain])
+        drawn_w = self._drawn_w[domain]
         if drawn_w < budget_w:
             self._close(domain, now_s)
             return drawn_w / budget_w

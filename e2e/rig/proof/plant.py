@@ -76,8 +76,8 @@ class Plant:
             self._nodes[name].load_ratio = ratio
 
     def caps(self) -> dict[tuple[str, int], Caps]:
-        """Return what every board is set to."""
-        return {(node.name, i): caps for node in self._nodes.values() for i, caps in enumerate(_caps(node.state))}
+        """Return what every board was set to at the newest tick: whatever it shows is in `changes` already."""
+        return {(node.name, i): caps for node in self._nodes.values() for i, caps in enumerate(node.caps)}
 
     def state(self, node: str) -> State:
         """Return the driver of a node, to script its faults."""

@@ -24,6 +24,7 @@ from rig.simulator import resources
 
 CAPSTAN = (sys.executable, "-m", "capstan")
 KEY = "a shared secret"
+OPERATOR = "operator"
 BEHIND_PORT = 9809  # of an agent with a gate before its own port
 _MOVED = re.compile(r"domain (\S+): (\w+) -> (\w+) \((\w+)\)")
 
@@ -48,7 +49,14 @@ class Places:
     namespace: str
     tenants: str
     kubeconfig: Path
-    agents_kubeconfig: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What an agent's network goes through: calls of power to it, and its own to the API server."""
+
+    calls: gate.Gate
+    api: gate.Gate
 
 
 class Servers:
@@ -62,17 +70,18 @@ class Servers:
         self.states = {server.name: State.create(self._at(server) / "nvml.state", server.uuids) for server in standing}
         (places.folder / "key").write_text(KEY, encoding="utf-8")
 
-    def start(self, *, gates: gate.Gates | None) -> dict[str, gate.Gate]:
-        """Start everything; return the gate before each agent, where gates are given."""
+    def start(self, *, gates: gate.Gates | None) -> dict[str, Network]:
+        """Start everything; return what each agent's network goes through, where gates are given."""
         found = {}
         for server in self._standing.values():
             self._kubelets.append(_kubelet(self._at(server) / "pods.sock", self._places.tenants, server))
             self._supervisor.start(f"setter-{server.name}", self._setter(server), env=self._env(server))
-            listen = (server.address, scene.AGENT_PORT)
+            port, kubeconfig = scene.AGENT_PORT, self._places.kubeconfig
             if gates is not None:
-                found[server.name], _ = gates.serve((server.address, BEHIND_PORT), at=listen)
-                listen = (server.address, BEHIND_PORT)
-            argv = self._agent(server, f"{listen[0]}:{listen[1]}")
+                to_it, _ = gates.serve((server.address, BEHIND_PORT), at=(server.address, port))
+                port, kubeconfig = BEHIND_PORT, self._at(server) / "kubeconfig"
+                found[server.name] = Network(to_it, gates.before_api(self._places.kubeconfig, kubeconfig))
+            argv = self._agent(server, f"{server.address}:{port}", kubeconfig)
             self._supervisor.start(f"agent-{server.name}", argv, env=self._env(server))
         return found
 
@@ -98,10 +107,10 @@ class Servers:
             f"--state-dir={at}/setter", "--min-clock-mhz=210",
         )  # fmt: skip
 
-    def _agent(self, server: Server, listen: str) -> tuple[str | Path, ...]:
+    def _agent(self, server: Server, listen: str, kubeconfig: Path) -> tuple[str | Path, ...]:
         at = self._at(server)
         return (
-            *CAPSTAN, "agent", f"--node={server.name}", f"--kubeconfig={self._places.agents_kubeconfig}",
+            *CAPSTAN, "agent", f"--node={server.name}", f"--kubeconfig={kubeconfig}",
             f"--key-file={self._places.folder}/key", f"--listen={listen}", f"--setter-socket={at}/s.sock",
             f"--state-dir={at}/agent",
         )  # fmt: skip
@@ -127,6 +136,14 @@ class Replicas:
         self._supervisor.start(name, argv)
         return name
 
+    def start_operator(self, prometheus_url: str) -> None:
+        """Start a `capstan operator`, which has no part in holding a budget."""
+        argv = (
+            *CAPSTAN, "operator", f"--kubeconfig={self._places.kubeconfig}", f"--namespace={self._places.namespace}",
+            f"--prometheus-url={prometheus_url}", "--listen=127.0.0.1:0",
+        )  # fmt: skip
+        self._supervisor.start(OPERATOR, argv)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Those that run."""
@@ -143,8 +160,8 @@ class Replicas:
         forget(self._supervisor, name)
 
     def close(self) -> None:
-        """End all."""
-        for name in self.names:
+        """End all, and the operator."""
+        for name in (*self.names, OPERATOR):
             forget(self._supervisor, name)
 
     def moved(self) -> list[Moved]:

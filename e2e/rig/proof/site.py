@@ -23,7 +23,7 @@ from rig import gate, objects
 from rig.controlplane import ControlPlane
 from rig.nvml.state import Caps
 from rig.proof import processes, scene
-from rig.proof.monitor import Monitor, Seen
+from rig.proof.monitor import P1_S, Monitor, Seen
 from rig.proof.plant import Plant
 
 FACTOR = 10.0  # what the timers of the levels are divided by; leases, ticks and P1's 10 s are as shipped
@@ -80,9 +80,7 @@ class Site:
         subnet = f"127.{96 + (os.getpid() >> 8 & 63)}.{os.getpid() & 255}"
         self.servers = scene.servers(self._name, subnet)
         self._gates = gate.Gates()
-        places = processes.Places(
-            folder, library, self._name, f"{self._name}-llm", control.kubeconfig, control.kubeconfig
-        )
+        places = processes.Places(folder, library, self._name, f"{self._name}-llm", control.kubeconfig)
         self._places = places
         self._running = processes.Servers(places, control.supervisor, self.servers)
         self.power = processes.Replicas(
@@ -90,7 +88,7 @@ class Site:
         )
         self.monitor = Monitor(scene.members(self.servers))
         self.plant = Plant(self._running.states, self.monitor)
-        self.gates: dict[str, gate.Gate] = {}
+        self.networks: dict[str, processes.Network] = {}
 
     def __enter__(self) -> Site:
         with contextlib.ExitStack() as failed:
@@ -98,10 +96,12 @@ class Site:
             self._gates.__enter__()
             self.plant.load(scene.QUIET)
             self.plant.__enter__()
-            self.gates = self._running.start(gates=self._gates if self._options.gated else None)
+            self.networks = self._running.start(gates=self._gates if self._options.gated else None)
             self._create()
             for _ in range(2):
                 self.power.start()
+            if self._options.prometheus_url:
+                self.power.start_operator(self._options.prometheus_url)
             self.wait(self._is_stock, "every domain armed, every node joined, nothing capped", START_S)
             for name, budget_w in scene.BUDGETS_W.items():
                 self.monitor.hold(name, budget_w)
@@ -113,8 +113,7 @@ class Site:
 
     def close(self) -> None:
         """End every process and remove every object of ours."""
-        for name in self.power.names:
-            self.power.kill(name)
+        self.power.close()
         self._running.close()
         self.plant.__exit__()
         self._gates.__exit__()
@@ -198,6 +197,7 @@ class Site:
         """Put what happens meanwhile into the table; a scenario may add to its note."""
         began_s, notes = time.monotonic(), [note] if note else []
         yield notes
+        self.wait(lambda: not self.monitor.above, f"{name}: below every budget again", P1_S)
         row = Row(name, self.monitor.seen(began_s), "; ".join(notes))
         self.rows.append(row)
         if not row.seen.held:
