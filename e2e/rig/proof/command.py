@@ -58,8 +58,8 @@ def told_setup() -> str:
     nodes = scene.NODES_PER_RACK * len(scene.RACKS)
     return (
         f"machine: {figures.machine()}; commit {figures.commit(ROOT)}\n"
-        f"{nodes} nodes of {scene.GPUS} GPUs; waits of the levels divided by {FACTOR:g}; node lease 4 s, agent tick 1 s "
-        "and P1's 10 s as shipped"
+        f"{nodes} nodes of {scene.GPUS} GPUs; waits of the levels divided by {FACTOR:g}; node lease 4 s, agent tick 1 s, "
+        "P1 10 s: as shipped"
     )
 
 

@@ -5,7 +5,7 @@ Who calls it: `site`. The arithmetic (AC watts of a server are its boards' and 4
 | load | a server uncapped | LowBase | LowDeep | HighCap | Brake |
 |---|---|---|---|---|---|
 | 1.0 | 1915 | 1802 | 1620 | 1551 | 745 |
-| 0.2 | 911 | | | | |
+| 0.1 | 785 | | | | |
 
 Row of 13,000 W: full load is 118 % uncapped, 95.4 % at HighCap; N-1 is one server at (2 x 700 x 1.05 + 500) / 94 %
 = 2,096 W and seven in the safe setting. Racks of 7,000 W: 109 % and 88.6 %.
@@ -30,7 +30,7 @@ WORST_NON_GPU_W = 500  # a quarter above typical, as facts/polca.md 2.5 has fans
 HIGH, LOW = "chat", "batch"  # board 0 and board 1 of every server
 STOCK_W = H100.max_limit_w
 AGENT_PORT = 9808  # where `capstan power` looks for agents
-QUIET, FULL = 0.2, 1.0  # loads: far below every threshold, and far above every budget
+QUIET, FULL = 0.1, 1.0  # loads: 48 % of the row, far below every threshold; and 118 %
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,7 @@ class MeterMemory:
         read_s: When that was.
         mean_w: Mean of the agents' sum over the last minute.
         mean_s: Of which tick; None: the mean begins anew.
+        peak_w: The most that the agents said lately, forgotten as fast as the mean follows.
     """
 
     factor_ratio: float = 1.0
@@ -219,6 +220,7 @@ class MeterMemory:
     read_s: float | None = None
     mean_w: float = 0.0
     mean_s: float | None = None
+    peak_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
