@@ -33,6 +33,7 @@ def command(only: tuple[str, ...]) -> None:
         try:
             for name, scenario in faults.ALL.items():
                 if not only or name in only:
+                    click.echo(f"{name} ...", err=True)
                     scenario(site)
         except BrokenError as broken:
             failed = f"{name}: {broken}"
@@ -58,8 +59,8 @@ def told_setup() -> str:
     nodes = scene.NODES_PER_RACK * len(scene.RACKS)
     return (
         f"machine: {figures.machine()}; commit {figures.commit(ROOT)}\n"
-        f"{nodes} nodes of {scene.GPUS} GPUs; waits of the levels divided by {FACTOR:g}; node lease 4 s, agent tick 1 s, "
-        "P1 10 s: as shipped"
+        f"{nodes} nodes of {scene.GPUS} GPUs; waits of the levels divided by {FACTOR:g}; as shipped: node lease 4 s, "
+        "agent tick 1 s, P1's 10 s"
     )
 
 

@@ -169,8 +169,17 @@ class Replicas:
         found = []
         for i in range(self._count):
             log = self._supervisor.folder / "log" / f"power-{i + 1}.log"
-            found += [moved for line in _lines(log) if (moved := _moved(line)) is not None]
+            found += [moved for line in _lines(log) if (moved := self.parsed(line)) is not None]
         return sorted(found, key=lambda moved: moved.time)
+
+    @staticmethod
+    def parsed(line: str) -> Moved | None:
+        """Return what a line of a log says; None where it is no transition, or not whole yet."""
+        if '"domain ' not in line or not line.startswith("{") or not line.endswith("}"):
+            return None
+        said = json.loads(line)
+        found = _MOVED.fullmatch(str(said.get("message")))
+        return None if found is None else Moved(str(said["time"]), *found.groups())
 
 
 def forget(supervisor: process.Supervisor, name: str) -> None:
@@ -182,14 +191,6 @@ def forget(supervisor: process.Supervisor, name: str) -> None:
 
 def _lines(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-
-
-def _moved(line: str) -> Moved | None:
-    if '"domain ' not in line or not line.startswith("{"):
-        return None
-    said = json.loads(line)
-    found = _MOVED.fullmatch(str(said.get("message")))
-    return None if found is None else Moved(str(said["time"]), *found.groups())
 
 
 def _kubelet(path: Path, namespace: str, server: Server) -> grpc.Server:

@@ -4,7 +4,7 @@ Who calls it: `site`. The arithmetic (AC watts of a server are its boards' and 4
 
 | load | a server uncapped | LowBase | LowDeep | HighCap | Brake |
 |---|---|---|---|---|---|
-| 1.0 | 1915 | 1802 | 1620 | 1551 | 745 |
+| 1.0 | 1915 | 1802 | 1619 | 1551 | 745 |
 | 0.1 | 785 | | | | |
 
 Row of 13,000 W: full load is 118 % uncapped, 95.4 % at HighCap; N-1 is one server at (2 x 700 x 1.05 + 500) / 94 %
