@@ -19,22 +19,24 @@ from rig.proof import faults, scene
 from rig.proof.exporter import METER, Exporter
 from rig.proof.site import FACTOR, BrokenError, Options, Row, Site
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
 HEAD = ("scenario", "s to below budget", "J above", "worst draw / budget", "P1", "what happened")
 
 
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(list(faults.ALL)), help="These scenarios; default: all.")
-def command(only: tuple[str, ...]) -> None:
+@click.option("--dir", "kept", type=FOLDER, help="Keep logs and state here; a short path, for sockets.")
+def command(only: tuple[str, ...], kept: Path | None) -> None:
     """Play the live proof of power domains and print what true watts did."""
     process.exit_on_signals()
     failed = ""
-    with tempfile.TemporaryDirectory(prefix="proof-") as folder, running(Path(folder)) as site:
+    with tempfile.TemporaryDirectory(prefix="proof-") as folder, running(kept or Path(folder)) as site:
         click.echo(told_setup())
         try:
-            for name, scenario in faults.ALL.items():
+            for name in faults.ALL:
                 if not only or name in only:
                     click.echo(f"{name} ...", err=True)
-                    scenario(site)
+                    faults.play(site, name)
         except BrokenError as broken:
             failed = f"{name}: {broken}"
         click.echo(told(site.rows))

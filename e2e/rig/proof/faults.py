@@ -21,16 +21,9 @@ READY_S = 5.0  # a new replica's caches, on a machine that does other things at 
 OUTAGE_S = 14.0  # nobody can renew a Lease for longer than 10 s: nobody leads
 QUIET_S = 10.0  # of watching that nothing happens
 CUT_RATIO = 0.8  # R14: the budget falls by a fifth in one step
-BACK_S = 90.0  # FailSafe and Brake are left after their dwells, backed off where they come again and again
 WRITE_S = 0.8  # a driver call that takes its time: somebody can die in the middle of it
 
 Scenario = Callable[[Site], None]
-
-
-def settled(site: Site) -> None:
-    """Wait until full load is held at HighCap again."""
-    site.plant.load(scene.FULL)
-    site.wait(lambda: site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "HighCap on every board", BACK_S)
 
 
 def roll_out(site: Site) -> None:
@@ -63,7 +56,7 @@ def load_in_an_api_outage(site: Site) -> None:
             time.sleep(READY_S)
         finally:
             site.control.supervisor.signal("kube-apiserver", signal.SIGCONT)
-    settled(site)
+    scenarios.loaded(site)
 
 
 def everybody_killed(site: Site) -> None:
@@ -77,7 +70,7 @@ def everybody_killed(site: Site) -> None:
     for _ in range(2):
         site.power.start()
     site.wait(lambda: site.leader() in site.power.names, "a new leader", START_S)
-    settled(site)
+    site.stays(lambda: site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "the caps are what they were", READY_S)
 
 
 def api_server_stopped(site: Site) -> None:
@@ -92,7 +85,7 @@ def api_server_stopped(site: Site) -> None:
         site.expect(not site.plant.loosened(began_s), "no board is loosened")
         site.expect(site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "the caps are as before")
         notes.append("caps stayed as they were")
-    settled(site)
+    scenarios.loaded(site)
 
 
 def prometheus_stopped(site: Site) -> None:
@@ -117,7 +110,7 @@ def agent_stopped(site: Site) -> None:
         took_s = site.wait(lambda: site.safe(name), "the node in its safe setting", P1_S)
         time.sleep(READY_S)
         notes.append(f"the setter's watchdog: safe after {took_s:.1f} s")
-    settled(site)
+    scenarios.loaded(site)
 
 
 def agent_and_setter_stopped(site: Site) -> None:
@@ -133,7 +126,7 @@ def agent_and_setter_stopped(site: Site) -> None:
         held = {(gpu.clock_cap_mhz, gpu.power_limit_w) for key, gpu in site.plant.caps().items() if key[0] == name}
         site.expect(held == {(None, scene.STOCK_W)}, "nobody controls that node")
         notes.append("uncapped at full load; the others made room")
-    settled(site)
+    scenarios.loaded(site)
 
 
 def network_cut(site: Site) -> None:
@@ -147,7 +140,7 @@ def network_cut(site: Site) -> None:
         notes.append(f"safe after {took_s:.1f} s")
         site.networks[name].calls.open()
         site.networks[name].api.open()
-    settled(site)
+    scenarios.loaded(site)
 
 
 def node_caps_deleted(site: Site) -> None:
@@ -164,7 +157,7 @@ def node_caps_deleted(site: Site) -> None:
 def agent_killed_in_a_write(site: Site) -> None:
     """Killed while the setter waits for the driver to take the brake; the next one takes over."""
     name = site.servers[2].name
-    site.calm(BACK_S)
+    site.calm()
     for index in range(scene.GPUS):
         site.plant.state(name).script_delay(index, Call.SET_LOCKED_CLOCKS, WRITE_S)
     with site.measured("kill -9 of an agent in the middle of a write") as notes:
@@ -175,7 +168,7 @@ def agent_killed_in_a_write(site: Site) -> None:
         site.control.supervisor.restart(f"agent-{name}")
         for index in range(scene.GPUS):
             site.plant.state(name).script_delay(index, Call.SET_LOCKED_CLOCKS, 0)
-        settled(site)
+        scenarios.loaded(site)
         notes.append("its successor holds the caps")
 
 
@@ -187,7 +180,7 @@ def budget_cut(site: Site) -> None:
         site.wait(lambda: not site.monitor.above, "below the budget again", SOON_S)
         notes.append("braked")
     site.budget(scene.ROW, scene.BUDGETS_W[scene.ROW])
-    settled(site)
+    scenarios.loaded(site)
 
 
 def budget_cut_in_a_blackout(site: Site) -> None:
@@ -206,7 +199,7 @@ def budget_cut_in_a_blackout(site: Site) -> None:
             for server in site.servers:
                 site.networks[server.name].calls.open()
             site.budget(scene.ROW, scene.BUDGETS_W[scene.ROW])
-    settled(site)
+    scenarios.loaded(site)
 
 
 class _stopped:  # noqa: N801 - used as a verb
@@ -239,5 +232,11 @@ ALL: dict[str, Scenario] = {
     "budget-cut-in-a-blackout": budget_cut_in_a_blackout,
     "deleted": scenarios.deleted,
 }
-"""In this order: the first three begin without load, each of the others as the one before it ends."""
-NEEDS_PROMETHEUS = frozenset({"prometheus-stopped"})
+WITHOUT_LOAD = frozenset({"roll-out", "up-and-back", "load-in-api-outage"})
+
+
+def play(site: Site, name: str) -> None:
+    """Play one scenario of `ALL`, from where it begins."""
+    if name not in WITHOUT_LOAD:
+        scenarios.loaded(site)
+    ALL[name](site)

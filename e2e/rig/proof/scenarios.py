@@ -17,8 +17,9 @@ _CAPS = Caps()  # the domains name none of their own
 BASE_MHZ, DEEP_MHZ, HIGH_MHZ, BRAKE_MHZ = (
     int(mhz) for mhz in (_CAPS.low_base_mhz, _CAPS.low_deep_mhz, _CAPS.high_mhz, _CAPS.brake_mhz)
 )
-LOW_BASE_LOAD = 0.33  # 8,592 W of the row's 13,000: above 62 %, below 72 %
+LOW_BASE_LOAD = 0.33  # 8,591 W of the row's 13,000: above 62 %, below 72 %
 BACK = (Level.BRAKE, Level.HIGH_CAP, Level.LOW_DEEP, Level.LOW_BASE, Level.NORMAL)
+BACK_S = 90.0  # FailSafe and Brake are left after their dwells, backed off where they come again and again
 SOON_S = 15.0  # a step, its caps and, on a busy machine, our own look at them
 LEASE_S = 15.0  # client-go's, which a dead leader's successor waits for
 TAKEN_S = LEASE_S + 10.0
@@ -44,8 +45,8 @@ def up_and_back(site: Site) -> None:
 def loaded(site: Site) -> None:
     """Bring a site to full load with caps on: the row holds at HighCap."""
     site.plant.load(scene.FULL)
-    site.wait(lambda: site.level(scene.ROW) == Level.HIGH_CAP, "full load held at HighCap", 2 * SOON_S)
-    site.wait(lambda: site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "HighCap on every board", SOON_S)
+    site.wait(lambda: site.clocks(high_mhz=HIGH_MHZ, low_mhz=DEEP_MHZ), "HighCap on every board", BACK_S)
+    site.wait(lambda: site.state(scene.ROW) == Level.HIGH_CAP, "HighCap in status", BACK_S)
 
 
 def leader_killed(site: Site) -> None:
@@ -58,7 +59,7 @@ def leader_killed(site: Site) -> None:
         took_s = site.wait(lambda: site.leader() == standby, "the standby leads", TAKEN_S)
         site.stays(lambda: not site.plant.loosened(killed_s), "no board was loosened", 3.0)
         notes.append(f"{standby} led after {took_s:.0f} s")
-    site.expect(site.level(scene.ROW) == Level.HIGH_CAP, "the new leader stays at HighCap")
+    site.expect(site.state(scene.ROW) == Level.HIGH_CAP, "the new leader stays at HighCap")
     site.power.start()
 
 

@@ -142,23 +142,25 @@ class Site:
         if holds:
             return
         now_s = time.monotonic()
-        levels = ", ".join(f"{name} {self.level(name)}" for name in scene.BUDGETS_W)
+        levels = " ".join(f"{moved.domain}:{moved.after}" for moved in self.power.moved()[-8:])
         caps = Counter(f"{caps.clock_cap_mhz} MHz {caps.power_limit_w:g} W" for caps in self.plant.caps().values())
         last = [f"{c.node}/{c.gpu} {now_s - c.at_s:.1f} s ago {c.before} -> {c.after}" for c in self.plant.changes[-4:]]
-        told = "\n".join([f"levels: {levels}", f"boards: {dict(caps)}", *last, f"logs: {self.control.folder / 'log'}"])
+        told = "\n".join(
+            [f"last transitions: {levels}", f"boards: {dict(caps)}", *last, f"logs: {self.control.folder / 'log'}"]
+        )
         raise BrokenError(f"expected: {what}\n{told}")
 
     def levels(self) -> tuple[str, ...]:
         """Return the levels of the row that its leaders logged, in order."""
         return tuple(moved.after for moved in self.power.moved() if moved.domain == scene.ROW)
 
-    def level(self, domain: str) -> str:
-        """Return the level that a domain was last logged to move to."""
-        return next((moved.after for moved in reversed(self.power.moved()) if moved.domain == domain), "")
-
     def domain(self, name: str) -> Document | None:
         """Return a PowerDomain as the API server has it; None: it is gone."""
         return self._get(f"{DOMAINS}/{name}")
+
+    def state(self, name: str) -> str:
+        """Return the state that a domain's status says; empty where there is none."""
+        return str(((self.domain(name) or {}).get("status") or {}).get("state", ""))
 
     def condition(self, domain: str, kind: str) -> tuple[str, str]:
         """Return status and reason of a condition; empty where there is none."""
@@ -211,7 +213,7 @@ class Site:
         patch = json.dumps({"spec": {"budgetWatts": budget_w}})
         self.control.kubectl("patch", "powerdomain", domain, "--type=merge", "-p", patch)
 
-    def calm(self, timeout_s: float = 60.0) -> None:
+    def calm(self, timeout_s: float = 90.0) -> None:
         """Take the load away and wait until nothing is capped."""
         self.plant.load(scene.QUIET)
         self.wait(self._is_stock, "every level released", timeout_s)

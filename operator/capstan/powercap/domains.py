@@ -108,11 +108,11 @@ class Timers:
     def over(self, factor: float) -> Timers:
         """Return timers that wait 1 / `factor` as long: a whole day of levels in minutes, for a proof in the rig.
 
-        What is physics stays: the age at which a sample no longer drives, and how far releases spread.
+        What is physics stays: how long a cap takes to show, the age at which a sample no longer drives; and the share
+        by which releases spread.
         """
         return replace(
             self,
-            settle_s=self.settle_s / factor,
             dwell_s=self.dwell_s / factor,
             brake_hold_s=self.brake_hold_s / factor,
             retrip_s=self.retrip_s / factor,
