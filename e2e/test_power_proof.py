@@ -9,7 +9,7 @@ import pytest
 from rig.proof import command, faults
 from rig.proof.site import Site
 
-START_S = 300  # a control plane, thirty processes and the scenario, on a machine that does other things
+START_S = 600  # a control plane, thirty processes and the scenario, on a machine that does other things
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,7 @@ def test_full_load_breaks_every_budget_and_what_holds_it_breaks_none() -> None:
     """So a scenario without Capstan would fail, and one with it can pass."""
     for domain, nodes in ((scene.ROW, 8), (scene.RACKS[0], 4)):
         assert nodes * 1915 > scene.BUDGETS_W[domain] > nodes * 1551
+        assert nodes * 1262 < 0.72 * scene.BUDGETS_W[domain], "Brake is left, even where high priority was spared"
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from capstan.powercap import domains
 from rig import gate, objects
 from rig.controlplane import ControlPlane
 from rig.nvml.state import Caps
@@ -28,7 +29,9 @@ from rig.proof.plant import Plant
 
 FACTOR = 10.0  # what the timers of the levels are divided by; leases, ticks and P1's 10 s are as shipped
 START_S = 90.0  # two cores that do other things at once start thirty processes in a minute
+CALM_S = 300.0  # four levels, each released after its dwell, which doubles where caps come back soon
 POLL_S = 0.1
+BRAKE_MHZ = int(domains.Caps().brake_mhz)  # the domains name no caps of their own
 DOMAINS = "/apis/capstan.dev/v1alpha1/powerdomains"
 NODE_CAPS = "/apis/capstan.dev/v1alpha1/nodecaps"
 Document = Mapping[str, Any]
@@ -172,6 +175,11 @@ class Site:
         lease = self._get(f"/apis/coordination.k8s.io/v1/namespaces/{self._name}/leases/capstan-power")
         return "" if lease is None else str(lease["spec"].get("holderIdentity") or "")
 
+    @property
+    def braked(self) -> bool:
+        """Whether all boards of low priority are at the brake clock; high priority follows where that is not enough."""
+        return all(caps.clock_cap_mhz == BRAKE_MHZ for (_, gpu), caps in self.plant.caps().items() if gpu == 1)
+
     def node_caps(self) -> set[str]:
         """Return the nodes that have a NodeCap."""
         return {item["metadata"]["name"] for item in (self._get(NODE_CAPS) or {}).get("items", ())}
@@ -213,7 +221,7 @@ class Site:
         patch = json.dumps({"spec": {"budgetWatts": budget_w}})
         self.control.kubectl("patch", "powerdomain", domain, "--type=merge", "-p", patch)
 
-    def calm(self, timeout_s: float = 90.0) -> None:
+    def calm(self, timeout_s: float = CALM_S) -> None:
         """Take the load away and wait until nothing is capped."""
         self.plant.load(scene.QUIET)
         self.wait(self._is_stock, "every level released", timeout_s)
