@@ -11,6 +11,8 @@ from rig.proof import scenarios
 from rig.proof.site import Site
 from support.rig import ApiServer
 
+pytestmark = pytest.mark.timeout(240)  # thirty processes start in 20 s, on a machine that does other things in 90
+
 
 @pytest.fixture(scope="module")
 def site(api_server: ApiServer, nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
