@@ -184,6 +184,7 @@ def budget_cut(site: Site) -> None:
 
 def budget_cut_in_a_blackout(site: Site) -> None:
     """No agent answers power any more, and then the same cut. NodeCaps still arrive, and leases run out."""
+    time.sleep(READY_S)  # so that the last that was heard is full load
     with site.measured("budget -20 % in a blackout of telemetry") as notes:
         for server in site.servers:
             site.networks[server.name].calls.shut()

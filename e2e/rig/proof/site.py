@@ -92,6 +92,7 @@ class Site:
         self.monitor = Monitor(scene.members(self.servers))
         self.plant = Plant(self._running.states, self.monitor)
         self.networks: dict[str, processes.Network] = {}
+        self._safe: Mapping[str, tuple[int, float]] = {}
 
     def __enter__(self) -> Site:
         with contextlib.ExitStack() as failed:
@@ -199,8 +200,6 @@ class Site:
         items = (self._get(NODE_CAPS) or {}).get("items", ())
         powers = {item["metadata"]["name"]: item["spec"]["power"]["safe"] for item in items}
         self._safe = {name: (safe["clockMegahertz"], safe["powerLimitWatts"]) for name, safe in powers.items()}
-
-    _safe: Mapping[str, tuple[int, float]] = {}
 
     @contextlib.contextmanager
     def measured(self, name: str, note: str = "") -> Iterator[list[str]]:
