@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,11 +14,13 @@ START_S = 600  # a control plane, thirty processes and the scenario, on a machin
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A row of two racks, armed; prints the table at the end."""
+def site(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Site]:
+    """A row of two racks, armed; prints the table at the end, captured output or not."""
     with command.running(tmp_path_factory.mktemp("p")) as made:
         yield made
-        print(f"\n{command.told_setup()}\n{command.told(made.rows)}\n{command.told_moves(made)}")
+        told = f"\n{command.told_setup()}\n{command.told(made.rows)}\n{command.told_moves(made)}"
+        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            sys.stdout.write(f"{told}\n")
 
 
 @pytest.mark.timeout(START_S)
