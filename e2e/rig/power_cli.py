@@ -28,6 +28,15 @@ def row_command(args: tuple[str, ...]) -> None:
     command.main(args=list(args), prog_name="rig power row")
 
 
+@power.command("proof", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def proof_command(args: tuple[str, ...]) -> None:
+    """Play the live proof of power domains: what true watts did while everything was killed, cut and stopped."""
+    from rig.proof.command import command  # the operator's packages are not needed to start a rig
+
+    command.main(args=list(args), prog_name="rig power proof")
+
+
 @power.command("calls", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def calls_command(args: tuple[str, ...]) -> None:

@@ -49,6 +49,8 @@ def test_power_counts_each_board_once_and_the_unreadable_one_at_its_maximum() ->
     """431.5 W of the shared board, 700 W for the one that nobody can read."""
     read = as_power_reads_it(report("gpu-0", shown(), HELD, 100.0))
     assert read.gpus_w == 431.5 + 700
+    assert read.caps == ClassCaps(1560, 1830), "a standby tightens from what a node holds, not from what was written"
+    assert as_power_reads_it(report("gpu-0", shown(), Lease(), 100.0)).caps == ClassCaps()
 
 
 def test_before_the_first_sample_its_age_is_too_old_to_use() -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from support import agent, gate, node
+from rig import gate
+from support import agent, node
 from support.rig import ApiServer, eventually
 
 AGENT_PORT = 9808
@@ -148,7 +149,7 @@ def test_a_crash_an_upgrade_and_an_api_outage_cap_nothing_and_delay_no_cap(
     draw(500)
     kubectl("apply", "--server-side", "-f", "-", stdin=domain(namespace, 2500))
     with (
-        gate.before(api_server.url, api_server.kubeconfig, tmp_path / "gated") as way,
+        gate.before(api_server.kubeconfig, tmp_path / "gated") as way,
         power("first") as first,
         power("second") as second,
     ):

@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 
 from capstan.power import ports
-from capstan.powercap.domains import Level
+from capstan.power.tree import Tree
+from capstan.powercap.domains import Level, Timers
 from support.power_loop import Site, conditions, domain
 
 # 4 servers of 4 GPUs: AC = (16 x w + 4 x 400) / 0.94. At w = 500: 10,213 W; at 620: 12,255 W; at 100: 3,404 W.
@@ -304,3 +305,12 @@ def test_a_gpu_that_cannot_be_read_counts_at_its_largest_limit() -> None:
     seen = ports.GpuReport(0, "llm", "chat-0", 300, 700, 200, None)
     lost = ports.GpuReport(1, "", "", None, 700, 200, None)
     assert ports.AgentReport("gpu-0", 1, 1, 1, 0.1, safe=False, gpus=(seen, lost)).gpus_w == 1000
+
+
+def test_the_timers_of_a_site_are_those_of_every_domain() -> None:
+    """What --timer-factor sets; an invalid spec that is held on, too."""
+    waits = Timers().over(10)
+    (declared,) = Tree(timers=waits).read(ports.Scene(domains=(domain(),)))
+    assert declared.domain.timers == waits
+    (declared,) = Tree().read(ports.Scene(domains=(domain(),)))
+    assert declared.domain.timers == Timers()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from capstan.powercap.domains import NO_CAPS, Caps, ClassCaps, Domain, Thresholds, lineage, tightest
+from capstan.powercap.domains import NO_CAPS, Caps, ClassCaps, Domain, Thresholds, Timers, lineage, tightest
 from support import power
 
 
@@ -46,3 +46,11 @@ def test_the_line_of_ancestors_ends_at_a_missing_parent_and_cuts_a_cycle() -> No
     assert [d.name for d in lineage("rack", (row, rack))] == ["rack", "row"]
     loop = power.domain(name="row", parent="rack")
     assert [d.name for d in lineage("rack", (loop, rack))] == ["rack", "row"]
+
+
+def test_timers_over_a_factor_wait_less_and_measure_as_before() -> None:
+    """For the rig's proof: dwells shrink; how long a cap takes to show and how old a sample may be do not."""
+    whole, tenth = Timers(), Timers().over(10)
+    assert (tenth.dwell_s, tenth.brake_hold_s, tenth.retrip_s, tenth.dwell_max_s) == (3, 3, 60, 60)
+    assert (tenth.settle_s, tenth.stale_s, tenth.spread_ratio) == (whole.settle_s, whole.stale_s, whole.spread_ratio)
+    assert whole.over(1) == whole

@@ -124,6 +124,19 @@ def test_a_silent_node_does_not_teach_the_meter_a_factor() -> None:
     assert got.projected_w == pytest.approx(4500 + 3000 * 1.05)
 
 
+def test_a_reading_of_a_spike_that_came_when_it_was_over_is_no_gain() -> None:
+    """Six seconds at 11.4 kW, then the brake; the meter's reading of the spike is up to 5 s late."""
+    memory = MeterMemory()
+    for second in range(60):
+        agents_w = 11_400.0 if 30 <= second < 36 else 6000.0
+        metered_w = 11_400.0 if 30 <= second - second % 5 - 1 < 36 else 6000.0  # one reading in 5 s, of a second before
+        reading = Fresh(metered_w, second % 5 + 1.0)
+        found = fused(agents_w, reading, most_w=MOST_W, memory=memory, now_s=float(second))
+        memory = found.memory
+        assert found.draw_w <= 1.001 * agents_w, second
+    assert memory.factor_ratio == 1.0
+
+
 def test_agents_that_swing_around_what_a_slow_meter_averages_are_not_a_gain() -> None:
     """The draw swings by 20 % within seconds; a meter that says its mean once a minute agrees with it."""
     memory = MeterMemory()

@@ -15,16 +15,24 @@ from capstan.power.heard import Heard
 from capstan.power.judge import Verdict
 from capstan.power.shards import Part
 from capstan.power.standby import Standby
-from capstan.powercap.domains import DomainMemory
+from capstan.powercap.domains import DomainMemory, Timers
+
+TIMERS = Timers()
 
 
 class Site:
-    """The state of one process."""
+    """The state of one process.
 
-    def __init__(self, ports: Ports, *, shards: int = 1) -> None:
+    Args:
+        ports: The world.
+        shards: Among how many Leases the roots are divided.
+        timers: How long every domain waits.
+    """
+
+    def __init__(self, ports: Ports, *, shards: int = 1, timers: Timers = TIMERS) -> None:
         self._ports = ports
         self._heard = Heard()
-        self._tree = tree.Tree()
+        self._tree = tree.Tree(timers)
         self._asking = priority.Asking()
         self._parts: list[Loop | Standby] = [self._standby({}) for _ in range(shards)]
 

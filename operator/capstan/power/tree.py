@@ -7,13 +7,13 @@ stays on its last valid one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from capstan.api import convert_power, errors, manifests, v1alpha1
 from capstan.api.powerdomain import Mode
 from capstan.power.ports import Document, Scene
 from capstan.powercap import tree as flaws
-from capstan.powercap.domains import Domain, Level
+from capstan.powercap.domains import Domain, Level, Timers
 from capstan.powercap.tree import Finding
 
 FINALIZER = "capstan.dev/power"
@@ -125,9 +125,11 @@ class Tree:
     """Keeps the last valid spec of every domain, and what was read of a scene that did not change.
 
     Attributes:
+        timers: How long every domain waits.
         unread_armed: A domain whose status says that it is armed could not be read, and no valid spec of it is known.
     """
 
+    timers: Timers = field(default_factory=Timers)
     unread_armed: bool = False
     _read: dict[str, _Read] = field(default_factory=dict)
     _seen: tuple[object, ...] = ()
@@ -149,13 +151,14 @@ class Tree:
         read = [(raw, found.parsed, found.problem) for raw in scene.domains if (found := self._read[_name(raw)]).parsed]
         nodes = _members([parsed for _, parsed, _ in read if parsed is not None], scene)
         made = {
-            parsed.metadata.name: Declared(
-                raw, parsed, convert_power.domain_of(parsed, nodes[parsed.metadata.name], timed=True), problem
-            )
+            parsed.metadata.name: Declared(raw, parsed, self._domain(parsed, nodes[parsed.metadata.name]), problem)
             for raw, parsed, problem in read
             if parsed is not None
         }
         return _with_findings(made)
+
+    def _domain(self, parsed: v1alpha1.PowerDomain, nodes: tuple[str, ...]) -> Domain:
+        return replace(convert_power.domain_of(parsed, nodes, timed=True), timers=self.timers)
 
     def _parsed(self, raw: Document) -> _Read:
         """Parse a manifest, or keep what was made of it before."""

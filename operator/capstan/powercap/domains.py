@@ -6,7 +6,7 @@ Watts of a domain are AC at its meter; watts of GPUs and of the rest of a node a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from capstan.model.reasons import Reason
@@ -105,6 +105,20 @@ class Timers:
     dwell_max_s: float = 600.0
     spread_ratio: float = 0.2
 
+    def over(self, factor: float) -> Timers:
+        """Return timers that wait 1 / `factor` as long: a whole day of levels in minutes, for a proof in the rig.
+
+        What is physics stays: how long a cap takes to show, the age at which a sample no longer drives; and the share
+        by which releases spread.
+        """
+        return replace(
+            self,
+            dwell_s=self.dwell_s / factor,
+            brake_hold_s=self.brake_hold_s / factor,
+            retrip_s=self.retrip_s / factor,
+            dwell_max_s=self.dwell_max_s / factor,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SafeSetting:
@@ -196,6 +210,7 @@ class MeterMemory:
         read_s: When that was.
         mean_w: Mean of the agents' sum over the last minute.
         mean_s: Of which tick; None: the mean begins anew.
+        peak_w: The most that the agents said lately, forgotten as fast as the mean follows.
     """
 
     factor_ratio: float = 1.0
@@ -205,6 +220,7 @@ class MeterMemory:
     read_s: float | None = None
     mean_w: float = 0.0
     mean_s: float | None = None
+    peak_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

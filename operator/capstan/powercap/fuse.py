@@ -4,8 +4,10 @@ Who calls it: `step`. Must not know: levels, caps. Safe direction: the larger of
 
 A meter is slow, and may be wrong in its unit. It raises the agents' sum at once; it lowers it only after many readings
 that say the same. One that says what the domain cannot draw, or nearly nothing, is not believed. Nobody knows over how
-long a meter averages: it is compared with what the agents say now and with their mean, and only what neither explains
-is a gain. While a node is silent nothing is compared, since the meter still sees it.
+long a meter averages, nor how old its reading is where Prometheus asks for an expression: it is compared with what the
+agents say now, with their mean and with the most that they said lately, and only what none of them explains is a gain.
+(Without the last, a reading of a spike that came when the brake had ended it was a gain of 1.25 for 30 readings.)
+While a node is silent nothing is compared, since the meter still sees it.
 """
 
 from __future__ import annotations
@@ -62,35 +64,43 @@ def fused(
         after = memory if silent else replace(memory, differing=0, mean_s=None)
         return Fused(agents_w * memory.factor_ratio, None, None, after)
     mean_w = _mean_w(agents_w, memory, now_s)
+    peak_w = max(agents_w, mean_w, _followed(memory.peak_w, mean_w, memory, now_s))
     absurd = not ABSURD_LOW_RATIO * agents_w < meter.value < ABSURD_HIGH_RATIO * most_w
     if agents_w <= 0 or absurd:
         agrees = False if agents_w > 0 and math.isfinite(meter.value) else None
-        return Fused(agents_w * memory.factor_ratio, None, agrees, replace(memory, mean_w=mean_w, mean_s=now_s))
-    learnt = _learnt(meter.value, agents_w, mean_w, memory, now_s - meter.age_s)
+        return Fused(
+            agents_w * memory.factor_ratio, None, agrees, replace(memory, mean_w=mean_w, mean_s=now_s, peak_w=peak_w)
+        )
+    learnt = _learnt(meter.value, peak_w, mean_w, memory, now_s - meter.age_s)
     corrected_w = agents_w * learnt.factor_ratio
-    agrees = _near(meter.value, corrected_w, mean_w * learnt.factor_ratio)
+    agrees = _near(meter.value, (corrected_w, mean_w * learnt.factor_ratio, peak_w * learnt.factor_ratio))
     differing = memory.differing + 1 if isinstance(meter, Fresh) and not agrees else 0
     after = MeterMemory(
-        learnt.factor_ratio, differing, learnt.agreeing, learnt.last_ratio, learnt.read_s, mean_w, now_s
+        learnt.factor_ratio, differing, learnt.agreeing, learnt.last_ratio, learnt.read_s, mean_w, now_s, peak_w
     )
     trusted = differing >= DIFFER_SAMPLES
     return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, agrees, after)
 
 
-def _near(meter_w: float, one_w: float, other_w: float) -> bool:
-    """Return whether a meter is within a tenth of two figures, or between them."""
-    low_w, high_w = min(one_w, other_w), max(one_w, other_w)
+def _near(meter_w: float, agents_w: tuple[float, ...]) -> bool:
+    """Return whether a meter is within a tenth of some figures, or between them."""
+    low_w, high_w = min(agents_w), max(agents_w)
     return (1 - DIFFER_RATIO) * low_w <= meter_w and high_w >= (1 - DIFFER_RATIO) * meter_w
 
 
 def _mean_w(agents_w: float, memory: MeterMemory, now_s: float) -> float:
     """Return the agents' mean; it begins anew after a tick that could not be compared."""
+    return _followed(memory.mean_w, agents_w, memory, now_s)
+
+
+def _followed(known_w: float, agents_w: float, memory: MeterMemory, now_s: float) -> float:
+    """Return what was known, gone towards what the agents say by the time since the tick before."""
     if memory.mean_s is None:
         return agents_w
-    return memory.mean_w - math.expm1((memory.mean_s - now_s) / MEAN_S) * (agents_w - memory.mean_w)
+    return known_w - math.expm1((memory.mean_s - now_s) / MEAN_S) * (agents_w - known_w)
 
 
-def _learnt(meter_w: float, agents_w: float, mean_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
+def _learnt(meter_w: float, peak_w: float, mean_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
     """Return the memory after a reading: up at once, down when `CONFIRMING` readings said the same."""
     if memory.read_s is not None and read_s <= memory.read_s + 1e-3:
         return memory  # the same reading, seen again
@@ -98,7 +108,7 @@ def _learnt(meter_w: float, agents_w: float, mean_w: float, memory: MeterMemory,
     before = memory.last_ratio
     same = before is not None and abs(ratio - before) <= NEAR_RATIO * before
     agreeing = memory.agreeing + 1 if same else 1
-    held = max(memory.factor_ratio, _bounded(meter_w / max(agents_w, mean_w, 1.0)))
+    held = max(memory.factor_ratio, _bounded(meter_w / max(peak_w, 1.0)))
     factor_ratio = _bounded(ratio) if agreeing >= CONFIRMING else held
     return MeterMemory(factor_ratio, 0, agreeing, before if same else ratio, read_s)
 

@@ -33,6 +33,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--prometheus-token-file", type=FILE, help="Bearer token.")
 @click.option("--prometheus-ca-file", type=FILE, help="CA of the certificate.")
 @click.option("--tick-seconds", type=click.FloatRange(min=0.1, max=2), default=1.0, show_default=True, help="Period.")
+@click.option("--timer-factor", type=click.FloatRange(min=1), default=1.0, hidden=True,
+              help="Levels wait 1/x as long; leases, ticks and sample ages stay (the rig's proof).")  # fmt: skip
 @click.option(
     "--listen", type=settings.ADDRESS, default="0.0.0.0:8081", show_default=True, help="/metrics, /healthz, /readyz."
 )

@@ -29,6 +29,7 @@ from capstan.app.power.figures import Figures
 from capstan.power.cycle import Ports
 from capstan.power.meters import SlowMeters
 from capstan.power.site import Site
+from capstan.powercap.domains import Timers
 
 LEASE = "capstan-power"
 STALLED_S = 15.0  # a loop that has not turned for so long is restarted by the kubelet
@@ -50,6 +51,7 @@ class Settings(pydantic.BaseModel, frozen=True):
     prometheus_token_file: Path | None = None
     prometheus_ca_file: Path | None = None
     tick_seconds: float = pydantic.Field(gt=0, le=2)  # promise P1 needs two looks within 5 s
+    timer_factor: float = pydantic.Field(default=1.0, ge=1)  # more than 1: the rig's proof, never a cluster
     listen: settings.Address
 
 
@@ -76,7 +78,7 @@ class Process:
             self._caches, Agents(self._calls), Api(self._client), self._meters, Figures(self._metrics),
             time.monotonic, time.time,
         )  # fmt: skip
-        self._site = Site(wired, shards=given.shards)
+        self._site = Site(wired, shards=given.shards, timers=Timers().over(given.timer_factor))
         self._ticked_s: float | None = None
 
     async def run(self) -> int:
