@@ -6,7 +6,7 @@ scenario documents `Fleet`, `Run`, `Plant` and `Row`, and Namespaces (their labe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -20,6 +20,8 @@ R = TypeVar("R", bound=Resource)
 V = TypeVar("V", bound=BaseModel)
 Scenario: TypeAlias = scenario.Fleet | scenario.Run | scenario.Namespace | system.System | plant.Plant | row.Row
 Document: TypeAlias = Resource | Scenario
+
+D = TypeVar("D", bound=Document)
 
 MAX_FILE_BYTES = 4 * 2**20  # a scenario is a few kilobytes; a trace given by mistake is not worth parsing
 
@@ -58,6 +60,18 @@ def load(path: Path) -> list[Document]:
             where = f"{_place(path, number)}metadata.name"
             raise errors.Invalid(where, f"{document.kind} {name} is document {before} already; rename or remove one")
     return [document for _, document in found]
+
+
+def only(documents: Sequence[Document], kind: type[D], path: Path) -> D:
+    """Return the one document of a kind that a file holds.
+
+    Raises:
+        Invalid: The file holds none or several.
+    """
+    found = [document for document in documents if isinstance(document, kind)]
+    if len(found) != 1:
+        raise errors.Invalid(f"{path}", f"holds {len(found)} {kind.__name__} documents; write exactly one")
+    return found[0]
 
 
 def _documents(path: Path) -> Iterator[tuple[int, Document]]:

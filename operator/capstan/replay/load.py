@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from capstan import decide
 from capstan.api import convert, convert_power, errors, manifests, v1alpha1
@@ -35,8 +34,6 @@ from capstan.replay.runs import Requests
 from capstan.replay.scenario import Scenario
 from capstan.replay.scores import limits
 from capstan.replay.seen import Service
-
-D = TypeVar("D", files.Fleet, files.Run)
 
 SHORTEST_LOOKBACK_S = 900.0  # the rate of a request every two seconds is known to 5 % after 800
 RATE_WINDOW_PERIODS = 6  # shortened periods shorten the rate window with them, to no less than four scrapes
@@ -192,7 +189,7 @@ def read(path: Path, options: Options | None = None) -> Loaded:
         Invalid: The field and the fix. TraceError, TariffError: The file, the row and the fix.
     """
     documents = manifests.load(path)
-    fleet, run = _only(documents, files.Fleet, path), _only(documents, files.Run, path)
+    fleet, run = manifests.only(documents, files.Fleet, path), manifests.only(documents, files.Run, path)
     asked = (options or Options()).over(run, path.resolve().parent)
     tariffs = costs.of(asked, run)  # before traces of millions of rows
     ours = policies_of(path)
@@ -327,13 +324,6 @@ def _class_notes(services: Sequence[Service], options: Options) -> tuple[tuple[s
     """Return what makes a class, and who says how long an answer will be."""
     edges = "; ".join(dict.fromkeys(classify.words(service.edges) for service in services))
     return ("classes", edges), ("output lengths", classify.predictor_words(options.guess))
-
-
-def _only(documents: Sequence[manifests.Document], kind: type[D], path: Path) -> D:
-    found = [document for document in documents if isinstance(document, kind)]
-    if len(found) != 1:
-        raise errors.Invalid(f"{path}", f"holds {len(found)} {kind.__name__} documents; write exactly one")
-    return found[0]
 
 
 def _nodes(fleet: files.Fleet, servers: int | None) -> Iterable[Node]:

@@ -60,5 +60,5 @@ def test_what_is_wrong_is_named(tmp_path: Path, scenario: str, before: str, afte
 @pytest.mark.parametrize("kind", ["PowerDomain", "Row"])
 def test_one_domain_and_one_row_are_needed(tmp_path: Path, scenario: str, kind: str) -> None:
     kept = [part for part in scenario.split("---") if f"kind: {kind}\n" not in part]
-    with pytest.raises(errors.Invalid, match=f"needs one {kind}, has 0"):
+    with pytest.raises(errors.Invalid, match=f"holds 0 {kind} documents; write exactly one"):
         read(tmp_path, "---".join(kept))

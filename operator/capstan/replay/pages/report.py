@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from capstan.replay.pages import document, page
@@ -34,12 +35,22 @@ def write(comparison: Comparison, out_dir: Path) -> Path:
     Raises:
         OSError: `out_dir` cannot be written; what was there before stays whole.
     """
+    return put(out_dir, document.of(comparison), page.of(comparison))
+
+
+def put(out_dir: Path, figures: Mapping[str, object], html: str, stem: str = "report") -> Path:
+    """Write `stem.json` and `stem.html`, and return the page's path.
+
+    Both are whole before the first is renamed: a page that cannot be made leaves no new numbers either.
+
+    Raises:
+        OSError: `out_dir` cannot be written; what was there before stays whole.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document.of(comparison), indent=2, allow_nan=False) + "\n"
-    html = page.of(comparison)  # before the first rename: a page that cannot be made leaves no new numbers either
-    replace(out_dir / JSON_NAME, text)
-    replace(out_dir / HTML_NAME, html)
-    return out_dir / HTML_NAME
+    page_path = out_dir / f"{stem}.html"
+    replace(out_dir / f"{stem}.json", json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    replace(page_path, html)
+    return page_path
 
 
 def replace(path: Path, text: str) -> None:

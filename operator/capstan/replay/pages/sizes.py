@@ -9,7 +9,6 @@ the largest size below which none fails.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from capstan.replay.scores.compare import Comparison
 from capstan.replay.scores.score import PolicyScore, Score
 
 SCHEMA_VERSION = 1
-HTML_NAME, JSON_NAME = "servers.html", "servers.json"
+JSON_NAME = "servers.json"
 FREE = (Level.NORMAL, Level.DISARMED)
 
 Json = dict[str, object]
@@ -222,7 +221,4 @@ def write(sizes: Sequence[Size], out_dir: Path) -> Path:
     Raises:
         OSError: `out_dir` cannot be written; what was there before stays whole.
     """
-    html = page(sizes)
-    report.replace(out_dir / JSON_NAME, json.dumps(of(sizes), indent=2, allow_nan=False) + "\n")
-    report.replace(out_dir / HTML_NAME, html)
-    return out_dir / HTML_NAME
+    return report.put(out_dir, of(sizes), page(sizes), "servers")

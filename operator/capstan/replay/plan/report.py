@@ -5,7 +5,6 @@ Who calls it: `app.fit`, `page`. Must not know: HTML.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from capstan.replay.row import score
 from capstan.replay.row.score import Slowdown
 
 SCHEMA_VERSION = 1
-HTML_NAME, JSON_NAME = "fit.html", "fit.json"
 STATES = (Level.LOW_BASE, Level.LOW_DEEP, Level.HIGH_CAP, Level.BRAKE)
 
 Json = dict[str, object]
@@ -227,7 +225,4 @@ def write(found: Found, html: str, out_dir: Path) -> Path:
     Raises:
         OSError: `out_dir` cannot be written; what was there before stays whole.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    pages.replace(out_dir / JSON_NAME, json.dumps(document(found), indent=2, allow_nan=False) + "\n")
-    pages.replace(out_dir / HTML_NAME, html)
-    return out_dir / HTML_NAME
+    return pages.put(out_dir, document(found), html, "fit")

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from capstan.api import convert_power, errors, manifests, plant, v1alpha1
 from capstan.api import scenario as files
@@ -18,8 +17,6 @@ from capstan.powercap.domains import Domain
 from capstan.powercap.grants import Member
 from capstan.replay import believed
 from capstan.replay.plantlab.layout import CLOCK_POINTS
-
-D = TypeVar("D", bound=manifests.Document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,8 @@ def read(path: Path, profiles: Path) -> Scene:
         Invalid: The field and the fix.
     """
     documents = manifests.load(path)
-    spec = _only(documents, plant.Plant, "Plant")
-    fleet = _only(documents, files.Fleet, "Fleet")
+    spec = manifests.only(documents, plant.Plant, path)
+    fleet = manifests.only(documents, files.Fleet, path)
     profile = _profile(spec, believed.shipped(profiles, documents))
     group_gpus = {group.gpus for group in fleet.nodes}
     if group_gpus != {profile.tp} or any(group.gpu_product not in profile.gpu_products for group in fleet.nodes):
@@ -83,13 +80,6 @@ def read(path: Path, profiles: Path) -> Scene:
         raise errors.Invalid("supply.nonGPUFullWatts", fix)
     domains = _domains(documents, fleet)
     return Scene(spec, profile, _servers(spec, domains), domains, profile.tp)
-
-
-def _only(documents: Sequence[manifests.Document], kind: type[D], word: str) -> D:
-    found = [document for document in documents if isinstance(document, kind)]
-    if len(found) != 1:
-        raise errors.Invalid(word, f"the file has {len(found)} of this kind; write exactly one")
-    return found[0]
 
 
 def _profile(spec: plant.Plant, known: Sequence[Profile]) -> Profile:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from capstan import units
 from capstan.api import convert_power, errors, manifests, row, v1alpha1
@@ -22,8 +21,6 @@ from capstan.replay.row import experiment, report, systems
 from capstan.replay.row.experiment import Asked, Combination
 from capstan.replay.row.physics import Server
 from capstan.replay.row.systems import System
-
-D = TypeVar("D", bound=manifests.Document)
 
 NOMINAL_PEAK_W = 1000.0  # a server's peak before the watts are scaled: any number gives the same row
 MORE_POWER_RATIO = 1.05
@@ -47,8 +44,8 @@ def read(path: Path, profiles: Path, wanted: Options) -> Loaded:
         Invalid: The file, the field and the fix.
     """
     documents = manifests.load(path)
-    spec = _only(path, documents, row.Row)
-    domain = convert_power.power_domain(_only(path, documents, v1alpha1.PowerDomain).manifest(), ())
+    spec = manifests.only(documents, row.Row, path)
+    domain = convert_power.power_domain(manifests.only(documents, v1alpha1.PowerDomain, path).manifest(), ())
     weeks = spec.full_weeks if wanted.full else spec.weeks
     asked = Asked(
         profile=_profile(path, spec, profiles),
@@ -120,10 +117,3 @@ def _profile(path: Path, spec: row.Row, folder: Path) -> Profile:
     if spec.profile not in found:
         raise errors.Invalid(f"{path}: profile", f"{spec.profile} is not in {folder}; name one of its ServingProfiles")
     return found[spec.profile]
-
-
-def _only(path: Path, documents: list[manifests.Document], kind: type[D]) -> D:
-    found = [document for document in documents if isinstance(document, kind)]
-    if len(found) != 1:
-        raise errors.Invalid(f"{path}", f"needs one {kind.__name__}, has {len(found)}; keep one")
-    return found[0]

@@ -5,7 +5,6 @@ Who calls it: `app.replay_kinds`, `page`. Must not know: HTML.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -284,7 +283,4 @@ def write(found: Found, html: str, out_dir: Path) -> Path:
     Raises:
         OSError: `out_dir` cannot be written; what was there before stays whole.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    pages.replace(out_dir / pages.JSON_NAME, json.dumps(document(found), indent=2, allow_nan=False) + "\n")
-    pages.replace(out_dir / pages.HTML_NAME, html)
-    return out_dir / pages.HTML_NAME
+    return pages.put(out_dir, document(found), html)
