@@ -6,7 +6,6 @@ import asyncio
 import hmac
 import json
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from capstan.adapters.kube import config, resources
 from capstan.adapters.kube.client import KubeClient, Scope
 from capstan.adapters.kube.reflector import Reflector
 from capstan.agent import client, cycle, lease
-from capstan.app import address, agentsays, logs, nodecaps
+from capstan.app import address, agentsays, logs, nodecaps, parts
 from capstan.app import node as nodes
 
 STALLED_S = 10.0
@@ -44,26 +43,16 @@ class Agent:
         self._client = client_
 
     async def run(self, listen: address.Address) -> int:
-        """Run until SIGTERM."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        """Run until SIGTERM (0); a part that ends by itself is a bug (1)."""
         more: dict[tuple[str, str], http.Handler] = {
             ("POST", "/v1/lease"): self._renew,
             ("GET", "/metrics"): self._scrape,
         }
         routes = exposition.routes(self._metrics.metrics, healthy=self._healthy, ready=lambda: True, more=more)
         server = await http.serve(listen.host, listen.port, routes)
-        tasks = [asyncio.create_task(part) for part in (stop.wait(), self._caps.run(), self._cycle.run())]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            return 0
+            return await parts.until_stopped(self._caps.run(), self._cycle.run())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             server.close()
             await self._setter.close()
             await self._client.close()

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
 
 import click
@@ -27,7 +25,7 @@ from capstan.adapters.kube.lease import LeaderLease
 from capstan.adapters.prometheus.client import Prometheus, Source
 from capstan.adapters.prometheus.past import Pasts
 from capstan.adapters.prometheus.vllm import Telemetry
-from capstan.app import logs, settings
+from capstan.app import logs, parts, settings
 from capstan.app.cluster import Api, Caches
 from capstan.app.meter import Meter
 from capstan.forecast import calendar
@@ -39,7 +37,6 @@ from capstan.serving.store import Bell, Store
 LEASE = "capstan-operator"
 STALLED_S = 60.0  # a leader whose cycle has not ended for so long is not healthy: the slowest one takes ~30 s
 CRD_RETRY_S = 5.0
-STOP_S = 3.0  # for tasks to end after SIGTERM; the Lease is released after that, at the latest
 
 _log = logging.getLogger(__name__)
 
@@ -78,22 +75,12 @@ class Process:
 
     async def run(self) -> int:
         """Run until SIGTERM (0) or until the Lease is lost (1)."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         routes = exposition.routes(self._metrics, healthy=self._healthy, ready=lambda: self._caches.ready)
         server = await http.serve(self._given.listen.host, self._given.listen.port, routes)
         self._metrics.set("capstan_leader", 0, "operator")
-        tasks = [asyncio.create_task(step) for step in (stop.wait(), self._caches.run(), self._lead())]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # a bug raises here, and the process says so and exits
-            return 0 if stop.is_set() else 1
+            return await parts.until_stopped(self._caches.run(), self._lead())
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=STOP_S)
             await self._lease.release()
             server.close()
             await self._prometheus.close()
@@ -107,7 +94,7 @@ class Process:
         _log.info("leader since now, epoch %d", self._lease.epoch)
         self._metrics.set("capstan_leader", 1, "operator")
         self._led_since_s = time.monotonic()
-        await _first(self._lease.keep(), self._listen(), self._cycle())
+        await parts.first(self._lease.keep(), self._listen(), self._cycle())
         _log.error("the Lease is lost: exiting, so that only one operator acts")
 
     async def _our_kinds(self) -> None:
@@ -144,7 +131,7 @@ class Process:
         )
         decision = given.periods.decision(rate_window_s=given.rate_window_s, day_s=given.day_s)
         cycle = Cycle(self._store, ports, decision, cycled=self._cycle_ended)
-        await _first(cycle.run(self._bell), pasts.run())
+        await parts.first(cycle.run(self._bell), pasts.run())
 
     def _kopf_ended(self, _: BaseException | None) -> None:
         self._metrics.add("capstan_kopf_restarts_total", 1)
@@ -173,19 +160,6 @@ def login(where: config.Config) -> kopf.ConnectionInfo:
         certificate_path=where.client_cert,
         private_key_path=where.client_key,
     )
-
-
-async def _first(*steps: Coroutine[None, None, None]) -> None:
-    """Run until the first of them ends, then end the others; what it raised is raised."""
-    tasks = [asyncio.create_task(step) for step in steps]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _identity() -> str:

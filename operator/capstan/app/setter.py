@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ import click
 
 from capstan.adapters import errors, nvml, podresources
 from capstan.agent import limits, listen, setter
-from capstan.app import logs, node
+from capstan.app import logs, node, parts
 
 LOOK_S = 0.25  # how often the watchdog looks
 
@@ -24,18 +23,13 @@ MEGAHERTZ = WATTS = click.FloatRange(min=1)
 
 
 async def _run(made: setter.Setter, allowed: limits.Limits, path: Path) -> int:
-    """Serve and watch until SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    """Serve and watch until SIGTERM (0); a look that ends by itself is a bug (1)."""
     await made.discover()
     server = await listen.Socket(made.answer, allowed.peer_uids).serve(path)
-    looks = [asyncio.create_task(_often(look)) for look in (made.watch, made.discover)]
-    done, _ = await asyncio.wait([asyncio.create_task(stop.wait()), *looks], return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-    server.close()
-    return 0
+    try:
+        return await parts.until_stopped(*(_often(look) for look in (made.watch, made.discover)))
+    finally:
+        server.close()
 
 
 async def _often(look: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from capstan.adapters.kube import config
 from capstan.adapters.kube.client import KubeClient
 from capstan.adapters.kube.lease import LeaderLease
 from capstan.adapters.prometheus.client import Prometheus, Source
-from capstan.app import settings
+from capstan.app import parts, settings
 from capstan.app.power import readers
 from capstan.app.power.agents import Agents
 from capstan.app.power.api import Api
@@ -33,7 +32,6 @@ from capstan.powercap.domains import Timers
 
 LEASE = "capstan-power"
 STALLED_S = 15.0  # a loop that has not turned for so long is restarted by the kubelet
-STOP_S = 2.0
 FAIR_S = 2.0  # a process waits so much longer for each shard that it leads: two that start together share
 
 _log = logging.getLogger(__name__)
@@ -82,24 +80,13 @@ class Process:
         self._ticked_s: float | None = None
 
     async def run(self) -> int:
-        """Run until SIGTERM (0); a task that ends by itself is a bug (1)."""
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        """Run until SIGTERM (0); a part that ends by itself is a bug (1)."""
         routes = exposition.routes(self._metrics, healthy=self._healthy, ready=lambda: self._caches.ready)
         server = await http.serve(self._given.listen.host, self._given.listen.port, routes)
-        parts = [stop.wait(), self._caches.run(), self._meters.run(), self._ticking()]
-        parts += [self._contend(shard) for shard in range(self._given.shards)]
-        tasks = [asyncio.ensure_future(part) for part in parts]
+        leases = (self._contend(shard) for shard in range(self._given.shards))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # a bug raises here, and the process says so and exits
-            return 0 if stop.is_set() else 1
+            return await parts.until_stopped(self._caches.run(), self._meters.run(), self._ticking(), *leases)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=STOP_S)
             await asyncio.gather(*(lease.release() for lease in self._leases))
             server.close()
             await self._close()
