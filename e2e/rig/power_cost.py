@@ -15,13 +15,14 @@ import numpy as np
 
 from capstan.model.sample import Fresh
 from capstan.powercap import step
-from capstan.powercap.domains import Domain, DomainMemory, Level
+from capstan.powercap.domains import Domain, DomainMemory, Level, SafeSetting
 from capstan.powercap.readings import Floats, Samples
 
 SEED = 3
 GPUS = 8
 WORST_W = GPUS * 700.0  # eight H100 SXM5 at their largest board limit
 NON_GPU_W = 2800.0
+SAFE = SafeSetting(1110.0, 250.0)  # what an armed domain has
 SILENT_RATIO = 0.001  # one node of a thousand is not heard in a second
 
 
@@ -48,7 +49,7 @@ def racks(domains: int, nodes: int) -> tuple[Domain, ...]:
     return tuple(
         Domain(
             f"rack-{rack}", budget_w, armed=True, non_gpu_typical_w=NON_GPU_W, non_gpu_worst_w=NON_GPU_W,
-            nodes=tuple(f"rack-{rack}-node-{node}" for node in range(nodes)),
+            nodes=tuple(f"rack-{rack}-node-{node}" for node in range(nodes)), safe=SAFE,
         )
         for rack in range(domains)
     )  # fmt: skip

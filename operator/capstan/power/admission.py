@@ -60,7 +60,7 @@ def asked(domain: Domain, samples: Samples, gpus: Iterable[GpuReport]) -> Admiss
         safe=found.safe,
         safe_sum_w=found.safe_sum_w,
         lost_node_w=found.lost_node_w,
-        nameplate_w=float(safety.worst_w(domain, inside).sum()),
+        nameplate_w=safety.worst_sum_w(domain, inside),
         budget_w=domain.budget_w,
     )
     known = tuple(gpus)

@@ -40,19 +40,22 @@ class Admission:
 
 def worst_w(domain: Domain, samples: Samples) -> Floats:
     """Return AC watts of nodes that nobody controls: every board at its largest limit, and over it."""
-    return _ac_w(domain, samples.worst_case_w * OVERSHOOT_RATIO)
+    return _ac_w(domain, samples.worst_case_w)
+
+
+def worst_sum_w(domain: Domain, samples: Samples) -> float:
+    """Return AC watts of the domain when nobody controls any node: the sum of `worst_w`, without its columns."""
+    return _ac_sum_w(domain, samples.worst_case_w)
 
 
 def safe_w(domain: Domain, samples: Samples, safe: SafeSetting) -> Floats:
     """Return AC watts of nodes at the safe setting, in the worst case."""
-    largest_w = samples.worst_case_w / np.maximum(samples.gpus, 1)
-    limit_w = np.minimum(np.maximum(safe.power_limit_w, samples.min_limit_w), largest_w)
-    return _ac_w(domain, limit_w * samples.gpus * OVERSHOOT_RATIO)
+    return _ac_w(domain, _limits_w(samples, safe))
 
 
 def safe_sum_w(domain: Domain, samples: Samples, safe: SafeSetting) -> float:
     """Return AC watts of the domain with every node at the safe setting, in the worst case."""
-    return float(safe_w(domain, samples.of_nodes(domain.nodes), safe).sum())
+    return _ac_sum_w(domain, _limits_w(samples.of_nodes(domain.nodes), safe))
 
 
 def lost_node_w(domain: Domain, samples: Samples, safe: SafeSetting) -> float:
@@ -94,5 +97,16 @@ def _derived(domain: Domain, inside: Samples) -> SafeSetting:
     return SafeSetting(clock_mhz, float(low))
 
 
-def _ac_w(domain: Domain, gpus_w: Floats) -> Floats:
-    return (gpus_w + domain.non_gpu_worst_w) / domain.supply_efficiency_ratio
+def _limits_w(samples: Samples, safe: SafeSetting) -> Floats:
+    """Return the sum of each node's board limits at the safe setting, as its boards accept it."""
+    asked_w = np.maximum(samples.min_limit_w, safe.power_limit_w) * samples.gpus
+    return np.minimum(asked_w, samples.worst_case_w)
+
+
+def _ac_w(domain: Domain, limits_w: Floats) -> Floats:
+    return (limits_w * OVERSHOOT_RATIO + domain.non_gpu_worst_w) / domain.supply_efficiency_ratio
+
+
+def _ac_sum_w(domain: Domain, limits_w: Floats) -> float:
+    dc_w = float(limits_w.sum()) * OVERSHOOT_RATIO + len(limits_w) * domain.non_gpu_worst_w
+    return dc_w / domain.supply_efficiency_ratio

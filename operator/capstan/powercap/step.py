@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing, Sample
@@ -149,30 +150,38 @@ def _law(name: str, at: Thresholds, timers: Timers, scheme: Scheme) -> machine.L
 def _read(domain: Domain, samples: Samples, meter: Sample[float], known: MeterMemory, now_s: float) -> _Reading:
     inside = samples.of_nodes(domain.nodes)
     silent = np.isnan(inside.heard_w)
-    supplies = domain.supply_efficiency_ratio
-    heard_w = np.where(silent, 0.0, inside.heard_w + domain.non_gpu_typical_w) / supplies
-    worst_w = safety.worst_w(domain, inside)
-    seen_w = (inside.seen_w + domain.non_gpu_worst_w) / supplies
-    lost_w = float(np.where(silent, np.maximum(worst_w, seen_w), 0.0).sum())
-    count = int(silent.sum())
-    any_heard = count < len(inside.nodes)
-    unsafe = domain.safe is not None and float(safety.safe_w(domain, inside, domain.safe).sum()) > domain.budget_w
-    named = frozenset(inside.nodes[i] for i in np.flatnonzero(~silent)) if count else frozenset(inside.nodes)
-    whole = not count and len(inside.nodes) == len(domain.nodes)
+    nodes, count = len(inside.nodes), int(np.count_nonzero(silent))
+    whole = not count and nodes == len(domain.nodes)
+    lost_w = _lost_w(domain, inside, silent) if count else 0.0
+    heard_w = float(inside.heard_w.sum() if not count else inside.heard_w[~silent].sum())
+    agents_w = (heard_w + (nodes - count) * domain.non_gpu_typical_w) / domain.supply_efficiency_ratio
+    any_heard = count < nodes
+    unsafe = domain.safe is not None and safety.safe_sum_w(domain, inside, domain.safe) > domain.budget_w
     return _Reading(
         fused=fuse.fused(
-            float(heard_w.sum()), meter, most_w=float(worst_w.sum()), memory=known, now_s=now_s, whole=whole
+            agents_w, meter, most_w=safety.worst_sum_w(domain, inside), memory=known, now_s=now_s, whole=whole
         ),
         lost_w=lost_w,
         any_heard=any_heard,
-        missing=() if whole else tuple(node for node in domain.nodes if node not in named),
+        missing=() if whole else _missing(domain, inside, silent),
         blind=(
-            len(inside.nodes) < len(domain.nodes)
-            or lost_w > worst_w.max(initial=0.0) + 1e-6  # more than the largest node
+            nodes < len(domain.nodes)
+            or (count > 0 and lost_w > safety.worst_w(domain, inside).max() + 1e-6)  # more than the largest node
             or (bool(domain.nodes) and not any_heard)
         ),
         unsafe=unsafe,
     )
+
+
+def _lost_w(domain: Domain, inside: Samples, silent: npt.NDArray[np.bool_]) -> float:
+    """Return what silent nodes count for: their worst case, or what was last seen of them if that is more."""
+    seen_w = (inside.seen_w[silent] + domain.non_gpu_worst_w) / domain.supply_efficiency_ratio
+    return float(np.maximum(safety.worst_w(domain, inside)[silent], seen_w).sum())
+
+
+def _missing(domain: Domain, inside: Samples, silent: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    heard = frozenset(inside.nodes[i] for i in np.flatnonzero(~silent))
+    return tuple(node for node in domain.nodes if node not in heard)
 
 
 def _state(memory: DomainMemory) -> machine.State:
