@@ -29,12 +29,14 @@ def with_row(number: int, line: str) -> list[str]:
 def test_a_sample_stands_until_the_next(tmp_path: Path) -> None:
     found = tape.read(written(tmp_path, *MINUTES))
     assert found.watts[[0, 59, 60, 119, 120]].tolist() == [15_000, 15_000, 15_001, 15_001, 15_002]
-    assert (found.period_s, found.samples, found.lost, found.heard_s) == (60.0, 1500, 0, 1499 * 60 + 1)
+    assert (found.period_s, found.samples, found.lost, found.heard_s) == (60.0, 1500, 0, 1500 * 60), (
+        "the last one for a period, as the others"
+    )
 
 
 def test_several_samples_in_a_second_are_their_mean_and_one_without_a_value_is_a_gap() -> None:
     rows = np.array([[0.0, 100.0], [0.5, 200.0], [1.0, np.nan], [2.0, 0.0], [3.0, 400.0], [200_000.0, 1.0]])
-    watts = tape._held(rows[:, 0], np.where(rows[:, 1] >= 1, rows[:, 1], np.nan))
+    watts = tape._held(rows[:, 0], np.where(rows[:, 1] >= 1, rows[:, 1], np.nan), 1.0)
     assert watts[:5].tolist() == pytest.approx([150.0, np.nan, np.nan, 400.0, 400.0], nan_ok=True)
     assert np.isnan(watts[63:200_000]).all(), "a minute after the last sample nothing stands any more"
     assert watts[62] == 400.0

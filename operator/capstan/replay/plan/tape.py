@@ -86,7 +86,7 @@ def laid(path: Path, rows: Floats) -> Tape:
         raise TraceError(
             path, None, TIME, f"spans {at_s[-1] / DAY_S:,.0f} days; give {MOST_DAYS} at most, in seconds or ISO times"
         )
-    tape = Tape(_held(at_s, watts), period_s, len(at_s), int(np.isnan(watts).sum()))
+    tape = Tape(_held(at_s, watts, period_s), period_s, len(at_s), int(np.isnan(watts).sum()))
     if tape.heard_s < LEAST_HEARD_S:
         raise TraceError(
             path, None, "rows", f"{tape.heard_s / 3600:.1f} hours with a value; give a day at least, better a week"
@@ -94,10 +94,11 @@ def laid(path: Path, rows: Floats) -> Tape:
     return tape
 
 
-def _held(at_s: Floats, watts: Floats) -> Floats:
+def _held(at_s: Floats, watts: Floats, period_s: float) -> Floats:
+    """Return watts `[second]`; the last sample stands for one period, as those before it do."""
     second = at_s.astype(np.int64)
     known = np.isfinite(watts)
-    length = int(second[-1]) + 1
+    length = int(second[-1]) + max(math.ceil(min(period_s, MOST_PERIOD_S)), 1)
     counts = np.bincount(second[known], minlength=length)
     sums = np.bincount(second[known], weights=watts[known], minlength=length)
     means = np.divide(sums, counts, out=np.full(length, np.nan), where=counts > 0)
