@@ -142,8 +142,11 @@ def test_an_engine_that_never_served_goes_at_once(cluster: ControlPlane) -> None
 @pytest.mark.integration
 def test_a_killed_kwok_comes_back_and_gives_no_address_twice(cluster: ControlPlane) -> None:
     before = run(cluster, deployment("before"), "before")
+    run(cluster, deployment("sign-of-life"), "sign-of-life")
     cluster.supervisor.signal("kwok", signal.SIGKILL)
     cluster.supervisor.restart("kwok")
+    cluster.kubectl("delete", "deployment", "sign-of-life")
+    rig.eventually(lambda: not pods(cluster, "sign-of-life"), "a KWOK that has read the pods that are there")
     after = run(cluster, deployment("after"), "after")
     assert len({pod["status"]["podIP"] for pod in before + after}) == 4
     cluster.kubectl("delete", "deployment", "before", "after")

@@ -11,6 +11,7 @@ import pytest
 from support import simulator
 
 BODY = {"model": "chat", "prompt": "x" * 40, "max_tokens": 12, "ignore_eos": True}
+DRAINED_TOKENS = 400  # a second or so of decoding: longer than a request takes on a busy machine
 
 
 async def post(url: str, **changes: object) -> tuple[int, dict[str, object]]:
@@ -137,7 +138,7 @@ async def test_the_side_doors_answer_as_vllm_s_do() -> None:
 
 async def test_a_draining_engine_finishes_what_it_has_and_takes_nothing_new() -> None:
     async with simulator.serving() as (server, url):
-        under_way = asyncio.create_task(streamed(url, max_tokens=60))
+        under_way = asyncio.create_task(streamed(url, max_tokens=DRAINED_TOKENS))
         await simulator.until(lambda: server.replica.engine.running == 1)
         drain = asyncio.create_task(server.drain(grace_s=5))
         await asyncio.sleep(0)
@@ -146,7 +147,7 @@ async def test_a_draining_engine_finishes_what_it_has_and_takes_nothing_new() ->
             assert response.headers["Connection"] == "close"
         assert not drain.done()
         frames = await under_way
-        assert len("".join(said(frame) for frame in frames).split()) == 60, "no request is lost in a drain"
+        assert len("".join(said(frame) for frame in frames).split()) == DRAINED_TOKENS, "no request is lost in a drain"
         await asyncio.wait_for(drain, 0.5)
 
 
