@@ -1,4 +1,4 @@
-"""A cycle's report as metrics of the operator (`adapters.metrics` holds the catalogue).
+"""A cycle's report as metrics of the operator (`adapters.catalogue` lists them).
 
 Who calls it: `app.operator`. What is unknown has no series: absent is absent, never 0.
 """
