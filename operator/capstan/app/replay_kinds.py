@@ -49,15 +49,15 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
     seeds = wanted.seeds or played.spec.seeds
     with progress.bar("playing the plant") as told:
         found = campaign.played(played, seeds, told)
-    console = Console()
+    console = _console()
     for titled in (report.hours(found), *((report.steps(found),) if found.steps else ())):
         _print(titled, console)
     judged = report.goals(found)
     for goal in judged:
-        console.print(f"{'kept' if goal.kept else 'MISSED'}: {goal.words}: {goal.found}", markup=False, highlight=False)
+        console.print(f"{goal.verdict}: {goal.words}: {goal.found}", markup=False, highlight=False, soft_wrap=True)
     console.print(report.sentence(found), markup=False, highlight=False)
     click.echo(f"report: {report.write(found, page.of(found), out)}")
-    return all(goal.kept for goal in judged)
+    return all(goal.kept is not False for goal in judged)
 
 
 def row(path: Path, out: Path, wanted: Options) -> bool:
