@@ -108,7 +108,8 @@ def _console() -> Console:
 
 def _print(titled: Titled, console: Console) -> None:
     table = Table(title=titled.title, box=box.SIMPLE, title_justify="left")
-    table.add_column("")
+    words = (word for row in titled.table.rows for word in row.label.split())
+    table.add_column("", min_width=max(map(len, words), default=0))
     for head in titled.table.heads:
         table.add_column(head, justify="right")
     for row in titled.table.rows:
