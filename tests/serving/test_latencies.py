@@ -11,8 +11,10 @@ from capstan.model.reading import Histogram, PodReading
 from capstan.serving import latencies, observe
 from capstan.serving.cluster import Node, Pod, Workload
 from capstan.serving.latencies import Latency
+from capstan.serving.store import Kind
 from capstan.serving.view import Pool, View
 from support import builders
+from support.serving import Stage, chat
 
 NOW_S = 10_000.0
 NODES = {name: Node(name, {}) for name in ("cold", "hot")}
@@ -73,3 +75,20 @@ def test_a_latency_that_nobody_counted_is_none() -> None:
     empty = Histogram((1.0, math.inf), (0.0, 0.0))
     found = latencies.by_cap(view(), seen(read("a", empty, tpot=None)), frozenset())
     assert found == (Latency(capped=False, ttft_s=None, tpot_s=None),)
+
+
+@pytest.mark.parametrize(("state", "capped"), [("LowBase", True), ("Normal", False)])
+async def test_a_cycle_tells_them_apart_by_what_its_domains_say(state: str, capped: bool) -> None:
+    """The one pod stands in rack 7, whose state is what it is."""
+    stage = Stage()
+    stage.cluster.node(rack="7")
+    spec = {"mode": "Act", "nodeSelector": {"matchLabels": {"rack": "7"}}}
+    metadata = {"name": "rack-7", "uid": "rack", "generation": 1}
+    stage.store.put(
+        Kind.DOMAIN, {"kind": "PowerDomain", "metadata": metadata, "spec": spec, "status": {"state": state}}
+    )
+    stage.apply(chat())
+    (news,) = (await stage.tick(4)).news
+    (told,) = news.latencies
+    assert told.capped is capped
+    assert told.ttft_s == pytest.approx(0.396)  # p99 of the requests within 0.4 s
