@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from capstan.adapters import http, metrics
+from capstan.adapters import catalogue, http, metrics
 
 
 @pytest_asyncio.fixture
@@ -129,11 +129,11 @@ def test_every_metric_of_the_catalogue_can_be_scraped_under_its_name() -> None:
     scraped: set[str] = set()
     for process in ("operator", "power", "agent"):
         made = metrics.Metrics(process)
-        for metric in metrics.CATALOGUE:
+        for metric in catalogue.CATALOGUE:
             if metric.process not in (process, "both") or (metric.process == "both" and process == "agent"):
                 continue
             labels = ["x"] * len(metric.labels)
             {"gauge": made.set, "counter": made.add, "histogram": made.observe}[metric.kind](metric.name, 1.0, *labels)
         lines = made.exposition().decode().splitlines()
         scraped |= {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
-    assert set(metrics.names()) <= scraped
+    assert set(catalogue.names()) <= scraped

@@ -11,6 +11,7 @@ from support import agent as node
 from support import kubelet
 
 UUIDS = ("GPU-aaaa", "GPU-bbbb")
+WATCHDOG_S = 0.5  # the default of 3 s is `test_watchdog`'s
 POD_LIST = kubelet.pod_list({UUIDS[0]: ("llm", "chat-1"), "GPU-x": ("llm", "chat-1")})
 
 
@@ -37,6 +38,8 @@ def socket(nvml_library: Path, gpus: node.state.State, tmp_path: Path) -> Iterat
         str(tmp_path / "kept"),
         "--min-clock-mhz",
         "600",
+        "--watchdog-seconds",
+        str(WATCHDOG_S),
     )
     with node.process(*args, env=node.environment(nvml_library, tmp_path / "nvml.state")):
         node.until(lambda: node.listens(path))
@@ -125,7 +128,7 @@ def test_a_node_without_a_safe_setting_is_left_alone_when_the_agent_goes(socket:
     node.ask(socket, verb="clock", uuid=UUIDS[0], megahertz=1410)
     node.ask(socket, verb="safe", megahertz=None, watts=None)
     with pytest.raises(AssertionError):
-        node.until(lambda: gpus.caps(0).clock_cap_mhz != 1410, timeout_s=3.6)
+        node.until(lambda: gpus.caps(0).clock_cap_mhz != 1410, timeout_s=3 * WATCHDOG_S)
 
 
 def test_reset_gives_the_node_back(socket: Path, gpus: node.state.State) -> None:

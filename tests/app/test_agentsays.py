@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from capstan.agent.cycle import Shown
@@ -83,3 +84,21 @@ def test_joules_are_counted_over_scrapes_and_never_twice() -> None:
         page = metrics.page(shown(booked_j=booked_j), HELD, 100.0).decode()
     assert 'capstan_agent_energy_joules_total{gpu="0",node="gpu-0"} 80.0' in page
     assert 'capstan_agent_energy_joules_total{gpu="1"' not in page
+
+
+def test_calls_that_failed_are_counted_by_call_and_code_and_never_twice() -> None:
+    """Three scrapes: one refusal, the same one again, and two more beside a silent setter."""
+    metrics = Exposition("gpu-0")
+    pages = [
+        metrics.page(dataclasses.replace(shown(), failures=failures), HELD, 100.0).decode()
+        for failures in (
+            {("clock", "NoPermission"): 1},
+            {("clock", "NoPermission"): 1},
+            {("clock", "NoPermission"): 3, ("safe", "SetterSilent"): 1},
+        )
+    ]
+    name = 'capstan_agent_actuation_failures_total{call="%s",code="%s",node="gpu-0"} %.1f'
+    assert name % ("clock", "NoPermission", 1) in pages[1]
+    assert name % ("clock", "NoPermission", 3) in pages[2]
+    assert name % ("safe", "SetterSilent", 1) in pages[2]
+    assert "actuation_failures_total{" not in Exposition("gpu-0").page(shown(), HELD, 100.0).decode()

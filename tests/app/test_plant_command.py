@@ -45,6 +45,7 @@ def test_it_prints_tables_and_goals_and_leaves_a_report(scenario: Path) -> None:
         ("Uncapped", "nominal"), ("Guaranteed", "nominal"), ("Statistical", "nominal"),
         ("Guaranteed", "lag"), ("Statistical", "lag"),
     ]  # fmt: skip
+    assert "not judged: Guaranteed, power step, nominal" in found.output
     assert all(len(cell["by_seed"]) == 2 for cell in told["power_steps"])
     page = (scenario.parent / "out" / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page

@@ -11,7 +11,7 @@ from typing import Any
 import promql_parser
 import pytest
 
-from capstan.adapters import metrics
+from capstan.adapters import catalogue
 
 DASHBOARD = Path("charts/capstan/dashboards/capstan.json")
 
@@ -42,7 +42,7 @@ def test_generating_it_again_gives_the_same_bytes(root: Path) -> None:
 
 
 def test_every_query_reads_metrics_that_we_export(root: Path) -> None:
-    known = set(metrics.names())
+    known = set(catalogue.names())
     for expr in expressions(root):
         read = selected(promql_parser.parse(expr))
         assert read, expr

@@ -17,6 +17,7 @@ SUFFIXES = (
     "_s", "_w", "_j", "_mhz", "_rps", "_tokens", "_ratio", "_usage", "_bytes", "_per_s", "_per_token", "_per_flop",
     "_per_token_s", "_per_token2_s", "_per_sequence_s", "_per_output_token", "_long_s",
 )  # fmt: skip
+MOST_LINES = 400  # of a file: past it, it is split by concept (house style, rule 4)
 UNITLESS = {"gamma", "bend", "batch", "sequences"}  # two exponents, mean counts of sequences
 
 
@@ -58,6 +59,15 @@ def test_every_module_says_what_it_is_for() -> None:
         if not text.startswith('"""'):
             silent.append(found.name)
     assert silent == []
+
+
+def test_no_file_of_the_product_or_its_rig_is_longer_than_a_sitting(root: Path) -> None:
+    sizes = {
+        str(path.relative_to(root)): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in ("operator", "e2e")
+        for path in (root / folder).rglob("*.py")
+    }
+    assert {name: lines for name, lines in sizes.items() if lines > MOST_LINES} == {}
 
 
 def test_the_lock_files_name_no_index(root: Path) -> None:

@@ -9,7 +9,7 @@ import promql_parser
 import pytest
 import yaml
 
-from capstan.adapters import metrics
+from capstan.adapters import catalogue
 from rig import binaries
 from support.alerts import RULES, Case, document
 
@@ -91,7 +91,7 @@ def selected(node: object) -> set[str]:
 
 
 def test_every_rule_reads_metrics_that_somebody_exports(root: Path) -> None:
-    known = {*metrics.names(), "DCGM_EXP_CLOCK_EVENTS_COUNT"}
+    known = {*catalogue.names(), "DCGM_EXP_CLOCK_EVENTS_COUNT"}
     for rule in rules(root):
         read = selected(promql_parser.parse(rule["expr"]))
         assert read, rule["alert"]

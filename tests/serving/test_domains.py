@@ -47,6 +47,15 @@ def test_which_domains_cap_a_policy(
     tree: tuple[manifest.Manifest, ...], priority: Priority, capping: tuple[str, ...]
 ) -> None:
     assert domains.capping(PODS, priority, tree, NODES) == capping
+    assert domains.capped_nodes(PODS, priority, tree, NODES) == (frozenset({"gpu-0"}) if capping else frozenset())
+
+
+def test_only_the_nodes_of_a_capping_domain_and_below_it_are_capped() -> None:
+    """Rack 7 caps; rack 8 does not, until the row above both of them does."""
+    pods = (*PODS, Pod("llm", "b", {}, "gpu-1", 1.0, False, "", ""))
+    racks = (domain("r7", "LowBase", rack="7", parent="row"), domain("r8", "Normal", rack="8", parent="row"))
+    assert domains.capped_nodes(pods, Priority.LOW, (*racks, domain("row", "Normal")), NODES) == {"gpu-0"}
+    assert domains.capped_nodes(pods, Priority.LOW, (*racks, domain("row", "LowBase")), NODES) == {"gpu-0", "gpu-1"}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from capstan.model.fleet import ClassDemand
 from capstan.model.plan import Effect, PoolPlan, PowerPlan, Share
 from capstan.model.reasons import Reason
 from capstan.serving import report
+from capstan.serving.latencies import Latency
 from support.serving import Stage, chat
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -173,3 +174,23 @@ async def test_what_to_do_while_gpus_are_capped_is_published_and_gone_afterwards
     meter.cycle(done)
     assert value(scrape(metrics), "capstan_shed_ratio", **OF) == 0
     assert value(scrape(metrics), "capstan_route_weight", **rack) is None
+
+
+async def test_latencies_of_capped_pods_and_of_the_others_stand_apart_by_priority() -> None:
+    stage, metrics = Stage(), Metrics("operator")
+    meter = Meter(metrics)
+    stage.apply(chat())
+    done = await stage.tick(4)
+    (news,) = done.news
+    apart = (Latency(capped=False, ttft_s=0.4, tpot_s=0.03), Latency(capped=True, ttft_s=1.2, tpot_s=None))
+    meter.cycle(dataclasses.replace(done, news=(dataclasses.replace(news, latencies=apart),)))
+    samples, of = scrape(metrics), {**OF, "priority": "low"}
+    assert value(samples, "capstan_latency_seconds", **of, capped="false", slo="ttft") == 0.4
+    assert value(samples, "capstan_latency_seconds", **of, capped="false", slo="tpot") == 0.03
+    assert value(samples, "capstan_latency_seconds", **of, capped="true", slo="ttft") == 1.2
+    assert value(samples, "capstan_latency_seconds", **of, capped="true", slo="tpot") is None
+
+    meter.cycle(done)  # nobody is capped any more
+    samples = scrape(metrics)
+    assert value(samples, "capstan_latency_seconds", **of, capped="true", slo="ttft") is None
+    assert value(samples, "capstan_latency_seconds", **of, capped="false", slo="ttft") is not None

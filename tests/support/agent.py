@@ -24,14 +24,20 @@ def until(check: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 def environment(library: Path, nvml_state: Path) -> dict[str, str]:
-    """The environment in which nvidia-ml-py finds the fake driver."""
-    return {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "CAPSTAN_FAKE_NVML_STATE": str(nvml_state)}
+    """The environment in which nvidia-ml-py finds the fake driver, and a process this package."""
+    paths = (os.environ.get("PYTHONPATH"), str(Path(__file__).parents[1]))
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(library.parent),
+        "CAPSTAN_FAKE_NVML_STATE": str(nvml_state),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+    }
 
 
 @contextmanager
-def process(*args: str, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `capstan …` and end it."""
-    made = subprocess.Popen([sys.executable, "-m", "capstan", *args], env=env)
+def process(*args: str, env: dict[str, str], hurried: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `capstan …` and end it; `hurried` agents and setters wait a fifth of their time."""
+    made = subprocess.Popen([sys.executable, "-m", "support.hurried" if hurried else "capstan", *args], env=env)
     try:
         yield made
     finally:

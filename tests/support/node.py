@@ -97,12 +97,21 @@ class Api:
 class Node:
     """Two H100s with their processes. Sockets and files lie in `folder`.
 
-    Its NodeCap comes from a server of its own, or from a real one where a kubeconfig is given.
+    Its NodeCap comes from a server of its own, or from a real one where a kubeconfig is given. `hurried`: its
+    processes wait a fifth of their time.
     """
 
     def __init__(
-        self, library: Path, folder: Path, port: int, *, host: str = "127.0.0.1", kubeconfig: Path | None = None
+        self,
+        library: Path,
+        folder: Path,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        kubeconfig: Path | None = None,
+        hurried: bool = False,
     ) -> None:
+        self._hurried = hurried
         self.gpus = state.State.create(folder / "nvml.state", UUIDS)
         self.api = Api()
         self.owners: dict[str, tuple[str, str]] = {UUIDS[0]: ("llm", "chat-1"), UUIDS[1]: ("llm", "batch-1")}
@@ -125,25 +134,38 @@ class Node:
         """The setter's socket."""
         return self._folder / "s.sock"
 
+    def start(self) -> None:
+        """Start both at once, as a kubelet does, and wait for both."""
+        self._begin_setter(3.0)
+        self._begin_agent()
+        agent.until(lambda: agent.listens(self.socket))
+        agent.until(self._sampled)
+
     def setter(self, watchdog_s: float = 3.0) -> subprocess.Popen[bytes]:
         """Start a setter and wait until it listens."""
-        args = (
-            "setter", f"--socket={self.socket}", f"--pod-resources-socket={self._folder}/kubelet.sock",
-            f"--state-dir={self._folder}/setter-kept", "--min-clock-mhz=210", f"--watchdog-seconds={watchdog_s}",
-        )  # fmt: skip
-        made = self._stack.enter_context(agent.process(*args, env=self._env))
+        made = self._begin_setter(watchdog_s)
         agent.until(lambda: agent.listens(self.socket))
         return made
 
     def agent(self) -> subprocess.Popen[bytes]:
         """Start an agent and wait until it has sampled."""
+        made = self._begin_agent()
+        agent.until(self._sampled)
+        return made
+
+    def _begin_setter(self, watchdog_s: float) -> subprocess.Popen[bytes]:
+        args = (
+            "setter", f"--socket={self.socket}", f"--pod-resources-socket={self._folder}/kubelet.sock",
+            f"--state-dir={self._folder}/setter-kept", "--min-clock-mhz=210", f"--watchdog-seconds={watchdog_s}",
+        )  # fmt: skip
+        return self._stack.enter_context(agent.process(*args, env=self._env, hurried=self._hurried))
+
+    def _begin_agent(self) -> subprocess.Popen[bytes]:
         args = (
             "agent", f"--node={NODE}", f"--kubeconfig={self._kubeconfig}", f"--key-file={self._folder}/key",
             f"--listen={self._listen}", f"--setter-socket={self.socket}", f"--state-dir={self._folder}/kept",
         )  # fmt: skip
-        made = self._stack.enter_context(agent.process(*args, env=self._env))
-        agent.until(self._sampled)
-        return made
+        return self._stack.enter_context(agent.process(*args, env=self._env, hurried=self._hurried))
 
     def _sampled(self) -> bool:
         try:

@@ -6,8 +6,12 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import numpy as np
+
 from capstan.api import plant
-from capstan.replay.plantlab import draws, scene
+from capstan.powercap.domains import Level
+from capstan.replay.plantlab import draws, layout, scene
+from capstan.replay.plantlab.play import Asked, Cut, Run
 from capstan.replay.plantlab.scene import Scene
 from capstan.replay.plantlab.world import World
 
@@ -46,3 +50,19 @@ def steady(rps: float) -> draws.Rate:
 def world(of: Scene, *, rps: float, seconds: int, compile_it: bool = True, faults: plant.Faults = NO_FAULTS) -> World:
     """A plant that has not begun."""
     return World(of, faults, steady(rps), seed=1, seconds=seconds, compile_it=compile_it)
+
+
+def drawn(draw_w: list[float], *, cut: Cut | None = None, faults: plant.Faults = NO_FAULTS) -> Run:
+    """A run of one domain of 1,000 W that drew this, 100 ms per figure, whole seconds."""
+    of = small(1)
+    of = dataclasses.replace(of, domains=(dataclasses.replace(of.root, budget_w=1000.0),))
+    seconds = len(draw_w) // layout.BINS
+    budget_w = np.full((len(draw_w), 1), 1000.0)
+    if cut is not None:
+        budget_w[int(np.ceil(cut.at_s * layout.BINS)) :] *= cut.ratio
+    levels = tuple((Level.NORMAL,) for _ in range(seconds))
+    servers = np.zeros(2, dtype=layout.SERVER)
+    asked = Asked("Statistical", faults, steady(1), seconds, 1, cut)
+    return Run(
+        asked, of, np.array(draw_w)[:, None], budget_w, levels, np.full(seconds, 900.0), servers, servers["head"]
+    )

@@ -1,18 +1,24 @@
 """The kubelet's PodResources API (v1): which pod holds which GPU.
 
-Who calls it: `app.setter`: the kubelet's folder and socket are root's. A real kubelet returns one
-`devices` entry per device id under the same resource name (seen on the third tier): all entries count.
+Who calls it: `app.setter`, on a thread without a loop: the kubelet's folder and socket are root's. A real kubelet
+returns one `devices` entry per device id under the same resource name (seen on the third tier): all entries count.
+
+grpclib instead of grpcio, whose core and threads put the setter beyond its 40 MB (`python -m rig agent-cost`). A call
+has a connection of its own: a kubelet that restarts leaves nothing behind that has to be noticed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
+from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.encoding.base import CodecBase
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from capstan.adapters import errors
 
@@ -30,13 +36,27 @@ _FIELDS: Mapping[str, tuple[tuple[str, int, str | None], ...]] = {  # message: (
 _REPEATED = {"pod_resources", "containers", "devices", "device_ids"}
 
 
+class _Bytes(CodecBase):
+    """Messages as they are on the wire: an answer that is no protobuf is told apart from a call that failed."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: bytes, message_type: type[bytes]) -> bytes:
+        """Return what is sent."""
+        del message_type
+        return message
+
+    def decode(self, data: bytes, message_type: type[bytes]) -> bytes:
+        """Return what came."""
+        del message_type
+        return data
+
+
 class PodResources:
     """A client for one kubelet."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._channel = grpc.insecure_channel(f"unix://{socket}")
-        self._list = self._channel.unary_unary(METHOD, request_serializer=bytes, response_deserializer=bytes)
 
     def owners(self) -> dict[str, tuple[str, str]]:
         """Return (namespace, name) of the pod of every GPU, share of one or MIG instance that one holds, by device id.
@@ -45,10 +65,17 @@ class PodResources:
             Unavailable: No kubelet behind the socket. Malformed: It answers something else.
         """
         try:
-            answer = self._list(b"", timeout=DEADLINE_S)
-        except grpc.RpcError as error:
-            raise errors.Unavailable(f"PodResources on {self._socket}: {_code(error)}") from error
+            answer = asyncio.run(self._list())
+        except GRPCError as error:
+            raise errors.Unavailable(f"PodResources on {self._socket}: {error.status.name}") from error
+        except (OSError, TimeoutError, ProtocolError, StreamTerminatedError) as error:
+            raise errors.Unavailable(f"PodResources on {self._socket}: {error or 'too slow'}") from error
         return owners(answer)
+
+    async def _list(self) -> bytes:
+        """Ask once, on a connection of its own."""
+        async with asyncio.timeout(DEADLINE_S), Channel(path=str(self._socket), codec=_Bytes()) as channel:
+            return await UnaryUnaryMethod[bytes, bytes](channel, METHOD, bytes, bytes)(b"")
 
 
 def owners(answer: bytes) -> dict[str, tuple[str, str]]:
@@ -92,8 +119,3 @@ def _response() -> type[Message]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("v1.ListPodResourcesResponse"))
-
-
-def _code(error: grpc.RpcError) -> str:
-    code = error.code() if isinstance(error, grpc.Call) else None
-    return code.name if code is not None else str(error)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from capstan.agent import joining
@@ -27,7 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the agent says of itself: the newest sample with what each GPU was set to and whether it is in force."""
+    """What the agent says of itself: the newest sample with what each GPU was set to and whether it is in force.
+
+    `failures` counts (call, code) of calls to the setter that failed, since the agent began.
+    """
 
     sequence: int = 0
     sampled_s: float = 0.0
@@ -35,6 +40,7 @@ class Shown:
     owners: Owners = field(default_factory=dict)
     applied: Mapping[str, Wanted] = field(default_factory=dict)
     verified: Mapping[str, Verified] = field(default_factory=dict)
+    failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Cycle:
@@ -62,6 +68,7 @@ class Cycle:
         self._held: dict[str, Held] = {}
         self._problems: set[str] = set()
         self._said: set[str] = set()
+        self._failures: Counter[tuple[str, str]] = Counter()
 
     def renew(self, renewal: leases.Renewal) -> None:
         """Take a lease call; a tighter cap wakes the loop. Raises `Outdated`."""
@@ -107,7 +114,8 @@ class Cycle:
     async def _keep_alive(self) -> None:
         """Tell the setter that we live and what to do should we not; keep what a restart must know."""
         safe = self.lease.safe
-        await self._setter.safe(*((None, None) if safe is None else (safe.clock_mhz, safe.power_limit_w)))
+        with self._counted("safe"):
+            await self._setter.safe(*((None, None) if safe is None else (safe.clock_mhz, safe.power_limit_w)))
         if safe is not None and (safe, self.lease.epoch) != self._remembered:
             try:
                 self._remember(safe, self.lease.epoch)
@@ -117,7 +125,8 @@ class Cycle:
 
     async def _map(self) -> None:
         """Learn which pods hold which GPU; while the kubelet is silent, what was known last holds."""
-        self._owners = await self._setter.devices()
+        with self._counted("devices"):
+            self._owners = await self._setter.devices()
 
     async def _bring(self, reading: Reading, sampled_s: float) -> None:
         """Bring one GPU to what it should be, which is the safe setting while its settings are in doubt."""
@@ -136,13 +145,24 @@ class Cycle:
 
     async def _set_clock(self, uuid: str, clock_mhz: float | None, *, again: bool) -> None:
         """Cap one GPU, or lift our cap."""
-        set_mhz = await self._setter.clock(uuid, clock_mhz, again=again)
+        with self._counted("clock"):
+            set_mhz = await self._setter.clock(uuid, clock_mhz, again=again)
         self._held[uuid].told_clock(clock_mhz, set_mhz, self._now_s())
 
     async def _set_limit(self, uuid: str, limit_w: float | None, *, again: bool) -> None:
         """Limit one board."""
-        await self._setter.limit(uuid, limit_w, again=again)
+        with self._counted("limit"):
+            await self._setter.limit(uuid, limit_w, again=again)
         self._held[uuid].told_limit(limit_w, self._now_s())
+
+    @contextmanager
+    def _counted(self, call: str) -> Iterator[None]:
+        """Count a call that fails, by its code. Raises Failed."""
+        try:
+            yield
+        except Failed as failed:
+            self._failures[call, failed.code] += 1
+            raise
 
     async def _tried(self, doing: Awaitable[None]) -> None:
         """Await one call to the setter; a refusal is kept for the log. Raises Failed where the setter is silent."""
@@ -162,6 +182,7 @@ class Cycle:
             owners=self._owners,
             applied={uuid: one.applied for uuid, one in held.items()},
             verified={uuid: joining.verified(gpus[uuid], one, sampled_s) for uuid, one in held.items()},
+            failures=dict(self._failures),
         )
 
     def _say(self) -> None:

@@ -126,14 +126,27 @@ class PowerStep(Spec):
     """A budget cut of all domains at full load, at many seeds: how long until the draw is below the new budget."""
 
     cut_percent: Annotated[int, Strict(), Field(ge=1, le=90)] = 20
+    before_per_second: fields.Parameter
+    """Requests a second of one server until full load comes."""
     per_second: fields.Parameter
-    """Requests a second of one server, all along."""
+    """And from then on: full load."""
+    full_before_milliseconds: fields.Milliseconds = 1000
+    """How long before the cut full load comes. Within about a second of it nobody is capped yet; later the draw at the
+    cut is what a strategy holds."""
     at_seconds: Moment
     """Each seed cuts within the second that follows."""
     for_seconds: fields.Seconds
     """How long the run goes on."""
     seeds: Annotated[int, Strict(), Field(ge=1, le=10_000)]
     variants: Annotated[tuple[Faults, ...], Field(min_length=1, max_length=16)]
+
+    @rule(field="beforePerSecond", fix="write a rate above 0 and at most perSecond")
+    def _fuller(self) -> bool:
+        return 0 < float(self.before_per_second) <= float(self.per_second)
+
+    @rule(field="fullBeforeMilliseconds", fix="must begin within the run; write less than atSeconds")
+    def _within(self) -> bool:
+        return self.full_before_milliseconds < self.at_seconds * 1000
 
 
 class Meter(Spec):

@@ -6,6 +6,8 @@ over GPUs counts it once; `sharedBy` says how many there are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from capstan.adapters import metrics as exposition
 from capstan.agent import lease as leases
 from capstan.agent.cycle import Shown
@@ -76,6 +78,7 @@ class Exposition:
         self.metrics = exposition.Metrics("agent")
         self._node = node
         self._booked_j: dict[str, float] = {}
+        self._failures: Mapping[tuple[str, str], int] = {}
 
     def page(self, shown: Shown, held: Lease, now_s: float) -> bytes:
         """Return what a scrape reads."""
@@ -88,6 +91,7 @@ class Exposition:
             put("capstan_agent_sample_age_seconds", now_s - shown.sampled_s, node)
         put("capstan_agent_lease_remaining_seconds", leases.remaining_s(held, now_s), node)
         put("capstan_agent_safe_setting", float(leases.in_safe_setting(held, now_s)), node)
+        self._failed(shown.failures)
         return self.metrics.exposition()
 
     def _gpu(self, reading: Reading, shown: Shown, held: Lease) -> None:
@@ -105,6 +109,13 @@ class Exposition:
             grown_j = max(reading.booked_j - self._booked_j.get(gpu.uuid, 0.0), 0.0)
             self._booked_j[gpu.uuid] = reading.booked_j
             self.metrics.add("capstan_agent_energy_joules_total", grown_j, self._node, index)
+
+    def _failed(self, failures: Mapping[tuple[str, str], int]) -> None:
+        """Count the calls to the setter that failed since the last page."""
+        for (call, code), count in failures.items():
+            new = count - self._failures.get((call, code), 0)
+            self.metrics.add("capstan_agent_actuation_failures_total", new, self._node, call, code)
+        self._failures = failures
 
     def _put(self, name: str, value: float | None, *labels: str) -> None:
         """Set a gauge of one GPU; what is not known is absent."""

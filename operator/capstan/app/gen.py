@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from capstan.adapters import catalogue
 from capstan.app import crds
 from capstan.model import reasons
 
@@ -38,12 +39,11 @@ def command(context: click.Context, root: Path) -> None:
 
 def pages(capstan: click.Context) -> Iterator[tuple[str, str]]:
     """Yield (file name, text) of every generated page."""
-    from capstan.adapters import metrics  # the catalogue pulls in prometheus_client; only this page needs it
-    from capstan.replay.autoscalers import reference as autoscalers  # numpy behind it; likewise
+    from capstan.replay.autoscalers import reference as autoscalers  # numpy behind it
 
     yield "autoscalers.md", autoscalers.page()
     yield "crds.md", crds.reference()
-    yield "metrics.md", metrics.reference()
+    yield "metrics.md", catalogue.reference()
     yield "reasons.md", _reasons()
     yield "cli.md", _cli(capstan)
 

@@ -1,4 +1,4 @@
-"""A cycle's report as metrics of the operator (`adapters.metrics` holds the catalogue).
+"""A cycle's report as metrics of the operator (`adapters.catalogue` lists them).
 
 Who calls it: `app.operator`. What is unknown has no series: absent is absent, never 0.
 """
@@ -25,6 +25,7 @@ GAUGES = (
     "capstan_advised_power_watts",
     "capstan_class_arrival_rate",
     "capstan_slo_ratio",
+    "capstan_latency_seconds",
     "capstan_arrival_rate",
     "capstan_forecast_arrival_rate",
     "capstan_policy_power_watts",
@@ -69,6 +70,7 @@ class Meter:
         labels = tuple(news.view.key.split("/", 1))
         self._plan(news, labels)
         self._advice(news, labels)
+        self._latencies(news, labels)
         self._decided(news)
         self._limited(decision.power, labels)
         figures = status.observed_effect(seen)
@@ -127,6 +129,14 @@ class Meter:
                 metrics.set("capstan_advised_clock_cap_megahertz", advised.clock_cap_mhz, *labels, advised.pool)
         for demand in news.seen.classes:
             metrics.set("capstan_class_arrival_rate", demand.arrival_rps, *labels, edges.name(demand.code))
+
+    def _latencies(self, news: News, labels: tuple[str, ...]) -> None:
+        """Publish what capped pods and the others of a policy take, by its priority."""
+        for told in news.latencies:
+            of = (*labels, news.view.policy.priority.value.lower(), str(told.capped).lower())
+            for slo, found_s in (("ttft", told.ttft_s), ("tpot", told.tpot_s)):
+                if found_s is not None:
+                    self._metrics.set("capstan_latency_seconds", found_s, *of, slo)
 
     def _limited(self, power: PowerPlan, labels: tuple[str, ...]) -> None:
         """Publish what is to be done while GPUs are capped."""

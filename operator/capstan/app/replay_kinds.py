@@ -49,15 +49,15 @@ def plant(path: Path, out: Path, wanted: Options) -> bool:
     seeds = wanted.seeds or played.spec.seeds
     with progress.bar("playing the plant") as told:
         found = campaign.played(played, seeds, told)
-    console = Console()
+    console = _console()
     for titled in (report.hours(found), *((report.steps(found),) if found.steps else ())):
         _print(titled, console)
     judged = report.goals(found)
     for goal in judged:
-        console.print(f"{'kept' if goal.kept else 'MISSED'}: {goal.words}: {goal.found}", markup=False, highlight=False)
+        console.print(f"{goal.verdict}: {goal.words}: {goal.found}", markup=False, highlight=False, soft_wrap=True)
     console.print(report.sentence(found), markup=False, highlight=False)
     click.echo(f"report: {report.write(found, page.of(found), out)}")
-    return all(goal.kept for goal in judged)
+    return all(goal.kept is not False for goal in judged)
 
 
 def row(path: Path, out: Path, wanted: Options) -> bool:
@@ -108,7 +108,8 @@ def _console() -> Console:
 
 def _print(titled: Titled, console: Console) -> None:
     table = Table(title=titled.title, box=box.SIMPLE, title_justify="left")
-    table.add_column("")
+    words = (word for row in titled.table.rows for word in row.label.split())
+    table.add_column("", min_width=max(map(len, words), default=0))
     for head in titled.table.heads:
         table.add_column(head, justify="right")
     for row in titled.table.rows:

@@ -30,6 +30,7 @@ from capstan.serving import (
     headrooms,
     histories,
     history,
+    latencies,
     manifest,
     observe,
     ports,
@@ -236,7 +237,9 @@ class Cycle:
         for c in outcome.refused:
             self._refuse("replicas", c.reason.value, f"{view.key}: {c.message}")
         ready = findings.ready(view, decided, outcome.conditions)
-        return status.News(view, case.seen, decided, (ready, *found), outcome.scaled)
+        capped = domains.capped_nodes(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes)
+        told = latencies.by_cap(view, scene.seen, capped)
+        return status.News(view, case.seen, decided, (ready, *found), outcome.scaled, told)
 
     async def _clock(self, news: tuple[status.News, ...], scene: _Scene) -> int:
         """Write the clock plan of every node that changed; return how many."""

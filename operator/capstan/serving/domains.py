@@ -54,6 +54,20 @@ def capping(
     return tuple(sorted(name for name in found if _caps(by_name[name], caps)))
 
 
+def capped_nodes(
+    pods: Iterable[Pod], priority: Priority, domains: Iterable[Manifest], nodes: Mapping[str, Node]
+) -> frozenset[str]:
+    """Return the nodes of these pods on which some domain, or one above it, caps GPUs of this priority now."""
+    caps = CAPS_HIGH if priority is Priority.HIGH else CAPS_LOW
+    by_name = {manifest.text(d, "metadata", "name"): d for d in domains}
+    labels = {p.node: nodes[p.node].labels for p in pods if p.node in nodes}
+    capping_ = [
+        name for name in by_name if any(_caps(by_name[above], caps) for above in _with_ancestors(name, by_name))
+    ]
+    selectors = [manifest.mapping(by_name[name], "spec", "nodeSelector") for name in capping_]
+    return frozenset(node for node, of_node in labels.items() if any(manifest.matches(s, of_node) for s in selectors))
+
+
 def power_condition(
     capping_domains: tuple[str, ...], *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool
 ) -> Condition:

@@ -19,6 +19,7 @@ from capstan.model.reasons import Reason
 from capstan.serving import conditions, manifest, targets
 from capstan.serving.cluster import NodePlan
 from capstan.serving.conditions import Condition, Type
+from capstan.serving.latencies import Latency
 from capstan.serving.manifest import Manifest
 from capstan.serving.outcome import Scaled
 from capstan.serving.view import View
@@ -37,6 +38,7 @@ class News:
     decision: PolicyDecision
     conditions: tuple[Condition, ...]
     scaled: tuple[Scaled, ...] = ()
+    latencies: tuple[Latency, ...] = ()
 
 
 def build(news: News, before: Manifest, plans: Mapping[str, NodePlan], *, now_s: float) -> dict[str, object]:

@@ -35,6 +35,9 @@ def test_high_priority_is_spread_over_both_racks() -> None:
         pytest.param("nonGPUFullWatts: 3988", "nonGPUFullWatts: 4600", "worstCase of 4000 W", id="more than the worst"),
         pytest.param("nonGPUIdleWatts: 2032", "nonGPUIdleWatts: 3999", "lower it", id="idle above full"),
         pytest.param("[[0, 85], [10, 90]", "[[10, 90], [15, 90]", "loads ascend from 0", id="no efficiency at 0"),
+        pytest.param('beforePerSecond: "1"', 'beforePerSecond: "0"', "a rate above 0", id="no load before a cut"),
+        pytest.param('beforePerSecond: "1"', 'beforePerSecond: "13"', "at most perSecond", id="less load than before"),
+        pytest.param("BeforeMilliseconds: 1000", "BeforeMilliseconds: 40000", "less than atSeconds", id="full at once"),
         pytest.param("name: lag,", "name: lost,", "two have one name", id="a name twice"),
     ],
 )

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from capstan.api import plant
-from capstan.replay.plantlab import draws, scores
+from capstan.replay.plantlab import crossings, draws, scores
+from capstan.replay.plantlab.crossings import Step
 from capstan.replay.plantlab.guaranteed import Guaranteed
 from capstan.replay.plantlab.play import Asked, Cut, Run, Uncapped, play
 from capstan.replay.plantlab.scene import Scene
-from capstan.replay.plantlab.scores import Score, Step
+from capstan.replay.plantlab.scores import Score
 from capstan.replay.plantlab.statistical import Statistical
 
 COMPARED = (Guaranteed.name, Statistical.name)
@@ -86,12 +87,11 @@ def _cut(scene: Scene, strategy: str, faults: plant.Faults) -> tuple[Run, tuple[
     spec = scene.spec.power_step
     if spec is None:
         raise ValueError("a scenario without a power step plays none")
-    rps = float(spec.per_second)
-    rate = draws.Rate(rps, rps, 1.0)
+    seconds = spec.at_seconds + spec.for_seconds
     moments_s = [spec.at_seconds + float(draws.stream(seed, draws.CUT).random()) for seed in range(1, spec.seeds + 1)]
     asked = [
-        Asked(strategy, faults, rate, spec.at_seconds + spec.for_seconds, seed, Cut(at_s, 1 - spec.cut_percent / 100))
+        Asked(strategy, faults, draws.flash(spec, at_s), seconds, seed, Cut(at_s, 1 - spec.cut_percent / 100))
         for seed, at_s in enumerate(moments_s, 1)
     ]
     first = play(scene, asked[0])
-    return first, (scores.step(first), *(scores.step(play(scene, each)) for each in asked[1:]))
+    return first, (crossings.step(first), *(crossings.step(play(scene, each)) for each in asked[1:]))

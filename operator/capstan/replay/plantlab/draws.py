@@ -56,6 +56,14 @@ def hour(load: plant.Load, seed: int) -> Rate:
     return Rate(float(load.start_per_second), float(load.end_per_second), float(load.ramp_seconds), surges)
 
 
+def flash(spec: plant.PowerStep, cut_s: float) -> Rate:
+    """Return a rate that is full from shortly before a cut to the end."""
+    before_rps = float(spec.before_per_second)
+    full_s = cut_s - spec.full_before_milliseconds / 1e3
+    end_s = float(spec.at_seconds + spec.for_seconds)
+    return Rate(before_rps, before_rps, 1.0, ((full_s, end_s, float(spec.per_second) / before_rps),))
+
+
 def boards(scene: Scene, faults: plant.Faults, seed: int) -> Records:
     """Return the boards [server, board] at full clock and their largest limit."""
     spec, rng = scene.spec.boards, stream(seed, BOARDS)

@@ -30,7 +30,7 @@ def of(found: Campaign) -> str:
         drawn = (hour(found.shown), *((steps(found),) if found.shown_steps else ()))
     return environment.get_template("plant.html.j2").render(
         headline=found.scene.spec.name,
-        passed=all(goal.kept for goal in judged),
+        passed=all(goal.kept is not False for goal in judged),
         sentence=report.sentence(found),
         goals=judged,
         provenance=f"Modelled, not measured on GPUs: {words.profile(found.scene.profile)}.",

@@ -15,6 +15,7 @@ from capstan.replay.pages import report as pages
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.plantlab import campaign
 from capstan.replay.plantlab.campaign import Campaign, StepCell
+from capstan.replay.plantlab.crossings import Crossing
 from capstan.replay.plantlab.guaranteed import Guaranteed
 from capstan.replay.plantlab.play import Uncapped
 from capstan.replay.plantlab.scores import Score, Service
@@ -24,17 +25,23 @@ SCHEMA_VERSION = 1
 PEAK_RATIO = 1.03  # goal: 100 ms at most 3 % above the budget
 BACK_S = 10.0  # promise P1 (DESIGN 2)
 STEP_P99_S, STEP_MOST_S = 6.0, 10.0  # goals of the power step, counted from the true crossing
+ENOUGH_RATIO = 0.5  # of a step's runs: where fewer crossed at all, the rest prove nothing
 
 Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A promise, whether it was kept, and the figures."""
+    """A promise, whether it was kept (None: too little happened to judge it), and the figures."""
 
     words: str
-    kept: bool
+    kept: bool | None
     found: str
+
+    @property
+    def verdict(self) -> str:
+        """A word for it."""
+        return "not judged" if self.kept is None else "kept" if self.kept else "MISSED"
 
 
 def goals(found: Campaign) -> tuple[Goal, ...]:
@@ -55,14 +62,41 @@ def goals(found: Campaign) -> tuple[Goal, ...]:
             f"longest excursion {longest_s:.1f} s, most above {likely_j:,.0f} J",
         ),
         *(_step_goal(cell) for cell in found.steps),
+        *(goal for name in campaign.COMPARED for goal in _promises(found, name)),
     )  # fmt: skip
 
 
 def _step_goal(cell: StepCell) -> Goal:
-    seeing = [step.seeing_s for step in cell.steps]
-    p99_s, most_s = _p99(seeing), max(seeing)
-    words = f"{cell.strategy}, power step, {cell.variant}: back p99 <= {STEP_P99_S:.0f} s, max <= {STEP_MOST_S:.0f} s"
-    return Goal(words, p99_s <= STEP_P99_S and most_s <= STEP_MOST_S, f"p99 {p99_s:.1f} s, max {most_s:.1f} s")
+    """Judge every crossing of every run by the time in which commands reached the agents."""
+    words = (
+        f"{cell.strategy}, power step, {cell.variant}: back below p99 <= {STEP_P99_S:.0f} s, "
+        f"max <= {STEP_MOST_S:.0f} s of each crossing"
+    )
+    runs, crossed = len(cell.steps), _longest(cell, lambda c: c.seeing_s)
+    if len(crossed) < ENOUGH_RATIO * runs:
+        return Goal(words, None, f"only {len(crossed)} of {runs} runs crossed")
+    p99_s, most_s = _p99(crossed), max(crossed)
+    blind_s = max(_longest(cell, lambda c: c.blind_s))
+    blind = f", after a blind part of at most {blind_s:.1f} s" if blind_s else ""
+    return Goal(words, p99_s <= STEP_P99_S and most_s <= STEP_MOST_S, f"p99 {p99_s:.1f} s, max {most_s:.1f} s{blind}")
+
+
+def _promises(found: Campaign, strategy: str) -> Iterator[Goal]:
+    """Yield P1 over every crossing of a strategy's steps; apart, of those in which nobody could be reached."""
+    crossings = [c for cell in found.steps if cell.strategy == strategy for run in _crossed(cell) for c in run]
+    for blind, words, why in (
+        (False, "", ""),
+        (True, " in which no command reached an agent", "; agents hold what fits the old budget until they are told"),
+    ):
+        judged = [crossing for crossing in crossings if (crossing.blind_s > 0) == blind]
+        if judged:
+            longest = max(judged, key=lambda crossing: crossing.back_s)
+            yield Goal(
+                f"{strategy}, power step: back below within {BACK_S:.0f} s of each crossing{words} (P1)",
+                longest.back_s <= BACK_S,
+                f"{len(judged)} crossings, longest {longest.back_s:.1f} s, "
+                f"at most {100 * longest.peak_ratio:.1f} % above{why}",
+            )
 
 
 def hours(found: Campaign) -> Titled:
@@ -107,33 +141,43 @@ def _hour(cell: campaign.Cell) -> Iterator[Cell]:
 def steps(found: Campaign) -> Titled:
     """Return the table of the power steps."""
     heads = (
-        "seeds",
-        "crossed",
-        "back p50, s",
-        "p99, s",
-        "max, s",
-        "blind max, s",
-        "seeing p99, s",
-        "max, s",
-        "again, s",
-    )
+        "crossed", "above p50, %", "max, %", "peak, %", "back p50, s", "p99, s", "max, s", "blind, s", "seeing p99, s",
+        "max, s", "again", "max, s",
+    )  # fmt: skip
     rows = tuple(Row(f"{cell.variant}, {cell.strategy}", tuple(map(Cell, _step(cell)))) for cell in found.steps)
     notes = (
-        "Crossed: runs that stood above a new budget at all. Back: from the cut until every domain stayed below its "
-        "budget for a second. Blind: the part in which no command could reach an agent; seeing: the rest. Again: "
-        "longest excursion after that.",
+        "Crossed: runs in which any domain stood above its new budget; all other columns are of these. Above: how far, "
+        "at first; peak: the most. Back: from the crossing until the domain stayed below for a second, a run's longest "
+        "of all its crossings. Blind: the most of that in which no command could reach an agent; seeing: the rest. "
+        "Again: crossings of a domain that had been back, over all runs, and the longest.",
     )
     return Titled("Budgets cut at full load", Headed(heads, rows), notes)
 
 
 def _step(cell: StepCell) -> Iterator[str]:
-    back = [step.back_s for step in cell.steps]
-    seeing = [step.seeing_s for step in cell.steps]
-    yield str(len(cell.steps))
-    yield str(sum(step.crossed for step in cell.steps))
-    yield f"{np.median(back):.1f}"
-    yield from (f"{_p99(back):.1f}", f"{max(back):.1f}", f"{max(step.blind_s for step in cell.steps):.1f}")
-    yield from (f"{_p99(seeing):.1f}", f"{max(seeing):.1f}", f"{max(step.again_s for step in cell.steps):.1f}")
+    yield f"{len(_crossed(cell))}/{len(cell.steps)}"
+    if not _crossed(cell):
+        return
+    above, back_s, seeing_s = (
+        _longest(cell, of) for of in (lambda c: c.above_ratio, lambda c: c.back_s, lambda c: c.seeing_s)
+    )
+    yield from (f"{100 * np.median(above):.1f}", f"{100 * max(above):.1f}")
+    yield f"{100 * max(_longest(cell, lambda c: c.peak_ratio)):.1f}"
+    yield from (f"{np.median(back_s):.1f}", f"{_p99(back_s):.1f}", f"{max(back_s):.1f}")
+    yield f"{max(_longest(cell, lambda c: c.blind_s)):.1f}"
+    yield from (f"{_p99(seeing_s):.1f}", f"{max(seeing_s):.1f}")
+    again_s = [crossing.back_s for step in cell.steps for crossing in step.again]
+    yield from (str(len(again_s)), f"{max(again_s, default=0.0):.1f}")
+
+
+def _crossed(cell: StepCell) -> list[tuple[Crossing, ...]]:
+    """Return the crossings of each run that has any."""
+    return [step.crossings for step in cell.steps if step.crossings]
+
+
+def _longest(cell: StepCell, of: Callable[[Crossing], float]) -> list[float]:
+    """Return the largest figure of each run that crossed."""
+    return [max(map(of, crossings)) for crossings in _crossed(cell)]
 
 
 def sentence(found: Campaign) -> str:

@@ -17,7 +17,6 @@ from capstan.replay.plantlab.play import Run
 from capstan.replay.plantlab.site import Flags
 
 BIN_S = 1.0 / layout.BINS
-HELD_S = 1.0  # below the budget for so long without a break: back under it
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,56 +140,3 @@ def _service(run: Run, who: Flags) -> Service:
         slowdown_ratio=float(servers["busy_s"].sum() / max(servers["ideal_s"].sum(), 1e-9) - 1),
         refused_ratio=float(servers["refused"].sum() / max(asked, 1)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A budget cut: how long the root stood above its new budget.
-
-    Attributes:
-        crossed: Whether it stood above it at all.
-        back_s: From the cut until it stayed below for `HELD_S`; 0 where it never was above.
-        blind_s: The part of that in which no command could reach an agent.
-        again_s: Longest excursion after that, of means of one second.
-    """
-
-    crossed: bool
-    back_s: float
-    blind_s: float
-    again_s: float
-
-    @property
-    def seeing_s(self) -> float:
-        """The part of `back_s` in which commands reached the agents."""
-        return self.back_s - self.blind_s
-
-
-def step(run: Run) -> Step:
-    """Return the score of a run with a cut, over all domains: each must be below its own new budget."""
-    cut = run.asked.cut
-    if cut is None:
-        raise ValueError("a step's score is of a run with a cut")
-    over: Flags = np.any(run.draw_w > run.budget_w, axis=1)
-    first = int(np.ceil(cut.at_s * layout.BINS))
-    after = over[first:]
-    held = round(HELD_S / BIN_S)
-    calm = np.convolve(~after, np.ones(held, dtype=np.int64))[held - 1 :][: len(after)] >= held
-    back = int(np.argmax(calm)) if calm.any() else len(after)
-    crossed = bool(after.any())
-    back_s = BIN_S * back + (first * BIN_S - cut.at_s) if after[: back + 1].any() else 0.0
-    return Step(crossed, back_s, min(_blind_s(run), back_s), _again_s(run, first + back))
-
-
-def _blind_s(run: Run) -> float:
-    """Return how long after the cut commands did not reach the agents."""
-    blackout, cut = run.asked.faults.blackout, run.asked.cut
-    if blackout is None or cut is None or not blackout.commands_too:
-        return 0.0
-    end_s = blackout.at_seconds + blackout.for_seconds
-    return max(end_s - cut.at_s, 0.0) if cut.at_s >= blackout.at_seconds else 0.0
-
-
-def _again_s(run: Run, start: int) -> float:
-    """Return the longest excursion from a 100 ms on; the second before it counts for nothing."""
-    found = [longest(trailing_w(run.draw_w[start:, i]) > run.budget_w[start:, i]) for i in range(run.draw_w.shape[1])]
-    return BIN_S * max(found)
