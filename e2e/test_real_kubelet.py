@@ -17,11 +17,14 @@ from rig.realnode import cluster, scene
 from rig.realnode.site import FULL, QUIET, STOCK, Site
 
 START_S = 3600  # a first build of the kubelet and of the image, and the chart's start
-TEST_S = 300
+TEST_S = 600
 OURS = (("operator", "operator"), ("power", "power"), ("agent", "agent"), ("agent", "setter"))
 SYS_ADMIN = 1 << 21  # linux/capability.h
 DEEP_MHZ = 1560  # of the domain's caps that it names none of itself
 PLAN_MHZ = 1200
+CALM_S = (
+    240  # a node that was silent for 5 s is counted at its worst, and levels above LowDeep are left by their dwells
+)
 SOON_S = 10  # a tick, a lease, and the machine's ten seconds for a cap to show itself
 
 pytestmark = pytest.mark.timeout(TEST_S)
@@ -106,6 +109,14 @@ def test_the_setter_maps_every_board_to_the_pod_that_the_kubelet_gave_it_to(site
     assert site.ask_setter("devices") == {"ok": True, "devices": told}
 
 
+def test_a_pod_that_ended_holds_no_board(site: Site) -> None:
+    """Its object stays, and the kubelet lists it no more."""
+    site.apply(scene.short_lived("once"))
+    site.wait(lambda: len(site.mapped("once")) == 1, "its board under its name")
+    site.wait(lambda: site.mapped("once") == set(), "no board under its name")
+    assert site.cluster.read("pod", "-n", scene.TENANTS, "once")["status"]["phase"] == "Succeeded"
+
+
 def test_a_shadowed_rack_touches_no_board(site: Site) -> None:
     """In Advise it says what it would do."""
     site.wait(lambda: site.condition("MembersComplete")[0] == "True", "the node's agent heard")
@@ -118,7 +129,7 @@ def deep(site: Site) -> dict[str, Caps]:
     """Wait for LowDeep and return it: the deep cap on batch's boards and on those that nobody holds, none on chat's."""
     high = site.held("chat")
     wanted = {uuid: STOCK if uuid in high else Caps(DEEP_MHZ, scene.BOARD_W) for uuid in scene.uuids()}
-    site.wait(lambda: site.boards() == wanted, f"LowDeep, without {sorted(high)}")
+    site.wait(lambda: site.boards() == wanted, f"LowDeep, without {sorted(high)}", timeout_s=CALM_S)
     return wanted
 
 
@@ -145,7 +156,7 @@ def test_the_energy_plan_of_a_pod_reaches_its_own_boards(site: Site) -> None:
 def test_a_kubelet_that_restarts_costs_no_cap(site: Site) -> None:
     """Its socket is a new one in the same folder: a pod that comes after is mapped, and no other board is touched."""
     deep(site)
-    began_s, high = time.monotonic(), site.held("chat")
+    began_s = time.monotonic()
     site.cluster.restart_kubelet()
     replaced = site.engine("batch")
     site.cluster.kubectl("delete", "pod", "-n", scene.TENANTS, replaced, "--wait=false")
@@ -153,8 +164,7 @@ def test_a_kubelet_that_restarts_costs_no_cap(site: Site) -> None:
         lambda: site.engines("batch") not in ([], [replaced]) and replaced not in site.engines("batch"), "its heir"
     )
     site.wait(lambda: len(site.mapped(site.engine("batch"))) == scene.GPUS_OF["batch"], "four boards under its name")
-    assert site.changes(high, began_s) == []
-    assert not any(change.loosens for change in site.changes(scene.uuids(), began_s))
+    assert site.changes(scene.uuids(), began_s) == []
 
 
 def test_an_upgrade_of_power_touches_no_board(site: Site) -> None:
@@ -165,6 +175,15 @@ def test_an_upgrade_of_power_touches_no_board(site: Site) -> None:
     site.cluster.kubectl("rollout", "status", "-n", scene.SYSTEM, "deployment/capstan-power", "--timeout=90s")
     site.wait(lambda: len(site.pods(scene.SYSTEM, "power")) == 2, "the old ones gone")
     assert site.changes(scene.uuids(), began_s) == []
+
+
+def test_an_upgrade_that_changes_nothing_replaces_no_pod(site: Site) -> None:
+    """The generated key stays, above all: agents with another key would hear nobody."""
+    before = {pod["metadata"]["uid"] for pod in site.pods(scene.SYSTEM)}
+    key = site.cluster.read("secret", "-n", scene.SYSTEM, "capstan-agent-key")["data"]
+    site.upgrade()
+    assert {pod["metadata"]["uid"] for pod in site.pods(scene.SYSTEM)} == before
+    assert site.cluster.read("secret", "-n", scene.SYSTEM, "capstan-agent-key")["data"] == key
 
 
 def test_a_killed_setter_comes_back_and_loosens_nothing(site: Site) -> None:

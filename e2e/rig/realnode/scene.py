@@ -9,6 +9,7 @@ node at its worst, (8 x 700 x 1.05 + 500) / 0.94 = 6,787 W.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rig.nvml import state
 from rig.objects import H100, RACK_LABEL
@@ -105,7 +106,19 @@ def _namespace(name: str, labels: dict[str, str]) -> Document:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def _engine() -> Document:
+def short_lived(name: str) -> Document:
+    """Return a pod of one board that ends by itself."""
+    spec = _engine()
+    (container,) = spec.pop("containers")
+    container |= {"command": ["sleep", "5"], "args": [], "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    del container["readinessProbe"]
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": TENANTS},
+        "spec": {**spec, "restartPolicy": "Never", "containers": [container]},
+    }  # fmt: skip
+
+
+def _engine() -> dict[str, Any]:
     """Return a pod that listens on the engine's port and ends at once when it is told to."""
     serve = 'trap "exit 0" TERM; python -m http.server 8000 & wait'
     return {

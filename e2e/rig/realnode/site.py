@@ -171,6 +171,10 @@ class Site:
         patch = json.dumps({"spec": {"mode": mode}})
         self.cluster.kubectl("patch", "powerdomain", scene.RACK, "--type=merge", "-p", patch)
 
+    def upgrade(self) -> None:
+        """Run `helm upgrade` with the same chart and values."""
+        self._helm("upgrade")
+
     def scale(self, deployment: str, replicas: int) -> None:
         """Start or end processes of ours."""
         self.cluster.kubectl("scale", "-n", scene.SYSTEM, f"deployment/{deployment}", f"--replicas={replicas}")
@@ -201,12 +205,14 @@ class Site:
         cluster = self.cluster
         cluster.kubectl("label", "node", NODE, "--overwrite", *(f"{k}={v}" for k, v in scene.LABELS.items()))
         self.apply(*scene.namespaces())
-        chosen = self._folder / "values.json"
-        chosen.write_text(json.dumps(scene.values(str(self._folder), NO_PROMETHEUS)), encoding="utf-8")
-        chart = str(ROOT / "charts" / "capstan")
-        cluster.helm("install", "capstan", chart, "-n", scene.SYSTEM, "-f", str(chosen), "--wait", "--timeout=150s")
+        self._helm("install")
         cluster.kubectl("apply", "-f", str(ROOT / "policies" / "profiles"))
         self.apply(*scene.policies(), scene.domain())
+
+    def _helm(self, verb: str) -> None:
+        chosen, chart = self._folder / "values.json", str(ROOT / "charts" / "capstan")
+        chosen.write_text(json.dumps(scene.values(str(self._folder), NO_PROMETHEUS)), encoding="utf-8")
+        self.cluster.helm(verb, "capstan", chart, "-n", scene.SYSTEM, "-f", str(chosen), "--wait", "--timeout=150s")
 
     def _remove(self) -> None:
         """Release first, delete policies while the operator lives, then the release and the namespaces."""
