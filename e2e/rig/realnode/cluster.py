@@ -6,6 +6,7 @@ Who calls it: `site` and the tests. It needs root, and changes mounts, cgroups a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -45,15 +46,14 @@ class Cluster:
     def __enter__(self) -> Cluster:
         check()
         self._programs = {name: found.path for name, found in binaries.find(["kubectl", "helm"]).items()}
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(script, "down.sh")
             said = script("up.sh", timeout_s=UP_S)
-        except CallError:
-            script("down.sh")
-            raise
+            found = re.search(r"export KUBECONFIG=(\S+)", said)
+            if found is None:
+                raise CallError(f"up.sh names no kubeconfig: {said[-500:]}")
+            failed.pop_all()
         self._was_up = "already up" in said
-        found = re.search(r"export KUBECONFIG=(\S+)", said)
-        if found is None:
-            raise CallError(f"up.sh names no kubeconfig: {said[-500:]}")
         self.kubeconfig = Path(found[1])
         return self
 
@@ -122,9 +122,12 @@ def _ours_lives() -> bool:
 
 def _run(argv: list[str], *, timeout_s: float, stdin: str | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a program with the scripts' folder as its own. What it starts in the background may hold no pipe of ours."""
-    done = subprocess.run(
-        argv, capture_output=True, text=True, input=stdin, timeout=timeout_s, env=env, cwd=SCRIPTS, check=False
-    )
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, input=stdin, timeout=timeout_s, env=env, cwd=SCRIPTS, check=False
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise CallError(f"{Path(argv[0]).name} {' '.join(argv[1:6])}: not done after {timeout_s:g} s") from expired
     if done.returncode != 0:
         raise CallError(f"{Path(argv[0]).name} {' '.join(argv[1:6])}: {(done.stderr or done.stdout).strip()[-1500:]}")
     return done.stdout
