@@ -167,6 +167,26 @@ def test_an_admins_range_reaches_the_setter(helm: Callable[..., str]) -> None:
         assert f"- {flag}\n" in text
 
 
+def test_a_driver_that_no_runtime_injects_can_be_given(helm: Callable[..., str]) -> None:
+    """Both containers read it, nobody else does; what the chart itself mounts stays."""
+    given = {
+        "extraEnv": [{"name": "LD_LIBRARY_PATH", "value": "/driver"}],
+        "extraVolumes": [{"name": "driver", "hostPath": {"path": "/home/driver"}}],
+        "extraVolumeMounts": [{"name": "driver", "mountPath": "/driver", "readOnly": True}],
+    }
+    settings = [part for name, value in given.items() for part in ("--set-json", f"agent.{name}={json.dumps(value)}")]
+    plain, extended = (
+        {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(text) if d and d["kind"] != "Secret"}
+        for text in (helm("template", "c", "charts/capstan", *more) for more in ((), settings))
+    )
+    pod = plain["DaemonSet", "capstan-agent"]["spec"]["template"]["spec"]
+    for container in pod["containers"]:
+        container["env"] += given["extraEnv"]
+        container["volumeMounts"] += given["extraVolumeMounts"]
+    pod["volumes"] += given["extraVolumes"]
+    assert extended == plain
+
+
 def test_power_has_a_standby_that_no_drain_takes_with_it(rendered: list[dict[str, Any]]) -> None:
     power = next(d for d in rendered if d["kind"] == "Deployment" and d["metadata"]["name"] == "capstan-power")
     assert power["spec"]["replicas"] == 2

@@ -48,7 +48,7 @@ class Agent:
             ("POST", "/v1/lease"): self._renew,
             ("GET", "/metrics"): self._scrape,
         }
-        routes = exposition.routes(self._metrics.metrics, healthy=self._healthy, ready=lambda: True, more=more)
+        routes = exposition.routes(self._metrics.metrics, healthy=self._healthy, ready=self._ready, more=more)
         server = await http.serve(listen.host, listen.port, routes)
         try:
             return await parts.until_stopped(self._caps.run(), self._cycle.run())
@@ -85,6 +85,10 @@ class Agent:
     async def _scrape(self, _: http.Request) -> http.Response:
         page = self._metrics.page(self._cycle.shown, self._cycle.lease, _now_s())
         return http.Response(200, page, exposition.CONTENT_TYPE)
+
+    def _ready(self) -> bool:
+        """Return whether there was a sample: a rollout waits for it before it silences the next node."""
+        return self._cycle.shown.sequence > 0
 
     def _healthy(self) -> bool:
         shown = self._cycle.shown

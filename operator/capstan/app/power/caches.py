@@ -13,6 +13,11 @@ from capstan.power import ports
 POLICY_LABEL = "capstan.dev/policy"
 AGENT_LABELS = "app.kubernetes.io/name=capstan,app.kubernetes.io/component=agent"
 AGENT_PORT = 9808
+# A node has boards of ours where its plugin shows them whole, shared under another name (time-slicing) or as MIG
+# instances only; and where GPU feature discovery found some that no plugin shows (DRA, or a plugin that is not up yet).
+GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")
+PRESENT_LABEL = "nvidia.com/gpu.present"
+ENDED = ("Succeeded", "Failed")
 
 
 class Caches:
@@ -21,9 +26,9 @@ class Caches:
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._domains = Reflector(client, resources.DOMAINS, dict)
         self._policies = Reflector(client, resources.POLICIES, dict)
-        self._nodes = Reflector(client, resources.NODES, lambda raw: _labels(raw, gpus_only=True))
+        self._nodes = Reflector(client, resources.NODES, gpu_node)
         self._namespaces = Reflector(client, resources.NAMESPACES, _labels)
-        self._pods = Reflector(client, resources.PODS, _pod, scope=Scope(labels=POLICY_LABEL))
+        self._pods = Reflector(client, resources.PODS, pod, scope=Scope(labels=POLICY_LABEL))
         agents_of = Scope(namespace=namespace, labels=AGENT_LABELS)
         self._agents = Reflector(client, resources.PODS, agent, scope=agents_of)
         self._node_caps = Reflector(client, resources.NODE_CAPS, _node_power)
@@ -60,8 +65,8 @@ class Caches:
                 for name, labels in self._nodes.items.items()
                 if labels is not None
             },
-            pods=tuple(pod for pod in self._pods.items.values() if pod is not None),
-            namespaces={name: labels or {} for name, labels in self._namespaces.items.items()},
+            pods=tuple(seen for seen in self._pods.items.values() if seen is not None),
+            namespaces=self._namespaces.items,
             node_powers={name: power for name, power in self._node_caps.items.items() if power is not None},
         )
 
@@ -87,17 +92,27 @@ def _mapping(raw: Mapping[str, object], *path: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _labels(raw: Mapping[str, object], *, gpus_only: bool = False) -> dict[str, str] | None:
-    """Return an object's labels; None for a node without GPUs, where that is asked."""
-    if gpus_only and "nvidia.com/gpu" not in _mapping(raw, "status", "capacity"):
-        return None
+def gpu_node(raw: Mapping[str, object]) -> dict[str, str] | None:
+    """Return a node's labels; None for one without GPUs: who draws no watts of boards is in no domain."""
+    labels = _labels(raw)
+    shown = any(name.startswith(GPU_RESOURCES) for name in _mapping(raw, "status", "capacity"))
+    return labels if shown or labels.get(PRESENT_LABEL) == "true" else None
+
+
+def _labels(raw: Mapping[str, object]) -> dict[str, str]:
     return {key: str(value) for key, value in _mapping(raw, "metadata", "labels").items()}
 
 
-def _pod(raw: Mapping[str, object]) -> ports.PodSeen | None:
+def pod(raw: Mapping[str, object]) -> ports.PodSeen | None:
+    """Return a pod of a policy that may hold boards; None for one that waits for a node, or has ended.
+
+    Pods that ended (evicted ones, say) stay as objects by the hundred, and a NodeCap names a few dozen at most.
+    """
     namespace, node = text(raw, "metadata", "namespace"), text(raw, "spec", "nodeName")
     policy = text(raw, "metadata", "labels", POLICY_LABEL)
-    return ports.PodSeen(namespace, text(raw, "metadata", "name"), node, f"{namespace}/{policy}") if node else None
+    if not node or text(raw, "status", "phase") in ENDED:
+        return None
+    return ports.PodSeen(namespace, text(raw, "metadata", "name"), node, f"{namespace}/{policy}")
 
 
 def _node_power(raw: Mapping[str, object]) -> ports.NodePower | None:
