@@ -30,6 +30,7 @@ from capstan.optimize import (
     fleets,
     ladder,
     lanes,
+    needs,
     placing,
     replicas,
     rooms,
@@ -81,10 +82,13 @@ def decide(
 
 
 def _claim(scene: Scene) -> share.Claim:
-    """Return what a policy wanted in the last cycle, at least what it has."""
-    policy, seen = scene.policy, scene.seen
-    wanted = scene.memory.wanted_gpus or sum(pool.tp * pool.desired for pool in seen.pools)
-    return share.Claim(policy.key, seen.gpu_product, policy.priority, wanted, _held_gpus(seen))
+    """Return what a policy asked for in the last cycle; who is new asks for what it has."""
+    policy, seen, known = scene.policy, scene.seen, scene.memory.needs
+    planned = scene.memory.wanted_gpus or sum(pool.tp * pool.desired for pool in seen.pools)
+    needed, ready = (planned, planned) if known is None else (known.serving.gpus, known.ready.gpus)
+    return share.Claim(
+        policy.key, seen.gpu_product, policy.priority, planned, needed=needed, ready=ready, held=_held_gpus(seen)
+    )
 
 
 def _powered(observed: fleet.Observed, each: tuple[Scene, ...]) -> tuple[Scene, ...]:
@@ -157,6 +161,7 @@ def _one(
         memory,
         pools=tuple(one.memory for one in found),
         wanted_gpus=wanted,
+        needs=needs.of(foreseen.cases, memory.needs),
         tracker=foreseen.tracker,
         unplaced=unplaced,
         advice=memory.advice if advises else None,
