@@ -1,7 +1,7 @@
 """How many GPUs a policy needs for the load that is there, and to be ready for what may come.
 
-Who calls it: `decide`, every cycle; what it says is remembered, and GPUs are dealt by it in the next (`share`). Must not
-know: other policies, what was dealt. What a plan has beyond both saves joules: more GPUs at lower clocks draw less.
+Who calls it: `decide`, every cycle; what it says is remembered, and GPUs are dealt by it in the next (`share`). Must
+not know: other policies, what was dealt. What a plan has beyond both saves joules: more GPUs at lower clocks draw less.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GPUs of the fleet over policies: what serves first, then what will, then what only saves joules; high priority first.
+"""GPUs of the fleet over policies: first what serves, then what may have to, then what only saves joules.
 
 Who calls it: `decide`, at the start of a cycle, with what each policy asked for in the last one. Must not know: pools.
 The order of policies never matters.
@@ -21,6 +21,7 @@ class Claim:
         ready: The fewest for the peak that it is to be ready for.
         planned: What its last plan has: more where more GPUs at lower clocks draw less, fewer where it was denied some.
         held: What its pods have, those that drain included.
+        step: Of one replica.
     """
 
     policy: str
@@ -30,17 +31,22 @@ class Claim:
     needed: int = 0
     ready: int = 0
     held: int = 0
+    step: int = 1
 
     @property
-    def parts(self) -> tuple[int, int, int]:
-        """What it asks for in turn, each beyond the one before."""
-        ready, whole = max(self.needed, self.ready), self.whole
-        return self.needed, ready - self.needed, whole - ready
+    def reserve(self) -> int:
+        """What makes it ready, beyond what it needs."""
+        return max(self.ready - self.needed, 0)
+
+    @property
+    def beyond(self) -> int:
+        """What only saves joules."""
+        return max(self.planned - self.needed - self.reserve, 0)
 
     @property
     def whole(self) -> int:
         """All that it asks for."""
-        return max(self.needed, self.ready, self.planned)
+        return self.needed + self.reserve + self.beyond
 
 
 def limits(claims: Sequence[Claim], gpus: Mapping[str, int]) -> dict[str, int]:
@@ -64,18 +70,41 @@ def limits(claims: Sequence[Claim], gpus: Mapping[str, int]) -> dict[str, int]:
 def dealt(claims: Sequence[Claim], total: int) -> dict[str, int]:
     """Return what each claim on some GPUs has of them, never more together than there are.
 
-    Nobody is denied what serves for what others would be ready with, nor that for what saves others joules. Of each of
-    the three high priority has its part first, and equals share by what they ask for, rounded down.
+    Nobody is denied what serves for what others would be ready with, nor that for what saves others joules. High
+    priority is served first, and saves first. A reserve is against what may never come, and it takes minutes and watts
+    to get back: all have a replica of it in turn.
     """
-    had = {claim.policy: 0 for claim in claims}
-    left = total
-    for part in range(3):
-        for priority in (Priority.HIGH, Priority.LOW):
-            asked = {claim.policy: claim.parts[part] for claim in claims if claim.priority is priority}
-            whole = sum(asked.values())
-            for policy, own in asked.items():
-                had[policy] += own if whole <= left else left * own // whole
-            left = max(left - whole, 0)
+    left = total - sum(claim.needed for claim in claims)
+    serving = _by_priority(claims, {claim.policy: claim.needed for claim in claims}, total)
+    reserves = _in_turn(claims, left)
+    left -= sum(claim.reserve for claim in claims)
+    beyond = _by_priority(claims, {claim.policy: claim.beyond for claim in claims}, max(left, 0))
+    return {claim.policy: sum(part[claim.policy] for part in (serving, reserves, beyond)) for claim in claims}
+
+
+def _by_priority(claims: Sequence[Claim], asked: Mapping[str, int], left: int) -> dict[str, int]:
+    """Return what is asked for where it fits, high priority first; equals share by what they ask for, rounded down."""
+    had: dict[str, int] = {}
+    for priority in (Priority.HIGH, Priority.LOW):
+        equals = [claim.policy for claim in claims if claim.priority is priority]
+        whole = sum(asked[policy] for policy in equals)
+        had |= {policy: asked[policy] if whole <= left else left * asked[policy] // whole for policy in equals}
+        left = max(left - whole, 0)
+    return had
+
+
+def _in_turn(claims: Sequence[Claim], left: int) -> dict[str, int]:
+    """Return the reserves where they fit; else a replica each in turn, until one does not fit and has what is left."""
+    had = {claim.policy: claim.reserve for claim in claims}
+    if sum(had.values()) <= left:
+        return had
+    had = dict.fromkeys(had, 0)
+    order = sorted(claims, key=lambda claim: (claim.priority is Priority.LOW, claim.policy))
+    while left > 0:
+        for claim in order:
+            more = min(claim.step, claim.reserve - had[claim.policy], left)
+            had[claim.policy] += more
+            left -= more
     return had
 
 
