@@ -145,7 +145,7 @@ def after(
 def test_nobody_waits_for_gpus_that_others_do_not_need(
     rates_rps: tuple[float, float], standing: tuple[int, int], total: int, held: tuple[int, int]
 ) -> None:
-    """Replicas carry 5.3 rps each, 12 rps need three and 20 rps four; what stands beyond stays where nobody needs it."""
+    """Replicas carry 5.3 rps each: 12 rps need three and 20 rps four. What stands beyond stays if nobody needs it."""
     found, memory = after(8, rates_rps, standing, total=total)
     assert found == held
     needs = [one.needs for one in memory.policies]
