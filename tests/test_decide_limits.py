@@ -107,7 +107,7 @@ def test_two_services_share_what_the_fleet_has() -> None:
 
 
 def after(
-    cycles: int, rates_rps: tuple[float, float], standing: tuple[int, int], *, total: int
+    cycles: int, rates_rps: tuple[float, float], standing: tuple[int, int], *, total: int, paused_at: int | None = None
 ) -> tuple[tuple[int, int], plan.Memory]:
     """The GPUs of a high and a low policy of degree 4 after some cycles, and what is remembered of them."""
     bounds = Bounds(1, 28, tensor_parallel=(4,))
@@ -115,18 +115,23 @@ def after(
         policy(key, slo=Slo(10.0, 0.2, 0.95), bounds=bounds, priority=priority)
         for key, priority in (("llm/a", Priority.HIGH), ("llm/b", Priority.LOW))
     )
-    pools = {one.key: (fleet.PoolObserved("all", 4, n, n),) for one, n in zip(policies, standing, strict=True)}
+    pools: dict[str, tuple[fleet.PoolObserved, ...]] = {
+        one.key: (fleet.PoolObserved("all", 4, n, n),) for one, n in zip(policies, standing, strict=True)
+    }
     memory = plan.Memory()
     for cycle in range(cycles):
         seen = tuple(
             service((), rate=rps, policy=one.key, pools=pools[one.key])
             for one, rps in zip(policies, rates_rps, strict=True)
         )
+        if cycle == paused_at:
+            policies = (dataclasses.replace(policies[0], paused=True), policies[1])
         observed = fleet.Observed(1000 + 5.0 * cycle, seen, ((H100, total),))
         decision = decide.decide(observed, policies, BOTH, memory, decide.Settings())
-        memory, pools = decision.memory, {one.policy: pools_of(one) for one in decision.policies}
-    high, low = decision.policies
-    return (gpus(high), gpus(low)), memory
+        memory = decision.memory
+        pools |= {one.policy: pools_of(one) for one in decision.policies if one.pools}
+    held = tuple(sum(pool.tp * pool.desired for pool in pools[one.key]) for one in policies)
+    return (held[0], held[1]), memory
 
 
 @pytest.mark.parametrize(
@@ -150,6 +155,11 @@ def test_nobody_waits_for_gpus_that_others_do_not_need(
     assert found == held
     needs = [one.needs for one in memory.policies]
     assert [one and one.serving.gpus for one in needs] == [4 * math.ceil(rps / 5.3) for rps in rates_rps]
+
+
+def test_who_is_paused_gives_nothing_and_others_know() -> None:
+    """Paused with eight replicas, of which it needs three: low is dealt what is left, however much it needs."""
+    assert after(8, (12.0, 20.0), (8, 2), total=40, paused_at=1)[0] == (32, 8)
 
 
 def test_what_is_dealt_holds_still_under_a_load_that_does() -> None:

@@ -49,9 +49,10 @@ class Scene:
         return watts.Subject(self.policy, self.seen, profile, load, self.memory.power or plan.NO_POWER_MEMORY)
 
     def claim(self) -> share.Claim:
-        """Return what it asked for in the last cycle; who is new asks for what it has."""
-        pools, needs = self.seen.pools, self.memory.needs
-        planned = self.memory.wanted_gpus or sum(pool.tp * pool.desired for pool in pools)
+        """Return what it asked for in the last cycle; who is new, or paused, asks for what it has."""
+        pools = self.seen.pools
+        memory = plan.PolicyMemory(self.policy.key) if self.policy.paused else self.memory
+        needs, planned = memory.needs, memory.wanted_gpus or sum(pool.tp * pool.desired for pool in pools)
         needed, ready = (planned, planned) if needs is None else (needs.serving.gpus, needs.ready.gpus)
         held = sum(pool.tp * (pool.ready + pool.starting - pool.pending + pool.terminating) for pool in pools)
         tp = main_pool(self.policy, self.seen, self.profiles).tp
