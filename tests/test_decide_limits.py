@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,66 @@ def test_two_services_share_what_the_fleet_has() -> None:
         assert held[0] <= expected[0]
         assert held[1] <= expected[1]
         assert held[0] >= 8
+
+
+def after(
+    cycles: int, rates_rps: tuple[float, float], standing: tuple[int, int], *, total: int, paused_at: int | None = None
+) -> tuple[tuple[int, int], plan.Memory]:
+    """The GPUs of a high and a low policy of degree 4 after some cycles, and what is remembered of them."""
+    bounds = Bounds(1, 28, tensor_parallel=(4,))
+    policies = tuple(
+        policy(key, slo=Slo(10.0, 0.2, 0.95), bounds=bounds, priority=priority)
+        for key, priority in (("llm/a", Priority.HIGH), ("llm/b", Priority.LOW))
+    )
+    pools: dict[str, tuple[fleet.PoolObserved, ...]] = {
+        one.key: (fleet.PoolObserved("all", 4, n, n),) for one, n in zip(policies, standing, strict=True)
+    }
+    memory = plan.Memory()
+    for cycle in range(cycles):
+        seen = tuple(
+            service((), rate=rps, policy=one.key, pools=pools[one.key])
+            for one, rps in zip(policies, rates_rps, strict=True)
+        )
+        if cycle == paused_at:
+            policies = (dataclasses.replace(policies[0], paused=True), policies[1])
+        observed = fleet.Observed(1000 + 5.0 * cycle, seen, ((H100, total),))
+        decision = decide.decide(observed, policies, BOTH, memory, decide.Settings())
+        memory = decision.memory
+        pools |= {one.policy: pools_of(one) for one in decision.policies if one.pools}
+    held = tuple(sum(pool.tp * pool.desired for pool in pools[one.key]) for one in policies)
+    return (held[0], held[1]), memory
+
+
+@pytest.mark.parametrize(
+    ("rates_rps", "standing", "total", "held"),
+    [
+        ((12.0, 20.0), (8, 2), 40, (24, 16)),
+        ((12.0, 20.0), (8, 2), 56, (32, 16)),
+        ((12.0, 20.0), (8, 6), 56, (32, 24)),
+        ((20.0, 20.0), (4, 4), 28, (16, 12)),
+    ],
+    ids=[
+        "what high does not need serves low", "where both fit nobody gives any", "of low, too, what stands may stay",
+        "what both need high has first",
+    ],
+)  # fmt: skip
+def test_nobody_waits_for_gpus_that_others_do_not_need(
+    rates_rps: tuple[float, float], standing: tuple[int, int], total: int, held: tuple[int, int]
+) -> None:
+    """Replicas carry 5.3 rps each: 12 rps need three and 20 rps four. What stands beyond stays if nobody needs it."""
+    found, memory = after(8, rates_rps, standing, total=total)
+    assert found == held
+    needs = [one.needs for one in memory.policies]
+    assert [one and one.serving.gpus for one in needs] == [4 * math.ceil(rps / 5.3) for rps in rates_rps]
+
+
+def test_who_is_paused_gives_nothing_and_others_know() -> None:
+    """Paused with eight replicas, of which it needs three: low is dealt what is left, however much it needs."""
+    assert after(8, (12.0, 20.0), (8, 2), total=40, paused_at=1)[0] == (32, 8)
+
+
+def test_what_is_dealt_holds_still_under_a_load_that_does() -> None:
+    assert after(8, (12.0, 20.0), (8, 2), total=40)[0] == after(60, (12.0, 20.0), (8, 2), total=40)[0]
 
 
 def test_a_policy_whose_large_replicas_stay_pending_is_planned_smaller_ones() -> None:

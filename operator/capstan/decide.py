@@ -30,6 +30,7 @@ from capstan.optimize import (
     fleets,
     ladder,
     lanes,
+    needs,
     placing,
     replicas,
     rooms,
@@ -70,7 +71,7 @@ def decide(
     past = {one.policy: one for one in histories}
     turn = advice.turn(observed, policies, memory, settings)
     each = scenes.of(observed, policies, profiles, memory, settings, past)
-    claims, gpus = [_claim(scene) for scene in each], dict(observed.gpus)
+    claims, gpus = [scene.claim() for scene in each], dict(observed.gpus)
     most, spare = share.limits(claims, gpus), share.spare(claims, gpus)
     powered = _powered(observed, each)
     decided = tuple(
@@ -78,13 +79,6 @@ def decide(
         for scene in powered
     )
     return plan.Decision(tuple(d for d, _ in decided), plan.Memory(tuple(m for _, m in decided)))
-
-
-def _claim(scene: Scene) -> share.Claim:
-    """Return what a policy wanted in the last cycle, at least what it has."""
-    policy, seen = scene.policy, scene.seen
-    wanted = scene.memory.wanted_gpus or sum(pool.tp * pool.desired for pool in seen.pools)
-    return share.Claim(policy.key, seen.gpu_product, policy.priority, wanted, _held_gpus(seen))
 
 
 def _powered(observed: fleet.Observed, each: tuple[Scene, ...]) -> tuple[Scene, ...]:
@@ -107,11 +101,6 @@ def _powered(observed: fleet.Observed, each: tuple[Scene, ...]) -> tuple[Scene, 
         )
         for scene in each
     )
-
-
-def _held_gpus(seen: fleet.ServiceObserved) -> int:
-    """Return the GPUs that have a pod."""
-    return sum(pool.tp * (pool.ready + pool.starting - pool.pending + pool.terminating) for pool in seen.pools)
 
 
 def horizon_slots(policy: Policy, profiles: tuple[Profile, ...], settings: Settings, *, gpu_product: str | None) -> int:
@@ -157,6 +146,7 @@ def _one(
         memory,
         pools=tuple(one.memory for one in found),
         wanted_gpus=wanted,
+        needs=needs.of(foreseen.cases, memory.needs),
         tracker=foreseen.tracker,
         unplaced=unplaced,
         advice=memory.advice if advises else None,

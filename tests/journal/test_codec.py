@@ -112,6 +112,7 @@ TRACKERS = st.builds(
     ahead=st.lists(AHEAD, max_size=2).map(tuple),
 )
 ADVICE = st.builds(plan.Advice, st.lists(PLANS, max_size=2).map(tuple), REASONS, st.builds(plan.Effect, MAYBE))
+NEEDS = st.builds(plan.Need, COUNTS, NUMBERS)
 POLICY_MEMORIES = st.builds(
     plan.PolicyMemory,
     TEXTS,
@@ -121,6 +122,7 @@ POLICY_MEMORIES = st.builds(
     classes=st.lists(st.builds(fleet.ClassDemand, COUNTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=2).map(tuple),
     seen_at_s=MAYBE,
     wanted_gpus=COUNTS,
+    needs=st.none() | st.builds(plan.Needs, NEEDS, NEEDS),
     tracker=st.none() | TRACKERS,
     advice=st.none() | ADVICE,
     advised_at_s=MAYBE,

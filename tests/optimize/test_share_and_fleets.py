@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,28 +16,42 @@ from capstan.optimize.share import Claim
 HIGH, LOW = Priority.HIGH, Priority.LOW
 
 
-def claims(*wanted: tuple[str, Priority, int]) -> list[Claim]:
-    return [Claim(key, "H100", priority, gpus) for key, priority, gpus in wanted]
+def claims(*asked: tuple[str, Priority, int, int, int]) -> list[Claim]:
+    """Claims of (policy, priority, needed, ready, planned)."""
+    return [
+        Claim(key, "H100", priority, planned, needed=needed, ready=ready)
+        for key, priority, needed, ready, planned in asked
+    ]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "total", "limits"),
+    ("asked", "total", "limits"),
     [
-        ((("a", LOW, 8), ("b", LOW, 8)), 24, {"a": 16, "b": 16}),
-        ((("a", LOW, 24), ("b", LOW, 8)), 16, {"a": 12, "b": 4}),
-        ((("a", HIGH, 12), ("b", LOW, 8)), 16, {"a": 16, "b": 4}),
-        ((("a", HIGH, 24), ("b", HIGH, 8), ("c", LOW, 4)), 16, {"a": 12, "b": 4, "c": 0}),
-        ((("a", LOW, 0), ("b", LOW, 0)), 16, {"a": 16, "b": 16}),
-        ((("a", LOW, 5), ("b", LOW, 5), ("c", LOW, 5)), 10, {"a": 3, "b": 3, "c": 3}),
-        ((("a", LOW, 8),), 0, {"a": 0}),
+        ((("a", LOW, 4, 4, 8), ("b", LOW, 4, 8, 8)), 24, {"a": 16, "b": 16}),
+        ((("a", HIGH, 8, 8, 16), ("b", LOW, 12, 12, 12)), 24, {"a": 12, "b": 12}),
+        ((("a", HIGH, 8, 16, 16), ("b", LOW, 12, 12, 12)), 24, {"a": 12, "b": 12}),
+        ((("a", HIGH, 8, 12, 24), ("b", LOW, 8, 12, 24)), 28, {"a": 16, "b": 12}),
+        ((("a", HIGH, 16, 16, 16), ("b", LOW, 12, 12, 12)), 24, {"a": 16, "b": 8}),
+        ((("a", HIGH, 24, 24, 24), ("b", HIGH, 8, 8, 8), ("c", LOW, 4, 4, 4)), 16, {"a": 12, "b": 4, "c": 0}),
+        ((("a", LOW, 24, 24, 24), ("b", LOW, 8, 8, 8)), 16, {"a": 12, "b": 4}),
+        ((("a", LOW, 5, 5, 5), ("b", LOW, 5, 5, 5), ("c", LOW, 5, 5, 5)), 10, {"a": 3, "b": 3, "c": 3}),
+        ((("a", HIGH, 8, 8, 16), ("b", LOW, 12, 12, 8)), 24, {"a": 16, "b": 12}),
+        ((("a", HIGH, 8, 8, 12), ("b", LOW, 4, 4, 8)), 32, {"a": 24, "b": 20}),
+        ((("a", LOW, 0, 0, 0), ("b", LOW, 0, 0, 0)), 16, {"a": 16, "b": 16}),
+        ((("a", LOW, 8, 8, 8),), 0, {"a": 0}),
     ],
     ids=[
-        "all fits: each may grow into what is free", "equals by what they want", "high first, low has the rest",
-        "high alone is too much", "nobody wants any", "thirds are rounded down", "no GPUs",
+        "all fits: each may grow into what is free", "what serves low goes before what saves high joules",
+        "and before what high will be ready with", "what all are ready with goes before what saves joules",
+        "what serves high goes before what serves low", "high alone is too much", "equals by what they need",
+        "thirds are rounded down", "what low has not planned yet high keeps", "nobody is told apart by what is free",
+        "nobody wants any", "no GPUs",
     ],
 )  # fmt: skip
-def test_who_may_have_what(wanted: tuple[tuple[str, Priority, int], ...], total: int, limits: dict[str, int]) -> None:
-    assert share.limits(claims(*wanted), {"H100": total}) == limits
+def test_who_may_have_what(
+    asked: tuple[tuple[str, Priority, int, int, int], ...], total: int, limits: dict[str, int]
+) -> None:
+    assert share.limits(claims(*asked), {"H100": total}) == limits
 
 
 def test_products_do_not_mix_and_an_unknown_one_is_not_limited() -> None:
@@ -69,27 +86,68 @@ def test_only_pods_on_the_same_product_are_in_the_way() -> None:
     assert share.spare(both, {"H100": 16, "A100": 16}) == {}
 
 
-WANTED = st.lists(st.tuples(st.sampled_from((HIGH, LOW)), st.integers(0, 64)), min_size=1, max_size=6)
+ASKED = st.lists(st.tuples(st.sampled_from((HIGH, LOW)), *[st.integers(0, 64)] * 3), min_size=1, max_size=6)
+TOTALS = st.integers(0, 256)
 
 
-@given(WANTED, st.integers(0, 128), st.randoms(use_true_random=False))
-def test_order_is_irrelevant_and_what_is_wanted_is_never_more_than_there_is(
-    wanted: list[tuple[Priority, int]], total: int, chance: object
+def drawn(asked: list[tuple[Priority, int, int, int]]) -> list[Claim]:
+    return claims(*((f"p{i}", *one) for i, one in enumerate(asked)))
+
+
+@given(ASKED, TOTALS, st.randoms(use_true_random=False))
+def test_order_is_irrelevant_and_no_gpu_is_dealt_twice(
+    asked: list[tuple[Priority, int, int, int]], total: int, chance: Random
 ) -> None:
-    own = claims(*((f"p{i}", priority, gpus) for i, (priority, gpus) in enumerate(wanted)))
-    found = share.limits(own, {"H100": total})
+    own = drawn(asked)
+    found, dealt = share.limits(own, {"H100": total}), share.dealt(own, total)
     shuffled = list(own)
-    chance.shuffle(shuffled)  # type: ignore[attr-defined]  # a Random
+    chance.shuffle(shuffled)
     assert share.limits(shuffled, {"H100": total}) == found
-    assert sum(min(found[claim.policy], claim.gpus) for claim in own) <= total
-    assert all(gpus >= 0 for gpus in found.values())
+    assert sum(dealt.values()) <= total
+    assert all(0 <= dealt[claim.policy] <= min(claim.whole, found[claim.policy]) for claim in own)
 
 
-@given(WANTED, st.integers(0, 100), st.integers(1, 28))
-def test_more_gpus_never_take_from_anybody(wanted: list[tuple[Priority, int]], total: int, more: int) -> None:
-    own = claims(*((f"p{i}", priority, gpus) for i, (priority, gpus) in enumerate(wanted)))
+@given(ASKED, TOTALS)
+def test_plans_within_their_limits_fit_once_each_has_planned_what_it_may_have(
+    asked: list[tuple[Priority, int, int, int]], total: int
+) -> None:
+    """What is kept until others take it up is given up in the next cycle: then all plans fit."""
+    own = drawn(asked)
+    found = share.limits(own, {"H100": total})
+    planned = [dataclasses.replace(claim, planned=min(found[claim.policy], claim.whole)) for claim in own]
+    then = share.limits(planned, {"H100": total})
+    assert sum(min(then[claim.policy], claim.planned) for claim in planned) <= total
+
+
+@given(ASKED, TOTALS)
+def test_nobody_lacks_what_serves_while_others_have_more_than_that(
+    asked: list[tuple[Priority, int, int, int]], total: int
+) -> None:
+    """Of low priority only what high leaves: high lacks nothing of what serves it before low has any."""
+    own = drawn(asked)
+    dealt = share.dealt(own, total)
+    lacking = [claim for claim in own if dealt[claim.policy] < claim.needed]
+    assert not lacking or all(dealt[claim.policy] <= claim.needed for claim in own)
+    if any(claim.priority is HIGH for claim in lacking):
+        assert all(dealt[claim.policy] == 0 for claim in own if claim.priority is LOW)
+
+
+@given(ASKED, TOTALS)
+def test_nobody_lacks_what_makes_ready_while_others_save_joules(
+    asked: list[tuple[Priority, int, int, int]], total: int
+) -> None:
+    own = drawn(asked)
+    dealt = share.dealt(own, total)
+    ready = {claim.policy: max(claim.needed, claim.ready) for claim in own}
+    if any(dealt[policy] < gpus for policy, gpus in ready.items()):
+        assert all(dealt[policy] <= gpus for policy, gpus in ready.items())
+
+
+@given(ASKED, st.integers(0, 200), st.integers(1, 56))
+def test_more_gpus_never_take_from_anybody(asked: list[tuple[Priority, int, int, int]], total: int, more: int) -> None:
+    own = drawn(asked)
     few, many = (share.limits(own, {"H100": gpus}) for gpus in (total, total + more))
-    assert all(min(many[c.policy], c.gpus) >= min(few[c.policy], c.gpus) for c in own)
+    assert all(many[claim.policy] >= few[claim.policy] for claim in own)
 
 
 # --- arithmetic --------------------------------------------------------------------------------------

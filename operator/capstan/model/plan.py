@@ -222,6 +222,22 @@ NO_POWER_MEMORY = PowerMemory()
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """GPUs that were needed, and when they last were."""
+
+    gpus: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The fewest GPUs that keep the SLO at full clock: `serving` under the load that is there, `ready` at its peak."""
+
+    serving: Need
+    ready: Need
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyMemory:
     """What the next cycle must know of one policy.
 
@@ -231,7 +247,8 @@ class PolicyMemory:
         split_since_s: Since when it stands.
         classes: Demand per class, smoothed.
         seen_at_s, seen_cycles: When `classes` was brought up to date, and how often so far.
-        wanted_gpus: GPUs that the last plan wanted before the fleet's limits.
+        wanted_gpus: GPUs that the last plan wanted before its pools shared what there is.
+        needs: GPUs that it needs, whatever the fleet has; None: not known yet, what stands.
         tracker: What is believed of the whole load to come; None: no history was ever known.
         advice: As of `advised_at_s`, when it was last due; None: nothing that is worth it.
         unplaced: Degrees that no node had room for, each with when that was seen last.
@@ -246,6 +263,7 @@ class PolicyMemory:
     seen_at_s: float | None = None
     seen_cycles: int = 0
     wanted_gpus: int = 0
+    needs: Needs | None = None
     tracker: Tracker | None = None
     advice: Advice | None = None
     advised_at_s: float | None = None

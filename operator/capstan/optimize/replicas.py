@@ -210,11 +210,29 @@ def _wanted(case: Case) -> tuple[plan.Fleet, Reason, float, float | None]:
     wanted = reshaped or _resized(case, load, forecast_rps)
     if wanted is None:
         return _bounded(case, standing)[0], Reason.SLO_INFEASIBLE, forecast_rps, looked_s
-    if case.short and not case.starting and fleets.replicas(wanted) <= case.ready:
-        more = max(case.ready + 1 - fleets.replicas(standing), 0)
-        wanted, why = fleets.with_more(standing, case.tp, more), Reason.REQUESTS_WAITING
-    fleet, bound = _bounded(case, wanted)
-    return fleet, bound or why, forecast_rps, looked_s
+    alarmed = with_alarm(case, wanted)
+    fleet, bound = _bounded(case, alarmed)
+    return fleet, bound or (why if alarmed is wanted else Reason.REQUESTS_WAITING), forecast_rps, looked_s
+
+
+def with_alarm(case: Case, fleet: plan.Fleet) -> plan.Fleet:
+    """Return a fleet, or one replica more than serve where these are short of it and no more would come."""
+    if not case.short or case.starting or fleets.replicas(fleet) > case.ready:
+        return fleet
+    return fleets.with_more(case.standing, case.tp, max(case.ready + 1 - fleets.replicas(case.standing), 0))
+
+
+def fewest(case: Case, arrival_rps: float) -> plan.Fleet:
+    """Return the fewest replicas of the main degree that carry a rate at full clock, whatever GPUs the pool may have.
+
+    What stands where nobody may change it or no count does.
+    """
+    load = case.load(0.0)
+    if load is None or case.policy.knobs.replicas is Knob.OFF:
+        return case.standing
+    free = dataclasses.replace(case, most_gpus=None)
+    found = _resized(free, load, arrival_rps)
+    return _bounded(free, case.standing if found is None else found)[0]
 
 
 def ready_for_rps(case: Case) -> float:

@@ -16,7 +16,7 @@ from capstan.model.headroom import DomainSeen
 from capstan.model.policy import Knob, Policy
 from capstan.model.profile import Profile
 from capstan.model.workload import Phase, Workload
-from capstan.optimize import bias, fleets, foresight, lanes, plausible, sizing, watts
+from capstan.optimize import bias, fleets, foresight, lanes, plausible, share, sizing, watts
 from capstan.optimize import case as cases
 from capstan.optimize.case import Settings
 
@@ -47,6 +47,17 @@ class Scene:
         lengths = next((pool.lengths for pool in self.memory.pools if pool.lengths is not None), None)
         load = None if lengths is None else Workload(0.0, *lengths)
         return watts.Subject(self.policy, self.seen, profile, load, self.memory.power or plan.NO_POWER_MEMORY)
+
+    def claim(self) -> share.Claim:
+        """Return what it asked for in the last cycle; who is new, or paused, asks for what it has."""
+        pools = self.seen.pools
+        memory = plan.PolicyMemory(self.policy.key) if self.policy.paused else self.memory
+        needs, planned = memory.needs, memory.wanted_gpus or sum(pool.tp * pool.desired for pool in pools)
+        needed, ready = (planned, planned) if needs is None else (needs.serving.gpus, needs.ready.gpus)
+        held = sum(pool.tp * (pool.ready + pool.starting - pool.pending + pool.terminating) for pool in pools)
+        tp = main_pool(self.policy, self.seen, self.profiles).tp
+        priority, product = self.policy.priority, self.seen.gpu_product
+        return share.Claim(self.policy.key, product, priority, planned, needed, ready, held, step=tp)
 
     def limit(self, most_gpus: int | None) -> int | None:
         """Return the GPUs of all pools together."""

@@ -144,9 +144,14 @@ def _parts(
     """
     if case.blind is not None:
         return ()
-    rate_rps, window_s = _level_rps(case)
-    load = case.load(peak.guarded_rps(rate_rps, window_s=window_s) * (1 + room_ratio))
+    load = case.load(needed_rps(case) * (1 + room_ratio))
     return () if load is None else shared(case, _serving(case, fleet), load.longer(longer_ratio))
+
+
+def needed_rps(case: Case) -> float:
+    """Return the rate that a clock must carry: that of now, and its counting error."""
+    rate_rps, window_s = _level_rps(case)
+    return peak.guarded_rps(rate_rps, window_s=window_s)
 
 
 def _level_rps(case: Case) -> tuple[float, float]:
