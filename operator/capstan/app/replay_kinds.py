@@ -107,13 +107,15 @@ def _console() -> Console:
 
 
 def _print(titled: Titled, console: Console) -> None:
-    table = Table(title=titled.title, box=box.SIMPLE, title_justify="left")
+    """Print a table; where heads and labels may break, no figure does, and a file gets all of a line."""
+    table = Table(title=titled.title, box=box.SIMPLE, title_justify="left", pad_edge=False, collapse_padding=True)
     words = (word for row in titled.table.rows for word in row.label.split())
     table.add_column("", min_width=max(map(len, words), default=0))
-    for head in titled.table.heads:
-        table.add_column(head, justify="right")
+    for index, head in enumerate(titled.table.heads):
+        figures = (row.cells[index].text for row in titled.table.rows if index < len(row.cells))
+        table.add_column(head, justify="right", min_width=max(map(len, figures), default=0))
     for row in titled.table.rows:
         table.add_row(row.label, *(Text(cell.text, style=STYLES[cell.tone]) for cell in row.cells))
-    console.print(table)
+    console.print(table, crop=console.is_terminal)
     for note in titled.notes:
         console.print(note, style="dim", markup=False, highlight=False)

@@ -65,6 +65,22 @@ def test_the_blind_part_is_told_apart_in_each_crossing() -> None:
     assert (later.back_s, later.blind_s, later.seeing_s) == pytest.approx((1.0, 0.0, 1.0))
 
 
+@pytest.mark.parametrize(
+    ("above_for", "reached"),
+    [
+        pytest.param(18, False, id="gone by itself before anybody could be told"),
+        pytest.param(20, True, id="gone in the 100 ms in which they were told"),
+        pytest.param(25, True, id="gone half a second later"),
+    ],
+)
+def test_whoever_comes_back_untold_proves_nothing(above_for: int, reached: bool) -> None:
+    """Nobody can be reached from 1 s to 2 s."""
+    blackout = plant.Blackout(at_seconds=1, for_seconds=1, commands_too=True)
+    faults = plants.NO_FAULTS.model_copy(update={"blackout": blackout})
+    (found,) = crossings.step(cut_at([900.0] * above_for + [700.0] * (40 - above_for), faults=faults)).crossings
+    assert found.reached is reached
+
+
 def test_a_blackout_of_samples_alone_blinds_nobody_who_obeys() -> None:
     """Commands still reach the agents: all of the time counts."""
     faults = plants.NO_FAULTS.model_copy(update={"blackout": plant.Blackout(at_seconds=1, for_seconds=1)})

@@ -27,6 +27,7 @@ class Crossing:
         from_s: Its beginning, from the cut on; negative where the domain stood above its old budget already.
         back_s: From there until it stayed below.
         blind_s: The part of that in which no command could reach an agent.
+        reached: Whether commands reached the agents before it was back; else it went by itself, which proves nothing.
         above_ratio: How far the draw stood above the new budget at first, as a share of it.
         peak_ratio: And at most.
     """
@@ -35,6 +36,7 @@ class Crossing:
     from_s: float
     back_s: float
     blind_s: float
+    reached: bool
     above_ratio: float
     peak_ratio: float
 
@@ -90,9 +92,18 @@ def _crossings(run: Run, cut: Cut) -> Iterator[Crossing]:
                 from_s=starts_s - cut.at_s,
                 back_s=ends_s - starts_s,
                 blind_s=_blind_s(run, starts_s, ends_s),
+                reached=not _dark(run, ends_s),
                 above_ratio=float(seen_ratio[0]),
                 peak_ratio=float(seen_ratio.max()),
             )
+
+
+def _dark(run: Run, at_s: float) -> bool:
+    """Return whether no command can reach an agent just before this 100 ms."""
+    blackout = run.asked.faults.blackout
+    if blackout is None or not blackout.commands_too:
+        return False
+    return blackout.at_seconds < at_s < blackout.at_seconds + blackout.for_seconds - BIN_S / 2
 
 
 def _blind_s(run: Run, from_s: float, to_s: float) -> float:
