@@ -61,12 +61,14 @@ class _Node:
         heard_s: When it answered last.
         kept: Which NodeCap it said that it keeps, and of which sample that was the first word.
         deaf_since_s: Since when it enforces more than it holds; None: it does not.
+        deaf: That lasted, and it has not come down to its grant since.
     """
 
     peaks_w: deque[tuple[float, float]] = field(default_factory=deque)
     heard_s: float | None = None
     kept: tuple[tuple[int, int], int] = ((0, 0), 0)
     deaf_since_s: float | None = None
+    deaf: bool = False
 
 
 class Granting:
@@ -121,7 +123,7 @@ class Granting:
             book = _credible(book, look)
             self._unchecked = False
         placed = ledger.arranged(book, look.budgets_w, look.places)
-        placed = ledger.overdrawn(placed, self._deaf_w(look, now_s))
+        placed = ledger.overdrawn(placed, self._deaf_w(placed, look, now_s))
         if placed is not book or self._allocated_s is None or now_s - self._allocated_s >= ALLOCATE_S:
             self._wanted_w, self._allocated_s = self._allocated(placed, look, now_s), now_s
         after = ledger.toward(placed, self._wanted_w)
@@ -154,31 +156,37 @@ class Granting:
             if enforced_w is not None:
                 yield ReadBack(node, enforced_w, told.sequence if told is not None and obeys else None)
 
-    def _deaf_w(self, look: Look, now_s: float) -> dict[str, float]:
+    def _deaf_w(self, book: Ledger, look: Look, now_s: float) -> dict[str, float]:
         """Return what nodes enforce that have for some time enforced more than they hold, at most their worst case."""
         found: dict[str, float] = {}
-        holds = {entry.node: entry.held_w for entry in self.stored.ledger.entries} if self.stored else {}
         for said in self._read_back(look):
-            known, worst_w = self._nodes[said.node], look.places[said.node].worst_w
-            enforced_w = min(members.whole_up(said.enforced_w), worst_w)
-            if said.node not in holds or enforced_w <= holds[said.node]:
+            known, entry = self._nodes[said.node], book.entry(said.node)
+            if entry is None:
+                continue
+            known.deaf = known.deaf and said.enforced_w > entry.grant_w + ledger.ROUNDING_W
+            enforced_w = min(members.whole_up(said.enforced_w), look.places[said.node].worst_w)
+            if enforced_w <= entry.held_w:
                 known.deaf_since_s = None
                 continue
             known.deaf_since_s = now_s if known.deaf_since_s is None else known.deaf_since_s
             if now_s - known.deaf_since_s >= DEAF_S:
-                found[said.node] = enforced_w
+                known.deaf, found[said.node] = True, enforced_w
         return found
 
     # --- share out ---------------------------------------------------------------------------------
 
     def _allocated(self, book: Ledger, look: Look, now_s: float) -> dict[str, float]:
-        """Share out what is not held by the silent; where grants no longer fit, they are told to come down, too."""
+        """Share out what is held neither by the silent nor by the deaf.
+
+        Where grants no longer fit, the silent are told to come down, too.
+        """
         budgets_w, granted_w, asks_w = dict(book.budgets_w), {}, {}
         fits = _fits(book)
         taking: list[Member] = []
         for entry in book.entries:
             one = look.members.get(entry.node)
-            if one is None or (fits and self.silent(entry.node, now_s)):
+            keeps = self._nodes[entry.node].deaf or (fits and self.silent(entry.node, now_s))
+            if one is None or keeps:
                 for domain in entry.domains:
                     budgets_w[domain] -= entry.held_w
                 continue
