@@ -65,7 +65,11 @@ async def test_a_node_is_told_its_limit_as_cap_and_as_safe_setting_without_a_clo
     ("budget_w", "odd", "words"),
     [
         (5800, (), "4 of 4 nodes at 200 W a board draw up to 5880 W: 80 W above spec.budgetWatts"),
-        (8000, ("gpu-3",), "3 of 4 nodes at 200 W a board and 1 that can hold no grant (gpu-3) at their worst draw up "),
+        (
+            8000,
+            ("gpu-3",),
+            "3 of 4 nodes at 200 W a board and 1 that can hold no grant (gpu-3) at their worst draw up ",
+        ),
     ],
     ids=["floors that do not fit", "a stranger at its nameplate"],
 )
@@ -327,3 +331,23 @@ async def test_to_grants_and_back_one_always_holds() -> None:
     assert (verdict.strategy, verdict.step.level) == (Strategy.STATISTICAL, Level.LOW_DEEP)
     assert site.ledgers.stored == {}
     assert {agent.caps.power_limit_w for agent in site.fleet.agents.values()} == {None}
+
+
+async def test_thresholds_go_on_capping_while_grants_come_and_the_api_server_is_away() -> None:
+    """Half way to grants the ledger is in doubt: what was granted stays, and a brake still reaches every node."""
+    site = Site(domain())
+    site.fleet.limited = True
+    await site.run(5)
+    site.api.edit(domain(strategy="Guaranteed"))
+    await site.run(3)
+    assert limits(site)["gpu-2"] == 532
+    site.ledgers.lost = True
+    site.fleet.silent = {"gpu-3"}
+    await site.run(8)
+    site.api.down = True
+    site.fleet.limited = False
+    site.draw(700)
+    verdict = await site.run(5)
+    assert (verdict.strategy, verdict.step.level) == (Strategy.STATISTICAL, Level.BRAKE)
+    assert site.fleet.agents["gpu-2"].caps.low_mhz == 405
+    assert limits(site)["gpu-2"] is not None

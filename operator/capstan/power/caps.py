@@ -117,12 +117,21 @@ def with_grants(wish: NodeWish, grants: tuple[Granted, ...]) -> NodeWish:
     return NodeWish(wish.node, tightest(wish.caps, ClassCaps(power_limit_w=limit_w)), wish.high_pods, safe, grants)
 
 
+def grants_of(power: NodePower) -> tuple[Granted, ...]:
+    """Return the grants of a stored `spec.power`, each with the limit that all of them came to."""
+    listed = power.document.get("grants")
+    limit_w = _whole(power.document.get("safe"), "powerLimitWatts")
+    found = (one for one in (listed if isinstance(listed, list) else []) if isinstance(one, dict))
+    return tuple(
+        Granted(str(one.get("ledger")), sequence, float(watts), limit_w)
+        for one in found
+        if (watts := _whole(one, "watts")) and (sequence := _whole(one, "sequence")) is not None and limit_w
+    )
+
+
 def granted_w(power: NodePower, ledger: str) -> float | None:
     """Return what a stored `spec.power` says that a ledger granted; None: nothing."""
-    listed = power.document.get("grants")
-    found = (one for one in (listed if isinstance(listed, list) else []) if isinstance(one, dict))
-    watts = next((_whole(one, "watts") for one in found if one.get("ledger") == ledger), None)
-    return None if watts is None else float(watts)
+    return next((grant.grant_w for grant in grants_of(power) if grant.ledger == ledger), None)
 
 
 def released(node: str) -> NodeWish:

@@ -202,13 +202,20 @@ class Loop:
         """Return what a node should hold; None: armed by an earlier leader and not heard yet, what it holds stays."""
         by_level = [verdict for verdict in over if verdict.strategy is Strategy.STATISTICAL]
         safe = [verdict.domain.safe for verdict in by_level]
-        grants = self._guaranteed.granted(node, over)
+        grants = self._guaranteed.granted(node, over, self._granted_before(node, part))
         if None in safe or not (safe or grants):
             return None
         known = tightest_safe(setting for setting in safe if setting is not None) or caps.NO_LIMIT
         pods = tuple((p.namespace, p.name) for p in part.on_node.get(node, ()) if (p.namespace, p.name) in high)
         wish = caps.NodeWish(node, tightest(*(verdict.step.caps for verdict in by_level)), pods, known)
         return caps.with_grants(wish, grants) if grants else wish
+
+    def _granted_before(self, node: str, part: Part) -> tuple[caps.Granted, ...]:
+        """Return the grants that a node holds: as we told them, else as its NodeCap has them."""
+        if node in self._held:
+            return self._held[node].wish.grants
+        stored = part.scene.node_powers.get(node)
+        return () if stored is None else caps.grants_of(stored)
 
     def _steadied(self, held: caps.Held, now_s: float) -> caps.Held:
         """Return what a node holds, anew where it has long held tighter caps than ours: a standby's, and we live."""

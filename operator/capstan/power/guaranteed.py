@@ -64,15 +64,19 @@ class Guaranteed:
                 found |= ledgers.books(granting.book, frozenset(self._members.get(root, ())), silent)
         return found
 
-    def granted(self, node: str, over: Iterable[Verdict]) -> tuple[caps.Granted, ...]:
-        """Return what a node may be told for some domains: what the API server has stored; empty while that is open."""
+    def granted(self, node: str, over: Iterable[Verdict], before: tuple[caps.Granted, ...]) -> tuple[caps.Granted, ...]:
+        """Return what a node may be told for some domains: what the API server has stored; empty where it has no grant.
+
+        Where nobody knows now (the ledger is being read, the node was not heard by us) it holds what it held before.
+        """
         told = []
         for root in sorted({self._root_of.get(verdict.declared.name, "") for verdict in over if verdict.grants}):
             book = self._roots[root].book if root in self._roots else None
             entry, one = None if book is None else book.entry(node), self._members.get(root, {}).get(node)
-            if entry is None or one is None:
-                return ()
-            told.append(caps.Granted(root, entry.sequence, entry.grant_w, members.limit_w(one, entry.grant_w)))
+            if entry is not None and one is not None:
+                told.append(caps.Granted(root, entry.sequence, entry.grant_w, members.limit_w(one, entry.grant_w)))
+            else:
+                told += [grant for grant in before if grant.ledger == root]
         return tuple(told)
 
     # --- decide ------------------------------------------------------------------------------------

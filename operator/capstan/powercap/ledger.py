@@ -203,10 +203,13 @@ def _lowered(entry: Entry, wanted_w: float, version: int) -> Entry:
 
 
 def _raised(entry: Entry, wanted_w: float, spare_w: dict[str, float], version: int) -> Entry:
-    """Raise one node, and take what it newly holds off its domains; nothing below a watt is worth a message."""
-    more_w = max(0.0, min(spare_w[domain] for domain in entry.domains))
+    """Raise one node, and take what it newly holds off its domains; nothing below a watt is worth a message.
+
+    Below a domain that holds more than its budget nobody is raised, not even to what it holds: a cut comes first.
+    """
+    more_w = min(spare_w[domain] for domain in entry.domains)
     grant_w = min(wanted_w, entry.held_w + more_w)
-    if grant_w < entry.grant_w + 1.0:
+    if more_w < 0 or grant_w < entry.grant_w + 1.0:
         return entry
     held_w = max(entry.held_w, grant_w)
     for domain in entry.domains:
