@@ -31,9 +31,10 @@ def specs(number: st.SearchStrategy[object], name: st.SearchStrategy[object]) ->
     planned = mapping({"namespace": name, "name": name, "clockMegahertz": number})
     caps = mapping({}, {"lowMegahertz": number, "powerLimitWatts": number})
     safe = mapping({"clockMegahertz": number, "powerLimitWatts": number})
+    grant = mapping({"ledger": name, "sequence": number, "watts": number})
     power = mapping(
         {"epoch": number, "sequence": number, "safe": safe},
-        {"caps": caps, "leaseSeconds": number, "highPods": few(pod)},
+        {"caps": caps, "leaseSeconds": number, "highPods": few(pod), "grants": few(grant)},
     )
     plan = mapping({"sequence": number}, {"pods": few(planned)})
     return mapping({}, {"plan": plan, "power": power, "typo": st.just(1)})

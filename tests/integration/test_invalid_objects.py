@@ -32,7 +32,7 @@ def test_the_api_server_names_the_field_and_the_fix(api_server: ApiServer, case:
     assert case.fix in message
 
 
-@pytest.mark.parametrize("base", ["policy", "targets", "domain", "profile", "cap"])
+@pytest.mark.parametrize("base", ["policy", "targets", "domain", "profile", "cap", "ledger"])
 def test_what_the_table_changes_is_accepted_before(api_server: ApiServer, base: str) -> None:
     answer = create(api_server, api.Invalid("unchanged", base, {}, "").manifest())
     assert answer.is_success, answer.text

@@ -73,11 +73,11 @@ async def test_a_child_above_its_parent_is_told_and_armed() -> None:
         ({"budgetWatts": -1}, "budgetWatts"),
         ({"budgetWatts": float("nan")}, "budgetWatts"),
         ({"budgetWatts": "40 kW"}, "budgetWatts"),
-        ({"strategy": "Guaranteed"}, "strategy"),
+        ({"strategy": "Hopeful"}, "strategy"),
         ({"reductions": [{"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "budgetWatts": 20_000}]},
          "reductions"),
     ],
-    ids=["low above high", "high above brake", "deep above base", "negative", "NaN", "words", "a strategy not held",
+    ids=["low above high", "high above brake", "deep above base", "negative", "NaN", "words", "an unknown strategy",
          "a reduction that raises"],
 )  # fmt: skip
 async def test_an_edit_that_is_not_valid_is_told_by_field_and_the_last_valid_spec_holds(

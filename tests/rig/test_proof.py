@@ -106,7 +106,7 @@ def test_full_load_breaks_every_budget_and_what_holds_it_breaks_none() -> None:
 def plant(tmp_path: Path) -> Iterator[Plant]:
     """Two nodes of one board each, both at full load."""
     states = {name: State.create(tmp_path / name, [f"GPU-{name}"]) for name in "ab"}
-    with Plant(states, Monitor(MEMBERS)) as made:
+    with Plant(states, Monitor(MEMBERS), Monitor(MEMBERS)) as made:
         made.load(1.0)
         yield made
 

@@ -59,6 +59,20 @@ def test_only_the_nodes_of_a_capping_domain_and_below_it_are_capped() -> None:
 
 
 @pytest.mark.parametrize(
+    ("binds", "priority", "capping"),
+    [("True", Priority.LOW, ("r7",)), ("True", Priority.HIGH, ("r7",)), ("False", Priority.LOW, ())],
+)
+def test_under_grants_a_domain_caps_where_its_limits_bind(
+    binds: str, priority: Priority, capping: tuple[str, ...]
+) -> None:
+    """A board's limit knows no priority: who got fewer watts had less of it before."""
+    said = {"strategy": "Guaranteed", "conditions": [{"type": "Capping", "status": binds}]}
+    raw = domain("r7", "Normal", rack="7")
+    tree = ({**raw, "status": {"state": "Normal", **said}},)
+    assert domains.capping(PODS, priority, tree, NODES) == capping
+
+
+@pytest.mark.parametrize(
     ("selector", "selects"),
     [
         ({}, False),

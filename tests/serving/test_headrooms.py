@@ -45,6 +45,15 @@ def test_budget_thresholds_and_caps_are_the_domains_own() -> None:
     assert (seen.low_mhz, seen.high_mhz, seen.free_gpus) == (1560, None, None)
 
 
+def test_under_grants_what_the_limits_leave_is_for_everybody() -> None:
+    """No threshold reserves a part of it, and no clock is capped."""
+    raw = domain("rack-7", rack="7", left=3000)
+    raw["status"]["strategy"] = "Guaranteed"  # type: ignore[index]  # raw JSON
+    (seen,) = Headrooms().look((raw,))
+    assert [seen.left_w(line) for line in (seen.low_ratio, seen.high_ratio, seen.brake_ratio)] == [3000, 3000, 3000]
+    assert (seen.low_mhz, seen.high_mhz) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("state", "left", "expected"),
     [

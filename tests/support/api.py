@@ -22,6 +22,7 @@ PLURALS = {
     "PowerDomain": "powerdomains",
     "ServingProfile": "servingprofiles",
     "NodeCap": "nodecaps",
+    "PowerLedger": "powerledgers",
 }
 """Where the objects of a kind live below /apis/capstan.dev/v1alpha1."""
 
@@ -72,6 +73,23 @@ def node_cap() -> Manifest:
     }
 
 
+def ledger() -> Manifest:
+    """A PowerLedger of one rack of one node, as `capstan power` writes it."""
+    entry = {"node": "gpu-0", "domains": ["rack-7"], "grantWatts": 5200, "sequence": 17, "heldWatts": 6000}
+    return {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "PowerLedger",
+        "metadata": {"name": "rack-7"},
+        "spec": {
+            "version": 17,
+            "grantedWatts": 5200,
+            "heldWatts": 6000,
+            "budgets": [{"domain": "rack-7", "watts": 12000}],
+            "entries": [entry],
+        },
+    }
+
+
 def changed(manifest: Manifest, changes: dict[str, object]) -> Manifest:
     """Return a copy with fields set by path (`spec.bounds.maxReplicas`, `spec.targets.0.tensorParallel`)."""
     made = copy.deepcopy(manifest)
@@ -104,7 +122,7 @@ class Invalid:
 
     def manifest(self) -> Manifest:
         bases = {"policy": chat, "targets": lambda: sample("serving-targets"), "domain": rack, "profile": profile}
-        return changed({**bases, "cap": node_cap}[self.base](), self.changes)
+        return changed({**bases, "cap": node_cap, "ledger": ledger}[self.base](), self.changes)
 
 
 def _tiers(*tiers: tuple[int, int]) -> list[Manifest]:
@@ -305,5 +323,17 @@ INVALID = (
     Invalid("no-safe-setting", "cap", {"spec.power.safe": DROP}, "safe"),
     Invalid("lease-for-ever", "cap", {"spec.power.leaseSeconds": 86_400}, "leaseSeconds"),
     Invalid("cap-of-zero", "cap", {"spec.power.caps.lowMegahertz": 0}, "lowMegahertz"),
+    Invalid(
+        "grant-of-zero",
+        "cap",
+        {"spec.power.grants": [{"ledger": "rack-7", "sequence": 1, "watts": 0}]},
+        "watts",
+    ),
+    # --- PowerLedger -----------------------------------------------------------------------------
+    Invalid(
+        "more-told-than-counted", "ledger", {"spec.entries.0.grantWatts": 6001}, "grantWatts", "not be above heldWatts"
+    ),
+    Invalid("negative-holding", "ledger", {"spec.entries.0.heldWatts": -1}, "heldWatts"),
+    Invalid("ledger-without-version", "ledger", {"spec.version": DROP}, "version"),
 )
 """At least 25 of them; ids are unique, so that a failure names its case."""

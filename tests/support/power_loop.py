@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from capstan.api import convert_ledger
 from capstan.model.reasons import Reason
 from capstan.power import caps, cycle, ports
 from capstan.power.judge import Verdict
 from capstan.power.site import Site as Power
 from capstan.powercap.domains import NO_CAPS, ClassCaps, Level, tightest
+from capstan.powercap.ledger import Ledger
 
 RACK = {"rack": "7"}
 
@@ -59,6 +61,7 @@ class Agent:
     sequence: int = 0
     caps: ClassCaps = NO_CAPS
     renewed_s: float = -1e9
+    kept: tuple[int, int] = (0, 0)
 
     def renew(self, call: ports.LeaseCall, now_s: float) -> bool:
         """Take a call; return whether it was taken."""
@@ -76,15 +79,21 @@ class Agent:
         if (epoch, sequence) >= (self.epoch, self.sequence):
             self.epoch, self.sequence = epoch, sequence
             self.caps = caps.caps_of(ports.NodePower(epoch, sequence, power))
+            self.kept = (epoch, sequence)
 
 
 @dataclass
 class Fleet:
-    """Four servers of 4 GPUs; `watts` per GPU by node, `silent` nodes do not answer, `deaf` ones take no cap."""
+    """Four servers of 4 GPUs; `watts` per GPU by node, `silent` nodes do not answer, `deaf` ones take no cap.
+
+    `limited`: boards draw no more than their limit. `odd`: nodes whose boards do not say what they enforce.
+    """
 
     watts: dict[str, float] = field(default_factory=lambda: {f"gpu-{i}": 100.0 for i in range(4)})
     silent: set[str] = field(default_factory=set)
     deaf: set[str] = field(default_factory=set)
+    odd: set[str] = field(default_factory=set)
+    limited: bool = False
     persistent: bool | None = None
     problems: dict[str, tuple[str, ...]] = field(default_factory=dict)
     calls: dict[str, ports.LeaseCall] = field(default_factory=dict)
@@ -106,15 +115,17 @@ class Fleet:
         cap = agent.caps.high_mhz if pod == "chat-0" else agent.caps.low_mhz
         limit = 700.0 if agent.caps.power_limit_w is None else agent.caps.power_limit_w
         shown = (None, 700.0) if call.node in self.deaf else (cap, limit)
+        watts = min(self.watts[call.node], shown[1]) if self.limited else self.watts[call.node]
+        enforced = None if call.node in self.odd else shown[1]
         gpus = tuple(
             ports.GpuReport(
-                i, "llm", pod, self.watts[call.node], 700, 200, shown[0],
-                enforced_limit_w=shown[1], persistent=self.persistent,
+                i, "llm", pod, watts, 700, 200, shown[0], enforced_limit_w=enforced, persistent=self.persistent,
             )
             for i in range(4)
         )  # fmt: skip
         return ports.AgentReport(
             call.node, agent.epoch, agent.sequence, self.sequence, 0.2, safe=False, gpus=gpus, caps=agent.caps,
+            kept=agent.kept,
             problems=self.problems.get(call.node, ()),
         )  # fmt: skip
 
@@ -246,6 +257,46 @@ class Api:
             raise ports.Refused("the API server is down")
 
 
+@dataclass
+class Ledgers:
+    """PowerLedgers by root as the API server stores them: each through its manifest, each swap at its version."""
+
+    api: Api
+    stored: dict[str, ports.StoredLedger] = field(default_factory=dict)
+    swaps: int = 0
+    lost: bool = False  # the answer of the next swap is lost on its way: it is stored all the same
+
+    async def read(self, root: str) -> ports.StoredLedger | None:
+        """Return what is stored."""
+        self._refuse()
+        return self.stored.get(root)
+
+    async def swap(self, root: str, ledger: Ledger, version: str) -> ports.StoredLedger:
+        """Store a ledger at its version."""
+        self._refuse()
+        before = self.stored.get(root)
+        if version != ("" if before is None else before.version):
+            raise ports.Refused(f"{root} moved on")
+        self.swaps += 1
+        kept = convert_ledger.ledger(convert_ledger.manifest(root, ledger))
+        self.stored[root] = ports.StoredLedger(kept, str(self.swaps))
+        if self.lost:
+            self.lost = False
+            raise ports.Refused("no answer in time")
+        return self.stored[root]
+
+    async def drop(self, root: str, version: str) -> None:
+        """Delete a ledger at its version."""
+        self._refuse()
+        if self.stored[root].version != version:
+            raise ports.Refused(f"{root} moved on")
+        del self.stored[root]
+
+    def _refuse(self) -> None:
+        if self.api.down:
+            raise ports.Refused("the API server is down")
+
+
 class Silent:
     """A meter that counts transitions."""
 
@@ -282,6 +333,7 @@ class Site:
         policies = {"llm/chat": policy("chat", "High"), "llm/batch": policy("batch", "Low")}
         scene = ports.Scene(domains, policies, nodes, pods, {"llm": {"high": "true"}})
         self.fleet, self.api, self.meter, self.meters = Fleet(), Api(scene), Silent(), Meters()
+        self.ledgers = Ledgers(self.api)
         self.api.granted = lambda node, power: self.fleet.agents.setdefault(node, Agent()).grant(power)
         self.now_s = 1000.0
         self.start(epoch)
@@ -294,7 +346,14 @@ class Site:
     def another(self, *, shards: int = 1) -> Power:
         """Return one more process over the same world; it stands by."""
         wired = cycle.Ports(
-            self.api, self.fleet, self.api, self.meters, self.meter, lambda: self.now_s, lambda: self.now_s
+            self.api,
+            self.fleet,
+            self.api,
+            self.meters,
+            self.meter,
+            lambda: self.now_s,
+            lambda: self.now_s,
+            self.ledgers,
         )
         return Power(wired, shards=shards)
 

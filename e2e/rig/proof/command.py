@@ -15,28 +15,32 @@ from rig.controlplane import ControlPlane
 from rig.demo import figures
 from rig.demo.stage import ROOT
 from rig.nvml import build
-from rig.proof import faults, scene
+from rig.proof import faults, granted, scene
 from rig.proof.exporter import METER, Exporter
-from rig.proof.site import FACTOR, BrokenError, Options, Row, Site
+from rig.proof.site import FACTOR, GUARANTEED, STATISTICAL, BrokenError, Options, Row, Site
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 HEAD = ("scenario", "s to below budget", "J above", "worst draw / budget", "P1", "what happened")
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(list(faults.ALL)), help="These scenarios; default: all.")
+@click.option("--only", multiple=True, type=click.Choice(sorted({*faults.ALL, *granted.ALL})),
+              help="These scenarios; default: all.")  # fmt: skip
+@click.option("--strategy", type=click.Choice([STATISTICAL, GUARANTEED]), default=STATISTICAL, show_default=True,
+              help="How the domains hold their budgets; each has scenarios of its own.")  # fmt: skip
 @click.option("--dir", "kept", type=FOLDER, help="Keep logs and state here; a short path, for sockets.")
-def command(only: tuple[str, ...], kept: Path | None) -> None:
+def command(only: tuple[str, ...], strategy: str, kept: Path | None) -> None:
     """Play the live proof of power domains and print what true watts did."""
     process.exit_on_signals()
     failed = ""
-    with tempfile.TemporaryDirectory(prefix="proof-") as folder, running(kept or Path(folder)) as site:
+    scenarios = list(granted.ALL if strategy == GUARANTEED else faults.ALL)
+    with tempfile.TemporaryDirectory(prefix="proof-") as folder, running(kept or Path(folder), strategy) as site:
         click.echo(told_setup())
         try:
-            for name in faults.ALL:
+            for name in scenarios:
                 if not only or name in only:
                     click.echo(f"{name} ...", err=True)
-                    faults.play(site, name)
+                    play(site, strategy, name)
         except BrokenError as broken:
             failed = f"{name}: {broken}"
         click.echo(told(site.rows))
@@ -44,14 +48,22 @@ def command(only: tuple[str, ...], kept: Path | None) -> None:
     sys.exit(failed or 0)
 
 
+def play(site: Site, strategy: str, name: str) -> None:
+    """Play one scenario of a strategy."""
+    if strategy == GUARANTEED:
+        granted.ALL[name](site)
+    else:
+        faults.play(site, name)
+
+
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Site]:
+def running(folder: Path, strategy: str = STATISTICAL) -> Iterator[Site]:
     """Start a control plane of its own with Prometheus, and a gated site on it."""
     library = build.build(folder / "lib")
     with ControlPlane(folder / "rig") as control, Exporter() as exporter:
         control.apply_crds(ROOT / "crds")
         url = control.start_prometheus(prometheus.Config((prometheus.Job("meter", targets=(exporter.address,)),)))
-        with Site(control, folder, library, Options(gated=True, prometheus_url=url, meter=METER)) as site:
+        with Site(control, folder, library, Options(True, url, METER, strategy)) as site:
             exporter.shows(lambda: site.plant.monitor.drawn_w(scene.ROW))
             yield site
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from capstan.powercap import grants
+from capstan.powercap.grants import Member
 from rig.nvml.state import Caps, State
 from rig.proof import physics
 from rig.proof.monitor import Monitor
@@ -18,6 +20,7 @@ from rig.simulator.node import GpuMeter
 
 TICK_S = 0.1  # DESIGN 7.2: true watts are scored at 100 ms
 NON_GPU_W = 400.0  # DC, of a node of two boards; what `scene` declares as typical
+WORST_RATIO = 1.25  # of the same at worst; facts/polca.md 2.5 has fans and host
 SUPPLY_RATIO = 0.94  # DC over AC, as `scene` declares it
 
 
@@ -49,10 +52,17 @@ class Node:
 
 
 class Plant:
-    """All servers; a context manager that turns while it is entered."""
+    """All servers; a context manager that turns while it is entered.
 
-    def __init__(self, states: Mapping[str, State], monitor: Monitor) -> None:
+    Args:
+        states: The drivers.
+        monitor: Watches true watts.
+        limits: Watches the watts that the limits in force allow at worst, whatever is drawn.
+    """
+
+    def __init__(self, states: Mapping[str, State], monitor: Monitor, limits: Monitor) -> None:
         self.monitor = monitor
+        self.limits = limits
         self.changes: list[Change] = []
         self._nodes = {
             name: Node(name, state, [GpuMeter() for _ in state.uuids], caps=_caps(state))
@@ -98,6 +108,7 @@ class Plant:
             now_s = time.monotonic()
             node_w = {name: self._node_w(node, now_s, now_s - last_s) for name, node in self._nodes.items()}
             self.monitor.sample(now_s, node_w)
+            self.limits.sample(now_s, {name: worst_w(node.caps) for name, node in self._nodes.items()})
             last_s = now_s
 
     def _node_w(self, node: Node, now_s: float, elapsed_s: float) -> float:
@@ -113,6 +124,13 @@ class Plant:
             node.state.report(index, power_w=meter.power_w, energy_j=meter.energy_j, sm_clock_mhz=drawn.sm_clock_mhz)
             boards_w += drawn.power_w
         return (boards_w + NON_GPU_W) / SUPPLY_RATIO
+
+
+def worst_w(caps: list[Caps]) -> float:
+    """Return the AC watts that a server may draw at worst under its boards' limits: what DESIGN 4 calls its grant."""
+    non_gpu_w, limit_w = NON_GPU_W * WORST_RATIO, max(board.power_limit_w for board in caps)
+    one = Member("", (), len(caps), non_gpu_w, SUPPLY_RATIO, limit_w, limit_w)
+    return grants.grant_w(one, limit_w)
 
 
 def _caps(state: State) -> list[Caps]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from rig.nvml.state import H100
 from rig.objects import RACK_LABEL
-from rig.proof.plant import NON_GPU_W, SUPPLY_RATIO
+from rig.proof.plant import NON_GPU_W, SUPPLY_RATIO, WORST_RATIO
 
 Document = dict[str, object]
 
@@ -27,7 +27,7 @@ NODES_PER_RACK = 4
 GPUS = 2  # of a server: what is proved does not depend on it, and two cores stay alive
 ROW, RACKS = "row-1", ("rack-a", "rack-b")
 BUDGETS_W = {ROW: 14_200, "rack-a": 7_400, "rack-b": 7_400}
-WORST_NON_GPU_W = 500  # a quarter above typical, as facts/polca.md 2.5 has fans and host
+WORST_NON_GPU_W = round(NON_GPU_W * WORST_RATIO)
 HIGH, LOW = "chat", "batch"  # board 0 and board 1 of every server
 STOCK_W = H100.max_limit_w
 AGENT_PORT = 9808  # where `capstan power` looks for agents
@@ -65,7 +65,7 @@ def members(standing: tuple[Server, ...]) -> dict[str, tuple[str, ...]]:
     return {ROW: tuple(server.name for server in standing), **found}
 
 
-def domains(tenants: str, *, meter: str = "") -> Iterator[Document]:
+def domains(tenants: str, *, meter: str = "", strategy: str = "Statistical") -> Iterator[Document]:
     """Yield the PowerDomains; namespaces labelled with the name of `tenants` may ask for High."""
     for name, budget_w in BUDGETS_W.items():
         place: Document = {"type": "Row"}
@@ -82,6 +82,7 @@ def domains(tenants: str, *, meter: str = "") -> Iterator[Document]:
             "nonGPUWattsPerNode": {"typical": int(NON_GPU_W), "worstCase": WORST_NON_GPU_W},
             "powerSupplyEfficiencyPercent": round(SUPPLY_RATIO * 100),
             "highPriorityNamespaces": {"matchLabels": {"kubernetes.io/metadata.name": tenants}},
+            "strategy": strategy,
             "mode": "Act",
         }
         yield {"apiVersion": "capstan.dev/v1alpha1", "kind": "PowerDomain", "metadata": {"name": name}, "spec": spec}

@@ -32,6 +32,7 @@ START_S = 90.0  # two cores that do other things at once start thirty processes 
 CALM_S = 300.0  # four levels, each released after its dwell, which doubles where caps come back soon
 POLL_S = 0.1
 BRAKE_MHZ = int(domains.Caps().brake_mhz)  # the domains name no caps of their own
+STATISTICAL, GUARANTEED = "Statistical", "Guaranteed"
 DOMAINS = "/apis/capstan.dev/v1alpha1/powerdomains"
 NODE_CAPS = "/apis/capstan.dev/v1alpha1/nodecaps"
 Document = Mapping[str, Any]
@@ -49,11 +50,13 @@ class Options:
         gated: A gate stands before every agent, so that its network can be cut.
         prometheus_url: Where `meter` is asked; empty: nowhere.
         meter: The row's meter, PromQL; empty: none.
+        strategy: How all domains hold their budgets.
     """
 
     gated: bool = False
     prometheus_url: str = ""
     meter: str = ""
+    strategy: str = STATISTICAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class Site:
             places, control.supervisor, factor=FACTOR, prometheus_url=options.prometheus_url
         )
         self.monitor = Monitor(scene.members(self.servers))
-        self.plant = Plant(self._running.states, self.monitor)
+        self.limits = Monitor(scene.members(self.servers))
+        self.plant = Plant(self._running.states, self.monitor, self.limits)
         self.networks: dict[str, processes.Network] = {}
         self._safe: Mapping[str, tuple[int, float]] = {}
 
@@ -106,9 +110,12 @@ class Site:
                 self.power.start()
             if self._options.prometheus_url:
                 self.power.start_operator(self._options.prometheus_url)
-            self.wait(self._is_stock, "every domain armed, every node joined, nothing capped", START_S)
+            if self._options.strategy == GUARANTEED:
+                self.wait(lambda: self.granting, "every domain armed, every grant in force", START_S)
+            else:
+                self.wait(self._is_stock, "every domain armed, every node joined, nothing capped", START_S)
             for name, budget_w in scene.BUDGETS_W.items():
-                self.monitor.hold(name, budget_w)
+                self._hold(name, budget_w)
             failed.pop_all()
         return self
 
@@ -215,8 +222,8 @@ class Site:
     # --- do ------------------------------------------------------------------------------------------
 
     def budget(self, domain: str, budget_w: int) -> None:
-        """Declare another budget with kubectl; the monitor holds the domain to it from before that."""
-        self.monitor.hold(domain, budget_w)
+        """Declare another budget with kubectl; the monitors hold the domain to it from before that."""
+        self._hold(domain, budget_w)
         patch = json.dumps({"spec": {"budgetWatts": budget_w}})
         self.control.kubectl("patch", "powerdomain", domain, "--type=merge", "-p", patch)
 
@@ -224,6 +231,28 @@ class Site:
         """Take the load away and wait until nothing is capped."""
         self.plant.load(scene.QUIET)
         self.wait(self._is_stock, "every level released", timeout_s)
+
+    def strategy(self, name: str) -> None:
+        """Declare another strategy for every domain, the root last."""
+        patch = json.dumps({"spec": {"strategy": name}})
+        for domain in reversed(scene.BUDGETS_W):
+            self.control.kubectl("patch", "powerdomain", domain, "--type=merge", "-p", patch)
+
+    def _hold(self, domain: str, budget_w: int) -> None:
+        """Hold a domain's true watts to a budget, and under grants what its limits allow, too."""
+        self.monitor.hold(domain, budget_w)
+        if self._options.strategy == GUARANTEED:
+            self.limits.hold(domain, budget_w)
+
+    @property
+    def granting(self) -> bool:
+        """Whether every domain says that its grants are in force."""
+        return all(self.condition(name, "GrantsInForce")[0] == "True" for name in scene.BUDGETS_W)
+
+    def limit_w(self, server: int) -> float:
+        """Return the tightest board limit of a server."""
+        name = self.servers[server].name
+        return min(caps.power_limit_w for key, caps in self.plant.caps().items() if key[0] == name)
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -247,7 +276,9 @@ class Site:
             objects.create_namespace(client, name)
             account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
             self.wait(partial(objects.answers, client, account), "default service account", START_S)
-        made = [*scene.policies(places.tenants), *scene.domains(places.tenants, meter=self._options.meter)]
+        asked = self._options
+        standing = scene.domains(places.tenants, meter=asked.meter, strategy=asked.strategy)
+        made = [*scene.policies(places.tenants), *standing]
         for server in self.servers:
             made += [scene.node(server, places.tenants), *scene.pods(server, places.namespace, places.tenants)]
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
@@ -261,6 +292,7 @@ class Site:
         kubectl("delete", "powerdomain", *scene.BUDGETS_W, "--ignore-not-found", "--wait=false")
         for namespace in (places.namespace, places.tenants):
             kubectl("-n", namespace, "delete", "pods", "--all", "--force", "--grace-period=0")
+        kubectl("delete", "powerledger", scene.ROW, "--ignore-not-found", "--wait=false")
         kubectl("delete", "nodecap,node", *self._names, "--ignore-not-found", "--wait=false")
         kubectl("delete", "namespace", places.namespace, places.tenants, "--wait=false")
 

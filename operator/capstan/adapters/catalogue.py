@@ -200,6 +200,14 @@ CATALOGUE = (
         "What the safe setting draws at most (case: safe, one node lost)",
     ),
     Metric(
+        "capstan_domain_grant_watts",
+        "gauge",
+        "power",
+        ("domain", "kind"),
+        "Strategy Guaranteed: granted; held, which counts; silent, held by nodes that do not answer; stranded, held "
+        "and not drawn while a limit binds",
+    ),
+    Metric(
         "capstan_domain_release_blocked",
         "gauge",
         "power",
@@ -253,7 +261,7 @@ CATALOGUE = (
         "gauge",
         "power",
         ("domain", "priority"),
-        "GPUs under a domain's cap, by priority (high, low)",
+        "GPUs under a domain's cap, by priority (high, low), or held by the limit of a grant (grant)",
     ),
     Metric(
         "capstan_actuation_seconds",

@@ -31,7 +31,9 @@ _log = logging.getLogger(__name__)
 class Shown:
     """What the agent says of itself: the newest sample with what each GPU was set to and whether it is in force.
 
-    `failures` counts (call, code) of calls to the setter that failed, since the agent began.
+    Attributes:
+        failures: How many calls to the setter failed since the agent began, by (call, code).
+        kept: (epoch, sequence) of the newest NodeCap whose safe setting a restart would find: setter and file have it.
     """
 
     sequence: int = 0
@@ -41,6 +43,7 @@ class Shown:
     applied: Mapping[str, Wanted] = field(default_factory=dict)
     verified: Mapping[str, Verified] = field(default_factory=dict)
     failures: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    kept: tuple[int, int] = (0, 0)
 
 
 class Cycle:
@@ -64,6 +67,7 @@ class Cycle:
         self._now_s = now_s
         self._remember = remember
         self._remembered: tuple[SafeSetting, int] | None = None
+        self._kept = (0, 0)
         self._owners: Owners = {}
         self._held: dict[str, Held] = {}
         self._problems: set[str] = set()
@@ -113,15 +117,17 @@ class Cycle:
 
     async def _keep_alive(self) -> None:
         """Tell the setter that we live and what to do should we not; keep what a restart must know."""
-        safe = self.lease.safe
+        safe, epoch, taken = self.lease.safe, self.lease.epoch, self.lease.taken
         with self._counted("safe"):
             await self._setter.safe(*((None, None) if safe is None else (safe.clock_mhz, safe.power_limit_w)))
-        if safe is not None and (safe, self.lease.epoch) != self._remembered:
+        if safe is not None and (safe, epoch) != self._remembered:
             try:
-                self._remember(safe, self.lease.epoch)
-                self._remembered = (safe, self.lease.epoch)
+                self._remember(safe, epoch)
+                self._remembered = (safe, epoch)
             except OSError as problem:  # a full disk must not end the loop that holds the caps
                 self._problems.add(f"the safe setting cannot be kept for a restart: {problem}")
+                return
+        self._kept = taken
 
     async def _map(self) -> None:
         """Learn which pods hold which GPU; while the kubelet is silent, what was known last holds."""
@@ -180,6 +186,7 @@ class Cycle:
         self.shown = replace(
             self.shown,
             owners=self._owners,
+            kept=self._kept,
             applied={uuid: one.applied for uuid, one in held.items()},
             verified={uuid: joining.verified(gpus[uuid], one, sampled_s) for uuid, one in held.items()},
             failures=dict(self._failures),

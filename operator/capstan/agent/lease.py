@@ -3,6 +3,9 @@
 Who calls it: `cycle`, `app.agent`. A renewal may tighten and never loosens; only a NodeCap that is not older loosens. A
 lower epoch, or an older sequence of the same epoch, is refused: a controller of yesterday. Without a renewal in time
 the node is in its safe setting, from the start on; a node that was never given a safe setting holds nothing.
+
+A watt grant (strategy Guaranteed) is no third kind of thing here: its NodeCap names the grant's board limit twice, as
+cap and, with a clock that caps nothing, as safe setting. So whatever ends, starts or forgets, the limit is the same.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ class Lease:
         lease_s: How long a renewal lasts.
         safe: The safe setting; None: this node was never armed.
         plan: The energy plan's clocks, by pod; None: the operator never wrote one for this node.
+        taken: (epoch, sequence) of the NodeCap that `safe` is from; (0, 0): none since the start.
     """
 
     epoch: int = 0
@@ -57,6 +61,7 @@ class Lease:
     high_pods: frozenset[Pod] = frozenset()
     safe: SafeSetting | None = None
     plan: tuple[PlannedClock, ...] | None = None
+    taken: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ def granted(lease: Lease, grant: Granted | None) -> Lease:
         caps=grant.caps,
         high_pods=grant.high_pods,
         safe=grant.safe,
+        taken=(grant.epoch, grant.sequence),
     )
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from capstan import units
 from capstan.api import errors, manifests, v1alpha1
-from capstan.api.powerdomain import Caps, PowerDomainSpec, Strategy, Thresholds
+from capstan.api.powerdomain import Caps, PowerDomainSpec, Thresholds
 from capstan.powercap import budget, domains
+from capstan.powercap.domains import Strategy
 
 Manifest = Mapping[str, object]
 
@@ -43,7 +44,8 @@ def power_domain(
         nodes: Names of all nodes below this domain, as its and its children's selectors found them.
         armed: Whether caps may be written: mode Act, and admitted.
         safe: The safe setting in force.
-        timed: Whether the caller applies `reductions` and `feeds`; else a domain that sets them is refused.
+        timed: Whether the caller is the live side, which applies `reductions`, `feeds` and grants; else a domain that
+            sets them is refused.
 
     Raises:
         Invalid: The field and the fix. An armed domain stays armed on its last valid spec: the caller's duty.
@@ -76,6 +78,7 @@ def domain_of(
         supply_efficiency_ratio=units.ratio_of_percent(spec.power_supply_efficiency_percent),
         nodes=nodes,
         safe=safe,
+        strategy=spec.strategy,
     )
 
 
@@ -97,10 +100,10 @@ def feeds(spec: PowerDomainSpec) -> dict[str, Query]:
 
 
 def _refuse_unheld(spec: PowerDomainSpec, *, timed: bool) -> None:
-    if spec.strategy is not Strategy.STATISTICAL:
-        raise errors.Invalid("spec.strategy", f"{spec.strategy} is not held by this version; use Statistical")
     if timed:
         return
+    if spec.strategy is not Strategy.STATISTICAL:
+        raise errors.Invalid("spec.strategy", f"{spec.strategy} is held by `capstan power` only; use Statistical here")
     if spec.reductions:
         raise errors.Invalid("spec.reductions", "are applied by `capstan power` only; change budgetWatts instead")
     if spec.feeds:

@@ -13,6 +13,7 @@ from capstan.api import fields, meta
 from capstan.api.schema import Spec, rule
 
 PODS_PER_NODE = 64  # GPU pods of one node; the largest boards hold 16 GPUs
+LEDGERS_PER_NODE = 4  # the cords of one server: each may hang on a feed, and so on a root, of its own
 
 
 class PodClock(Spec):
@@ -56,6 +57,17 @@ class Safe(Spec):
     power_limit_watts: fields.Watts
 
 
+class Grant(Spec):
+    """What one ledger grants this node."""
+
+    ledger: fields.Name
+    """The PowerLedger: the root domain's name."""
+    sequence: fields.Count
+    """The ledger's version that granted it."""
+    watts: fields.Watts
+    """AC watts of the node."""
+
+
 class Power(Spec):
     """What the node's power domains allow."""
 
@@ -72,6 +84,10 @@ class Power(Spec):
     ] = ()
     """Pods of high priority; everything else on the node is low."""
     safe: Safe
+    grants: Annotated[
+        tuple[Grant, ...], Field(max_length=LEDGERS_PER_NODE, json_schema_extra=meta.keyed_by("ledger"))
+    ] = ()
+    """Strategy Guaranteed: what `caps` and `safe` were made from. Grants do not expire."""
 
 
 class NodeCapSpec(Spec):
@@ -99,6 +115,7 @@ class NodeCap(meta.Resource):
         meta.Column("LOW-MHZ", ".spec.power.caps.lowMegahertz", "integer"),
         meta.Column("HIGH-MHZ", ".spec.power.caps.highMegahertz", "integer"),
         meta.Column("LIMIT-W", ".spec.power.caps.powerLimitWatts", "integer"),
+        meta.Column("GRANT-W", ".spec.power.grants[0].watts", "integer"),
         meta.Column("SAFE-MHZ", ".spec.power.safe.clockMegahertz", "integer", wide=True),
         meta.Column("SAFE-W", ".spec.power.safe.powerLimitWatts", "integer", wide=True),
         meta.Column("PLAN", ".spec.plan.sequence", "integer", wide=True),

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, Strict
 
 from capstan.api import fields, meta
 from capstan.api.schema import Spec, rule
-from capstan.powercap.domains import Level
+from capstan.powercap.domains import Level, Strategy
 
 
 class DomainType(StrEnum):
@@ -18,13 +18,6 @@ class DomainType(StrEnum):
     FEED = "Feed"
     ROW = "Row"
     RACK = "Rack"
-
-
-class Strategy(StrEnum):
-    """Statistical: thresholds on what is drawn. Guaranteed: watt grants that add up to the budget."""
-
-    STATISTICAL = "Statistical"
-    GUARANTEED = "Guaranteed"
 
 
 class Mode(StrEnum):
@@ -173,7 +166,9 @@ class PowerDomainSpec(Spec):
     meter: Meter | None = None
     """Corrects the sum of the agents, and never drives the machine. `capstan power` asks its --prometheus-url."""
     strategy: Strategy = Strategy.STATISTICAL
-    """Guaranteed is refused by this version."""
+    """Statistical caps clocks when the draw nears the budget; Guaranteed grants each node watts that add up to it.
+
+    The same in the whole tree of a root."""
     thresholds: Thresholds | None = None
     """Left out: those of a small rack (62, 72, 97, hysteresis 5)."""
     caps: Caps | None = None
@@ -213,6 +208,14 @@ class PowerDomainStatus(Spec):
     budget_in_force_watts: fields.Measured | None = None
     """The budget less timed reductions, halved while a redundant feed is lost."""
     state: Level | None = None
+    strategy: Strategy | None = None
+    """What holds the budget now: after a change the old one stays until the new one is in force on every node."""
+    granted_watts: fields.Measured | None = None
+    """Guaranteed: what the nodes of this domain are granted."""
+    held_watts: fields.Measured | None = None
+    """Guaranteed: what they may still draw; above the grants until every lowered limit was read back."""
+    silent_held_watts: fields.Measured | None = None
+    """Guaranteed: the part of heldWatts that nodes hold which do not answer; it stays theirs."""
     capped_gpus: Annotated[int | None, Strict(), Field(alias="cappedGPUs", ge=0)] = None
     safe_sum_watts: fields.Measured | None = None
     """What the domain draws at most in its safe setting."""
@@ -242,6 +245,9 @@ class PowerDomain(meta.Resource):
         meta.Column("SAFE-SUM", ".status.safeSumWatts", "integer", wide=True),
         meta.Column("IN-FORCE", ".status.budgetInForceWatts", "integer", wide=True),
         meta.Column("MODE", ".spec.mode", wide=True),
+        meta.Column("STRATEGY", ".status.strategy", wide=True),
+        meta.Column("GRANTED", ".status.grantedWatts", "integer", wide=True),
+        meta.Column("HELD", ".status.heldWatts", "integer", wide=True),
         meta.Column("ARMED", '.status.conditions[?(@.type=="Armed")].status', wide=True),
         meta.AGE,
     )

@@ -106,6 +106,10 @@ class DomainFigures:
     lost_node_w: float | None = None
     nameplate_w: float | None = None
     lost_feeds: tuple[str, ...] = ()
+    strategy: domains.Strategy | None = None
+    granted_w: float | None = None
+    held_w: float | None = None
+    silent_held_w: float | None = None
 
 
 def domain_status(step: domains.Step, figures: DomainFigures, *, generation: int) -> Status:
@@ -122,6 +126,10 @@ def domain_status(step: domains.Step, figures: DomainFigures, *, generation: int
         "lostNodeWatts": _ceiling(figures.lost_node_w),
         "nameplateWatts": _ceiling(figures.nameplate_w),
         "lostFeeds": list(figures.lost_feeds) or None,
+        "strategy": None if figures.strategy is None else figures.strategy.value,
+        "grantedWatts": _ceiling(figures.granted_w),
+        "heldWatts": _ceiling(figures.held_w),
+        "silentHeldWatts": _ceiling(figures.silent_held_w),
     }
     return {key: value for key, value in found.items() if value is not None}
 

@@ -30,6 +30,8 @@ def report(node: str, shown: Shown, held: Lease, now_s: float) -> dict[str, obje
         "node": node,
         "epoch": held.epoch,
         "sequence": held.sequence,
+        "keptEpoch": shown.kept[0],
+        "keptSequence": shown.kept[1],
         "sampleSequence": shown.sequence,
         "ageSeconds": round(now_s - shown.sampled_s, 3) if shown.sequence else OLD_S + 1,
         "safe": leases.in_safe_setting(held, now_s),

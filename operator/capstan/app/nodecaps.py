@@ -16,11 +16,12 @@ from capstan.agent.lease import Granted, Renewal
 from capstan.agent.ports import PlannedClock, Pod
 from capstan.powercap.domains import ClassCaps, SafeSetting
 
-LARGEST_MHZ = 10_000  # these four: the ranges of api.fields and api.nodecap
+LARGEST_MHZ = 10_000  # these: the ranges of api.fields and api.nodecap
 LARGEST_W = 1_000_000_000
 LARGEST_COUNT = 2**53 - 1
 LONGEST_LEASE_S = 60
 PODS = 64
+LEDGERS = 4
 LONGEST_NAME = 253
 
 Parsed = tuple[Granted | None, tuple[PlannedClock, ...] | None]
@@ -50,11 +51,11 @@ class _Part:
         """Return a mapping. Raises Malformed."""
         return _part(f"{self.path}.{name}", self.fields.get(name))
 
-    def parts(self, name: str) -> tuple[_Part, ...]:
+    def parts(self, name: str, most: int = PODS) -> tuple[_Part, ...]:
         """Return a list of mappings, empty where it is not given. Raises Malformed."""
         listed = self.fields.get(name, [])
-        if not isinstance(listed, list) or len(listed) > PODS:
-            raise errors.Malformed(f"{self.path}.{name} must be a list of at most {PODS}")
+        if not isinstance(listed, list) or len(listed) > most:
+            raise errors.Malformed(f"{self.path}.{name} must be a list of at most {most}")
         return tuple(_part(f"{self.path}.{name}[{index}]", one) for index, one in enumerate(listed))
 
     def whole(self, name: str, least: int, most: int) -> int:
@@ -126,7 +127,11 @@ def _cap(caps: Mapping[str, object], name: str) -> float | None:
 
 
 def _granted(power: _Part) -> Granted:
-    power.only("epoch", "sequence", "leaseSeconds", "caps", "highPods", "safe")
+    power.only("epoch", "sequence", "leaseSeconds", "caps", "highPods", "safe", "grants")
+    for grant in power.parts("grants", LEDGERS):  # `caps` and `safe` say what they come to
+        grant.only("ledger", "sequence", "watts").text("ledger")
+        grant.whole("sequence", 0, LARGEST_COUNT)
+        grant.whole("watts", 1, LARGEST_W)
     if "leaseSeconds" in power.fields:
         power.whole("leaseSeconds", 1, LONGEST_LEASE_S)  # each lease call brings its own
     safe = power.part("safe").only("clockMegahertz", "powerLimitWatts")

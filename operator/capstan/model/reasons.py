@@ -54,6 +54,7 @@ class Reason(StrEnum):
     FEED_LOST = "FeedLost"  # a redundant feed died: half the budget
     METER_DISAGREES = "MeterDisagrees"  # meter and agents are more than a tenth apart, or the meter says the impossible
     RELEASE_BLOCKED = "ReleaseBlocked"  # deleted, but without caps the nodes could draw more than the budget
+    GRANTED = "Granted"  # watt grants of a ledger: in force, or a node joined it or left it
     INVALID_TREE = "InvalidTree"  # a circle of parents, a parent that is not there, a node in two racks
     # --- objects ---------------------------------------------------------------------------------
     FOUND = "Found"

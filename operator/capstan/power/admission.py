@@ -27,6 +27,7 @@ class Admission:
         budget_w: What they must fit.
         resident: The boards keep their limit without a process, so no node can be lost to it: the safe sum alone
             must fit, and the limit holds at every level.
+        strangers: Under grants: nodes whose boards can hold none, and that count at their worst case.
     """
 
     safe: SafeSetting
@@ -35,6 +36,7 @@ class Admission:
     nameplate_w: float
     budget_w: float
     resident: bool = False
+    strangers: tuple[str, ...] = ()
 
     @property
     def needed_w(self) -> float:
@@ -78,6 +80,27 @@ def refusal(admission: Admission, nodes: int) -> str:
         f"{nodes} nodes at {admission.safe.power_limit_w:.0f} W a board draw up to {admission.safe_sum_w:.0f} W, "
         f"{admission.needed_w:.0f} W{lost}: {short_w:.0f} W above spec.budgetWatts as declared and reduced "
         f"({admission.budget_w:.0f} W); raise it, take nodes out, or state a smaller nonGPUWattsPerNode.worstCase"
+    )
+
+
+def refused_grants(admission: Admission, nodes: int) -> str:
+    """Return why a domain is not armed with grants, as arithmetic and fixes."""
+    odd = admission.strangers
+    limited = f"{nodes - len(odd)} of {nodes} nodes at {admission.safe.power_limit_w:.0f} W a board"
+    rest = f" and {len(odd)} that can hold no grant ({', '.join(odd[:3])}) at their worst" if odd else ""
+    return (
+        f"{limited}{rest} draw up to {admission.needed_w:.0f} W: {admission.needed_w - admission.budget_w:.0f} W above "
+        f"spec.budgetWatts as declared and reduced ({admission.budget_w:.0f} W), so there is no grant for each; raise "
+        "it, take nodes out, or state a smaller nonGPUWattsPerNode.worstCase"
+    )
+
+
+def short_of_grants(admission: Admission) -> str:
+    """Return by how much an armed domain cannot grant every node its least."""
+    return (
+        f"the least grants of its nodes are {admission.needed_w:.0f} W, "
+        f"{admission.needed_w - admission.budget_w:.0f} W above {admission.budget_w:.0f} W: "
+        "every board is at its lowest limit; raise the budget or take nodes out"
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from capstan.power.ports import Document, NodePower
-from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting, tightest_safe
+from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting, tightest, tightest_safe
 
 LEASE_S = 4  # DESIGN 6: 4 s lease + 1 s tick + 3 s actuation and settling stay under promise P1's 10 s
 
@@ -20,13 +20,24 @@ SEEN_S = 10.0  # what we wrote is in our cache again within a second; ten are fo
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """What a ledger grants a node, and the board limit that it comes to."""
+
+    ledger: str
+    sequence: int
+    grant_w: float
+    limit_w: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeWish:
-    """What a node should hold: caps, its High pods, and the safe setting it falls back to."""
+    """What a node should hold: caps, its High pods, the safe setting it falls back to, and the grants in both."""
 
     node: str
     caps: ClassCaps
     high_pods: tuple[tuple[str, str], ...]
     safe: SafeSetting
+    grants: tuple[Granted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,10 @@ def body(wish: NodeWish) -> Document:
         made["caps"] = caps_document(wish.caps)
     if wish.high_pods:
         made["highPods"] = [{"namespace": namespace, "name": name} for namespace, name in wish.high_pods]
+    if wish.grants:
+        made["grants"] = [
+            {"ledger": one.ledger, "sequence": one.sequence, "watts": int(one.grant_w)} for one in wish.grants
+        ]
     return made
 
 
@@ -93,6 +108,30 @@ def caps_of(power: NodePower | None) -> ClassCaps:
 
 NO_LIMIT = SafeSetting(clock_mhz=10_000, power_limit_w=100_000)
 """Above any GPU: the setter clamps to what the device accepts, so this is stock."""
+
+
+def with_grants(wish: NodeWish, grants: tuple[Granted, ...]) -> NodeWish:
+    """Return a wish with the limits of grants, which hold alike with a leader and without: in caps and safe setting."""
+    limit_w = float(min(one.limit_w for one in grants))
+    safe = SafeSetting(wish.safe.clock_mhz, min(wish.safe.power_limit_w, limit_w))
+    return NodeWish(wish.node, tightest(wish.caps, ClassCaps(power_limit_w=limit_w)), wish.high_pods, safe, grants)
+
+
+def grants_of(power: NodePower) -> tuple[Granted, ...]:
+    """Return the grants of a stored `spec.power`, each with the limit that all of them came to."""
+    listed = power.document.get("grants")
+    limit_w = _whole(power.document.get("safe"), "powerLimitWatts")
+    found = (one for one in (listed if isinstance(listed, list) else []) if isinstance(one, dict))
+    return tuple(
+        Granted(str(one.get("ledger")), sequence, float(watts), limit_w)
+        for one in found
+        if (watts := _whole(one, "watts")) and (sequence := _whole(one, "sequence")) is not None and limit_w
+    )
+
+
+def granted_w(power: NodePower, ledger: str) -> float | None:
+    """Return what a stored `spec.power` says that a ledger granted; None: nothing."""
+    return next((grant.grant_w for grant in grants_of(power) if grant.ledger == ledger), None)
 
 
 def released(node: str) -> NodeWish:

@@ -16,6 +16,7 @@ from typing import Protocol
 from capstan.model.reasons import Reason
 from capstan.power import caps, judge, status, tree
 from capstan.power.confirm import Confirmations
+from capstan.power.guaranteed import Guaranteed
 from capstan.power.heard import Heard
 from capstan.power.judge import State, Verdict, View
 from capstan.power.ports import (
@@ -23,6 +24,7 @@ from capstan.power.ports import (
     Agents,
     Cluster,
     LeaseCall,
+    Ledgers,
     Meters,
     Outdated,
     Refused,
@@ -32,7 +34,7 @@ from capstan.power.ports import (
 from capstan.power.priority import HighPods
 from capstan.power.shards import Part
 from capstan.power.tree import Declared
-from capstan.powercap.domains import NO_CAPS, ClassCaps, DomainMemory, Level, tightest, tightest_safe
+from capstan.powercap.domains import NO_CAPS, ClassCaps, DomainMemory, Level, Strategy, tightest, tightest_safe
 
 TIGHTER_S = 3.0  # a NodeCap that loosens reaches an agent within a second or two; longer is a standby's tightening
 
@@ -66,6 +68,7 @@ class Ports:
     meter: Meter
     now_s: Callable[[], float]  # monotonic: ages, dwell, leases
     wall_s: Callable[[], float]  # for people, and for what is due at a time of day
+    ledgers: Ledgers
 
 
 class Loop:
@@ -88,16 +91,28 @@ class Loop:
         self._shadows = shadows
         self._states: dict[str, State] = {}
         self._writing: asyncio.Task[None] | None = None
+        self._guaranteed = Guaranteed(ports.ledgers, ports.writer, heard)
+        self._newest: tuple[Verdict, ...] = ()
 
     async def tick(self, part: Part) -> tuple[Verdict, ...]:
         """Run one tick and return what was decided."""
-        await self._listen(part)
+        reports = await self._listen(part)
         now_s = self._ports.now_s()
         self._forget(part.declared)
         self._confirm(part, now_s)
-        view = View(self._heard, self._confirmations, self._ports.meters, part.high, now_s, self._ports.wall_s())
+        view = View(
+            self._heard,
+            self._confirmations,
+            self._ports.meters,
+            part.high,
+            now_s,
+            self._ports.wall_s(),
+            self._guaranteed.books(now_s),
+        )
         verdicts = tuple(self._judge(declared, part, view) for declared in part.declared)
         self._wish(verdicts, part, now_s)
+        self._guaranteed.step(verdicts, part, reports, self._held, now_s)
+        self._newest = verdicts
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(verdicts, part, now_s))
         return verdicts
@@ -119,13 +134,14 @@ class Loop:
 
     # --- hear --------------------------------------------------------------------------------------
 
-    async def _listen(self, part: Part) -> None:
-        """Renew every lease and keep what the agents say."""
+    async def _listen(self, part: Part) -> Mapping[str, AgentReport]:
+        """Renew every lease, keep what the agents say, and return it."""
         nodes = (part.scene.nodes[name] for name in sorted(part.nodes))
         calls = tuple(self._call(seen.name, seen.agent, part) for seen in nodes if seen.agent)
         answers = await self._ports.agents.renew(calls)
         reports = {node: answer for node, answer in answers.items() if not isinstance(answer, Outdated)}
         self._heard.take(reports, self._ports.now_s())
+        return reports
 
     def _call(self, node: str, address: str, part: Part) -> LeaseCall:
         held = self._held.get(node)
@@ -184,12 +200,22 @@ class Loop:
 
     def _wish_of(self, node: str, over: list[Verdict], high: HighPods, part: Part) -> caps.NodeWish | None:
         """Return what a node should hold; None: armed by an earlier leader and not heard yet, what it holds stays."""
-        safe = [verdict.domain.safe for verdict in over]
-        known = tightest_safe(setting for setting in safe if setting is not None)
-        if known is None or None in safe:
+        by_level = [verdict for verdict in over if verdict.strategy is Strategy.STATISTICAL]
+        safe = [verdict.domain.safe for verdict in by_level]
+        grants = self._guaranteed.granted(node, over, self._granted_before(node, part))
+        if None in safe or not (safe or grants):
             return None
+        known = tightest_safe(setting for setting in safe if setting is not None) or caps.NO_LIMIT
         pods = tuple((p.namespace, p.name) for p in part.on_node.get(node, ()) if (p.namespace, p.name) in high)
-        return caps.NodeWish(node, tightest(*(verdict.step.caps for verdict in over)), pods, known)
+        wish = caps.NodeWish(node, tightest(*(verdict.step.caps for verdict in by_level)), pods, known)
+        return caps.with_grants(wish, grants) if grants else wish
+
+    def _granted_before(self, node: str, part: Part) -> tuple[caps.Granted, ...]:
+        """Return the grants that a node holds: as we told them, else as its NodeCap has them."""
+        if node in self._held:
+            return self._held[node].wish.grants
+        stored = part.scene.node_powers.get(node)
+        return () if stored is None else caps.grants_of(stored)
 
     def _steadied(self, held: caps.Held, now_s: float) -> caps.Held:
         """Return what a node holds, anew where it has long held tighter caps than ours: a standby's, and we live."""
@@ -216,6 +242,8 @@ class Loop:
         for verdict in verdicts:
             if verdict.armed and not verdict.declared.finalized and not verdict.declared.leaving:
                 await self._tried(self._ports.writer.finalizer(verdict.declared.raw, present=True))
+        if await self._guaranteed.write() and self._newest is verdicts:
+            self._wish(verdicts, part, now_s)  # grants that are stored now are told in this second
         pending = [held for held in self._held.values() if not held.written]
         await asyncio.gather(*(self._tried(self._write_node(held, part)) for held in pending))
         for verdict in verdicts:

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from capstan.model.reasons import Reason
-from capstan.power import admission, budgets, caps, tree
+from capstan.power import admission, budgets, caps, granted, tree
 from capstan.power.admission import Admission
 from capstan.power.budgets import InForce
 from capstan.power.confirm import Confirmations, Unconfirmed
+from capstan.power.granted import Binding
 from capstan.power.heard import Heard
-from capstan.power.ports import Meters, NodePower
+from capstan.power.ledgers import Book
+from capstan.power.ports import GpuReport, Meters, NodePower
 from capstan.power.priority import HighPods
 from capstan.power.tree import Declared
-from capstan.powercap import derive
+from capstan.powercap import derive, readings
 from capstan.powercap import step as machine
 from capstan.powercap.budget import FeedsMemory
 from capstan.powercap.domains import (
@@ -28,6 +30,7 @@ from capstan.powercap.domains import (
     Level,
     SafeSetting,
     Step,
+    Strategy,
     tightest,
 )
 from capstan.powercap.readings import Samples
@@ -38,10 +41,15 @@ RANK = {level: number for number, level in enumerate(Level)}
 
 @dataclass(slots=True)
 class State:
-    """What the loop remembers of one domain; `shadow` is the machine that an Advise domain only watches."""
+    """What the loop remembers of one domain; `shadow` is the machine that an Advise domain only watches.
+
+    Attributes:
+        strategy: What holds the budget now; the declared one only once it can.
+    """
 
     memory: DomainMemory
     armed: bool
+    strategy: Strategy = Strategy.STATISTICAL
     safe: SafeSetting | None = None
     resident: bool = False
     shadow: DomainMemory = field(default_factory=DomainMemory)
@@ -51,6 +59,7 @@ class State:
     asked_s: float | None = None  # when caps were tightened that are not confirmed yet
     brake_told: bool = False
     status_at_s: float = -1e9
+    binding: Binding = field(default_factory=lambda: Binding({}))
     seen_s: float | None = None
 
 
@@ -64,6 +73,7 @@ class View:
     high: HighPods
     now_s: float
     wall_s: float
+    books: Mapping[str, Book] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,10 @@ class Verdict:
         confirmed_s: Seconds from a tightening to its confirmation, in the tick in which it came.
         passed_s: Since the domain's tick before.
         worst_rise_ratio: The largest rise within one control latency, of the last week; None: none seen.
+        samples: What its nodes said.
+        strategy: What holds the budget now.
+        grants: Whether its nodes are in its root's ledger: from the change to Guaranteed to the change away from it.
+        book: Its part of that ledger; None: there is none, or it was not read yet.
     """
 
     declared: Declared
@@ -94,6 +108,10 @@ class Verdict:
     worst_rise_ratio: float | None = None
     unreadable: tuple[str, ...] = ()
     oldest_s: float | None = None
+    samples: Samples = field(default_factory=lambda: readings.of(()))
+    strategy: Strategy = Strategy.STATISTICAL
+    grants: bool = False
+    book: Book | None = None
 
     @property
     def capped_gpus(self) -> int:
@@ -121,7 +139,8 @@ def state_of(
     )
     feeds = FeedsMemory(lost=tree.lost_feeds_before(declared.raw))
     safe = caps.safe_of(stored) if armed else None
-    return State(memory, armed, safe, budget=budgets.Memory(feeds=feeds))
+    strategy = tree.strategy_before(declared.raw) or declared.domain.strategy
+    return State(memory, armed, strategy, safe, budget=budgets.Memory(feeds=feeds))
 
 
 def judged(declared: Declared, state: State, view: View) -> Verdict:
@@ -130,15 +149,21 @@ def judged(declared: Declared, state: State, view: View) -> Verdict:
     in_force, state.budget = budgets.in_force(declared.parsed.spec, state.budget, view.meters, now_s, view.wall_s)
     unarmed = replace(declared.domain, budget_w=in_force.budget_w)
     samples = view.heard.samples(declared.nodes, now_s)
+    book = view.books.get(declared.name)
     admitted = _admission(declared, state, view.heard, unarmed, in_force, samples)
     _arm(declared, state, admitted, view.heard.whole(declared.nodes))
+    _change(declared, state, book, replace(unarmed, budget_w=in_force.ahead_w), samples, view)
     domain = replace(unarmed, armed=state.armed, safe=state.safe)
     unconfirmed = view.confirmations.of(
         declared.nodes, view.heard.reports(declared.nodes), now_s, settle_s=domain.timers.settle_s
     )
-    done = _step(domain, samples, state, in_force, unconfirmed, now_s)
+    if state.armed and state.strategy is Strategy.GUARANTEED:
+        done = _granted(domain, samples, state, in_force, book, view)
+        capped = {"high": 0, "low": 0, "grant": state.binding.look(domain, view.heard, now_s)}
+    else:
+        done = _step(domain, samples, state, in_force, unconfirmed, now_s)
+        capped = counted(domain, done.caps, view.heard, view.high)
     _shadow(declared, domain, samples, state, in_force, now_s)
-    capped = counted(domain, done.caps, view.heard, view.high)
     confirmed_s = _latency_s(state, done, unconfirmed, now_s)
     whole_w = done.measured_w if not done.missing else None
     state.rises = derive.watched(state.rises, whole_w, now_s, latency_s=LATENCY_S, budget_w=domain.budget_w)
@@ -151,7 +176,15 @@ def judged(declared: Declared, state: State, view: View) -> Verdict:
         worst_rise_ratio=state.rises.worst_ratio,
         unreadable=view.heard.unreadable(declared.nodes),
         oldest_s=view.heard.oldest_s(declared.nodes, now_s),
+        samples=samples,
+        strategy=state.strategy,
+        grants=state.armed and (state.strategy is Strategy.GUARANTEED or _wants_grants(declared)),
+        book=book,
     )  # fmt: skip
+
+
+def _wants_grants(declared: Declared) -> bool:
+    return declared.domain.strategy is Strategy.GUARANTEED and not declared.flaws
 
 
 def counted(domain: Domain, held: ClassCaps, heard: Heard, high: HighPods) -> dict[str, int]:
@@ -176,8 +209,14 @@ def _admission(
     """
     if not samples.nodes or not (state.armed or heard.whole(declared.nodes)):
         return None
-    gpus = [gpu for node in declared.nodes for gpu in heard.gpus(node)]
-    return admission.asked(replace(unarmed, budget_w=in_force.ahead_w), samples, gpus)
+    ahead = replace(unarmed, budget_w=in_force.ahead_w)
+    if (state.strategy if state.armed else declared.domain.strategy) is Strategy.GUARANTEED:
+        return granted.asked(ahead, samples, heard.reports(declared.nodes))
+    return admission.asked(ahead, samples, _gpus(declared, heard))
+
+
+def _gpus(declared: Declared, heard: Heard) -> list[GpuReport]:
+    return [gpu for node in declared.nodes for gpu in heard.gpus(node)]
 
 
 def _arm(declared: Declared, state: State, admitted: Admission | None, whole: bool) -> None:
@@ -189,9 +228,39 @@ def _arm(declared: Declared, state: State, admitted: Admission | None, whole: bo
         state.armed = False
     elif not state.armed and admitted is not None and admitted.fits and not declared.flaws:
         state.armed, state.resident = True, admitted.resident
+        state.strategy = declared.domain.strategy
     if state.armed and admitted is not None:
         state.resident = admitted.resident
     state.safe = admission.safe_of(state.safe, admitted, whole=whole)
+
+
+def _change(declared: Declared, state: State, book: Book | None, ahead: Domain, samples: Samples, view: View) -> None:
+    """Let another strategy hold an armed domain's budget, once it can: never looser before the other one holds.
+
+    Grants take over when each was read back; thresholds when every node answers and the safe sum is inside the budget.
+    """
+    wanted = declared.domain.strategy
+    if not state.armed or wanted is state.strategy or declared.flaws:
+        return
+    if wanted is Strategy.GUARANTEED:
+        if book is None or not book.settled:
+            return
+    else:
+        sums = admission.asked(ahead, samples, _gpus(declared, view.heard))
+        if view.heard.fresh(declared.nodes, view.now_s) < len(declared.nodes) or not sums.fits:
+            return
+        state.safe, state.resident = sums.safe, sums.resident
+    state.strategy = wanted
+    state.memory = DomainMemory(Level.NORMAL, since_s=view.now_s, meter=state.memory.meter)
+
+
+def _granted(domain: Domain, samples: Samples, state: State, in_force: InForce, book: Book | None, view: View) -> Step:
+    """Return the step of a domain under grants."""
+    measured = machine.step(
+        replace(domain, armed=False, safe=None), granted.counted(domain, samples, book), state.memory, view.now_s,
+        meter=in_force.meter,
+    )  # fmt: skip
+    return granted.stepped(domain, measured, samples, view.heard.reports(domain.nodes), book)
 
 
 def _step(

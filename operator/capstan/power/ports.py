@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from capstan.powercap.domains import ClassCaps
+from capstan.powercap.ledger import Ledger
 
 Document = dict[str, object]
 
@@ -102,6 +103,7 @@ class AgentReport:
         safe: The node is in its safe setting.
         problems: What the agent says of its GPUs that cannot be set, or that we do not believe, in words.
         caps: What the node's lease holds; None: an agent that does not say.
+        kept: (epoch, sequence) of the newest NodeCap that a restart of the agent would find; None: it does not say.
     """
 
     node: str
@@ -113,6 +115,7 @@ class AgentReport:
     gpus: tuple[GpuReport, ...]
     problems: tuple[str, ...] = ()
     caps: ClassCaps | None = None
+    kept: tuple[int, int] | None = None
 
     @property
     def gpus_w(self) -> float:
@@ -145,6 +148,27 @@ class Transition:
     note: str
     reason: str
     warning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLedger:
+    """A ledger as the API server has it, and the version to swap it at."""
+
+    ledger: Ledger
+    version: str
+
+
+class Ledgers(Protocol):
+    """The ledgers of the root domains, asked of the API server itself and of no cache. Each raises `Refused`."""
+
+    async def read(self, root: str) -> StoredLedger | None:
+        """Return a root's ledger; None: there is none."""
+
+    async def swap(self, root: str, ledger: Ledger, version: str) -> StoredLedger:
+        """Replace what is at `version` (empty: nothing is there yet); refused where somebody wrote meanwhile."""
+
+    async def drop(self, root: str, version: str) -> None:
+        """Delete a ledger at its version: its tree grants nothing any more."""
 
 
 class Cluster(Protocol):

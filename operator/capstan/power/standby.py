@@ -35,6 +35,7 @@ from capstan.powercap.domains import (
     DomainMemory,
     Level,
     SafeSetting,
+    Strategy,
     tightest,
 )
 from capstan.powercap.readings import Samples
@@ -80,7 +81,7 @@ class Standby:
         await self._listen(part)
         now_s, wall_s = self._ports.now_s(), self._ports.wall_s()
         wanted: dict[str, ClassCaps] = {}
-        armed = [d for d in part.declared if d.acts and tree.armed_before(d.raw)]
+        armed = [d for d in part.declared if d.acts and tree.armed_before(d.raw) and not _granted(d)]
         self._shadows = {d.name: self._shadow(d, now_s) for d in armed}
         for declared in armed:
             asked = self._asked(declared, part.scene.node_powers, now_s, wall_s)
@@ -158,6 +159,11 @@ class Standby:
             self._looser_s.pop(node, None)
             return False
         return now_s - self._looser_s.setdefault(node, now_s) >= GRACE_S
+
+
+def _granted(declared: Declared) -> bool:
+    """Return whether grants hold a domain's budget: then nothing needs to be tightened, whoever lives."""
+    return tree.strategy_before(declared.raw) is Strategy.GUARANTEED
 
 
 def _at_safe(domain: Domain, samples: Samples, safe: SafeSetting) -> Samples:

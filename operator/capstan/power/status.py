@@ -15,7 +15,7 @@ from capstan.model.sample import Missing
 from capstan.power import admission, tree
 from capstan.power.judge import Verdict
 from capstan.power.ports import Document
-from capstan.powercap.domains import Level
+from capstan.powercap.domains import Level, Strategy
 
 ALONE_S = 60.0
 MOVED_RATIO = 0.05
@@ -44,6 +44,10 @@ def built(verdict: Verdict, now_s: float) -> Document:
         lost_node_w=None if sums is None else sums.lost_node_w,
         nameplate_w=None if sums is None else sums.nameplate_w,
         lost_feeds=verdict.budget.feeds.lost,
+        strategy=verdict.strategy if verdict.armed else None,
+        granted_w=None if verdict.book is None else verdict.book.granted_w,
+        held_w=None if verdict.book is None else verdict.book.held_w,
+        silent_held_w=None if verdict.book is None else verdict.book.silent_w,
     )
     made = status.domain_status(verdict.step, figures, generation=verdict.declared.generation)
     generation = verdict.declared.generation
@@ -85,7 +89,8 @@ def _said(document: Document) -> object:
         for c in (listed if isinstance(listed, list) else [])
     ]
     feeds = document.get("lostFeeds")
-    return document.get("state"), document.get("observedGeneration"), feeds, sorted(words, key=str)
+    strategy = document.get("strategy")
+    return document.get("state"), strategy, document.get("observedGeneration"), feeds, sorted(words, key=str)
 
 
 def conditions(verdict: Verdict) -> Iterator[Said]:
@@ -99,6 +104,8 @@ def conditions(verdict: Verdict) -> Iterator[Said]:
     yield Said("WithinLimit", within, Reason.BELOW_THRESHOLDS if within else Reason.ABOVE_BRAKE_THRESHOLD)
     yield _confirmed(verdict)
     yield _sufficient(verdict)
+    if verdict.grants:
+        yield _granting(verdict)
     yield from _metered(verdict)
     if verdict.held and verdict.admission is not None:
         yield Said("Released", False, Reason.RELEASE_BLOCKED, admission.kept(verdict.admission))
@@ -117,9 +124,13 @@ def _accepted(verdict: Verdict) -> Said:
 def _armed(verdict: Verdict) -> Said:
     """Say why a domain is armed or not, with the arithmetic where it does not fit."""
     sums, declared = verdict.admission, verdict.declared
+    under_grants = verdict.strategy is Strategy.GUARANTEED
     if verdict.armed:
         if sums is not None and sums.safe_sum_w > verdict.budget.budget_w:
-            return Said("Armed", True, Reason.ADMISSION_FAILED, admission.shortfall(sums))
+            told = admission.short_of_grants(sums) if under_grants else admission.shortfall(sums)
+            return Said("Armed", True, Reason.ADMISSION_FAILED, told)
+        if under_grants:
+            return Said("Armed", True, Reason.APPLIED, "watt grants hold in the boards: they outlive the agents")
         told = "board limits hold at every level: they outlive the agents" if sums is not None and sums.resident else ""
         return Said("Armed", True, Reason.APPLIED, told)
     if not declared.acts:
@@ -129,7 +140,9 @@ def _armed(verdict: Verdict) -> Said:
     if sums is None:
         return Said("Armed", False, Reason.TELEMETRY_LOST, "waiting to hear from every node once")
     if not sums.fits:
-        return Said("Armed", False, Reason.ADMISSION_FAILED, admission.refusal(sums, len(declared.nodes)))
+        grants = declared.domain.strategy is Strategy.GUARANTEED
+        told = (admission.refused_grants if grants else admission.refusal)(sums, len(declared.nodes))
+        return Said("Armed", False, Reason.ADMISSION_FAILED, told)
     return Said("Armed", False, Reason.INVALID_TREE, "the tree is not sound here: see Accepted")
 
 
@@ -137,6 +150,10 @@ def _capping(verdict: Verdict) -> Said:
     """Say why a domain is at its level: the reason with which it got there, not how far it is from leaving."""
     raw, step = verdict.declared.raw, verdict.step
     capping = step.level not in (Level.NORMAL, Level.DISARMED)
+    if verdict.armed and verdict.strategy is Strategy.GUARANTEED:
+        binds = verdict.capped_gpus > 0
+        told = "limits of grants held boards in the last 30 s" if binds else ""
+        return Said("Capping", binds, Reason.POWER_LIMITED if binds else Reason.BELOW_THRESHOLDS, told)
     if verdict.advised is not None:
         told = f"in mode Act the state would be {verdict.advised}"
         return Said("Capping", capping, Reason.ADVISE_ONLY, told)
@@ -169,6 +186,19 @@ def _sufficient(verdict: Verdict) -> Said:
         return Said("BrakeInsufficient", False, Reason.APPLIED)
     told = "Brake holds and the draw stays above the budget: drain low priority here, or shed at the feed"
     return Said("BrakeInsufficient", True, Reason.BRAKE_INSUFFICIENT, told)
+
+
+def _granting(verdict: Verdict) -> Said:
+    """Say whether what nodes may draw fits the budget, who holds watts in silence, who can hold no grant."""
+    book = verdict.book
+    if book is None:
+        return Said("GrantsInForce", None, Reason.PENDING, "the ledger was not read yet: every node keeps its limit")
+    parts = [f"{_some(book.silent)} do not answer and keep what they hold"] if book.silent else []
+    parts += [f"{_some(book.strangers)} can hold no grant and count at their worst"] if book.strangers else []
+    if book.settled:
+        return Said("GrantsInForce", True, Reason.GRANTED, "; ".join(parts))
+    word = "more is held than the budget has" if not book.fits else "lowered limits are not read back yet"
+    return Said("GrantsInForce", False, Reason.ACTUATION_UNCONFIRMED, "; ".join([word, *parts]))
 
 
 def _metered(verdict: Verdict) -> Iterator[Said]:

@@ -13,7 +13,7 @@ from capstan.api import convert_power, errors, manifests, v1alpha1
 from capstan.api.powerdomain import Mode
 from capstan.power.ports import Document, Scene
 from capstan.powercap import tree as flaws
-from capstan.powercap.domains import Domain, Level, Timers
+from capstan.powercap.domains import Domain, Level, Strategy, Timers
 from capstan.powercap.tree import Finding
 
 FINALIZER = "capstan.dev/power"
@@ -94,6 +94,12 @@ def level_before(raw: Document) -> Level | None:
     """Return the level that status holds, None where there is none."""
     word = _status(raw).get("state")
     return Level(word) if isinstance(word, str) and word in set(Level) else None
+
+
+def strategy_before(raw: Document) -> Strategy | None:
+    """Return what status says holds the budget, None where it says nothing."""
+    word = _status(raw).get("strategy")
+    return Strategy(word) if isinstance(word, str) and word in set(Strategy) else None
 
 
 def lost_feeds_before(raw: Document) -> tuple[str, ...]:

@@ -32,6 +32,13 @@ LADDER = LEVELS[:5]
 """The levels that utilisation alone decides, gentlest first."""
 
 
+class Strategy(StrEnum):
+    """Statistical: thresholds on what is drawn. Guaranteed: watt grants that add up to the budget."""
+
+    STATISTICAL = "Statistical"
+    GUARANTEED = "Guaranteed"
+
+
 class Scheme(StrEnum):
     """Which of POLCA's policies a domain runs: all are settings of one machine (facts/polca.md 1.5)."""
 
@@ -142,6 +149,7 @@ class Domain:
         nodes: Names of all nodes below this domain.
         safe: The safe setting in force; None where none was derived or given.
         scheme: Which of POLCA's policies.
+        strategy: How the budget is held.
     """
 
     name: str
@@ -158,6 +166,7 @@ class Domain:
     nodes: tuple[str, ...] = ()
     safe: SafeSetting | None = None
     scheme: Scheme = Scheme.TWO_THRESHOLDS
+    strategy: Strategy = Strategy.STATISTICAL
 
     def __post_init__(self) -> None:
         if self.budget_w <= 0:

@@ -110,6 +110,48 @@ def rebudgeted(ledger: Ledger, budgets_w: Mapping[str, float]) -> Ledger:
     return replace(ledger, version=ledger.version + 1, budgets_w=tuple(sorted(budgets_w.items())))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node stands, and what it counts at, AC watts, until it takes its first limit."""
+
+    domains: tuple[str, ...]
+    worst_w: float
+
+
+def arranged(ledger: Ledger, budgets_w: Mapping[str, float], places: Mapping[str, Place]) -> Ledger:
+    """Return the next ledger with other budgets or nodes; the same one where neither changed.
+
+    A newcomer holds its worst case, granted or not, whatever that leaves to the others: nobody can take back what it
+    may draw. It joins like any donor, by a limit that is read back. A node that stands here no more frees its watts:
+    the tree is its owner's word, and taking a node out is how watts of one that is silent for ever come back.
+    """
+    version, known = ledger.version + 1, {entry.node: entry for entry in ledger.entries}
+    entries = tuple(
+        replace(known[node], domains=place.domains)
+        if node in known
+        else Entry(node, place.domains, place.worst_w, version, place.worst_w)
+        for node, place in sorted(places.items())
+    )
+    budgets = tuple(sorted(budgets_w.items()))
+    if budgets == ledger.budgets_w and entries == ledger.entries:
+        return ledger
+    return replace(ledger, version=version, budgets_w=budgets, entries=entries)
+
+
+def overdrawn(ledger: Ledger, enforced_w: Mapping[str, float]) -> Ledger:
+    """Return the next ledger with nodes that enforce more than they hold at what they enforce: others must make room.
+
+    It is truth and no grant: what the node is told stays, and once it obeys, its watts are free like any donor's.
+    """
+    entries = tuple(
+        replace(entry, held_w=max(entry.held_w, enforced_w.get(entry.node, 0.0)), low_since_s=None)
+        if enforced_w.get(entry.node, 0.0) > entry.held_w
+        else entry
+        for entry in ledger.entries
+    )
+    return ledger if entries == ledger.entries else replace(ledger, version=ledger.version + 1, entries=entries)
+
+
 def heard(ledger: Ledger, reports: tuple[ReadBack, ...], now_s: float) -> Ledger:
     """Return the next ledger after what agents read back; the same one where nothing was learnt.
 
@@ -161,10 +203,13 @@ def _lowered(entry: Entry, wanted_w: float, version: int) -> Entry:
 
 
 def _raised(entry: Entry, wanted_w: float, spare_w: dict[str, float], version: int) -> Entry:
-    """Raise one node, and take what it newly holds off its domains; nothing below a watt is worth a message."""
-    more_w = max(0.0, min(spare_w[domain] for domain in entry.domains))
+    """Raise one node, and take what it newly holds off its domains; nothing below a watt is worth a message.
+
+    Below a domain that holds more than its budget nobody is raised, not even to what it holds: a cut comes first.
+    """
+    more_w = min(spare_w[domain] for domain in entry.domains)
     grant_w = min(wanted_w, entry.held_w + more_w)
-    if grant_w < entry.grant_w + 1.0:
+    if more_w < 0 or grant_w < entry.grant_w + 1.0:
         return entry
     held_w = max(entry.held_w, grant_w)
     for domain in entry.domains:

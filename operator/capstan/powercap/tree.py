@@ -1,4 +1,4 @@
-"""What is wrong with a tree of domains: circles, parents that are not there, nodes that stand in two places.
+"""What is wrong with a tree of domains: circles, missing parents, nodes in two places, two strategies in one tree.
 
 Who calls it: `power`, whenever domains or nodes change. Pure. Must not know: status, conditions. Nothing is repaired
 here; the machine is safe on any tree (`domains.lineage` cuts a circle, a node is held by every domain that it stands
@@ -20,6 +20,7 @@ class Flaw(StrEnum):
     CIRCLE = "Circle"
     NO_PARENT = "NoParent"
     SHARED_NODE = "SharedNode"
+    MIXED = "Mixed"
     ABOVE_PARENT = "AboveParent"  # allowed: the parent binds first
 
 
@@ -51,7 +52,7 @@ def findings(domains: tuple[Domain, ...]) -> tuple[Finding, ...]:
     """
     by_name = {domain.name: domain for domain in domains}
     lines = {name: lineage(name, domains) for name in by_name}
-    found = [*_parents(by_name, lines), *_shared(by_name, lines), *_budgets(by_name)]
+    found = [*_parents(by_name, lines), *_shared(by_name, lines), *_mixed(by_name, lines), *_budgets(by_name)]
     return tuple(sorted(found, key=lambda finding: (finding.domain, finding.flaw, finding.message)))
 
 
@@ -88,6 +89,17 @@ def _shared(by_name: Mapping[str, Domain], lines: Mapping[str, tuple[Domain, ...
         more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
         fix = f"node {min(nodes)}{more} also stands in {other}; narrow one selector, or make one the other's parent"
         yield Finding(one, Flaw.SHARED_NODE, "spec.nodeSelector", fix)
+
+
+def _mixed(by_name: Mapping[str, Domain], lines: Mapping[str, tuple[Domain, ...]]) -> Iterator[Finding]:
+    """Yield the domains that would be held otherwise than their root: grants and thresholds do not know each other."""
+    for name, domain in by_name.items():
+        root = lines[name][-1]
+        if domain.strategy is not root.strategy:
+            fix = (
+                f"{domain.strategy} below {root.name}, which is {root.strategy}: one strategy per tree; set them alike"
+            )
+            yield Finding(name, Flaw.MIXED, "spec.strategy", fix)
 
 
 def _budgets(by_name: Mapping[str, Domain]) -> Iterator[Finding]:

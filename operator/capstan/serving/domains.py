@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from capstan.model.plan import NO_POWER_PLAN, PowerPlan
 from capstan.model.policy import Priority
 from capstan.model.reasons import Reason
-from capstan.powercap.domains import Level
+from capstan.powercap.domains import Level, Strategy
 from capstan.serving import manifest
 from capstan.serving.cluster import Node, Pod
 from capstan.serving.conditions import Condition, Type
@@ -102,8 +102,18 @@ def _done(power: PowerPlan) -> str:
 
 
 def _caps(domain: Manifest, caps: frozenset[Level]) -> bool:
-    """Return whether a domain acts (one that only advises caps nobody) and is at one of these levels."""
+    """Return whether a domain acts (one that only advises caps nobody) and is at one of these levels.
+
+    Grants know no levels: there the domain says whether its limits bind.
+    """
+    if manifest.text(domain, "status", "strategy") == Strategy.GUARANTEED:
+        return manifest.text(domain, "spec", "mode") == "Act" and _binds(domain)
     return manifest.text(domain, "spec", "mode") == "Act" and manifest.text(domain, "status", "state") in caps
+
+
+def _binds(domain: Manifest) -> bool:
+    found = manifest.items(domain, "status", "conditions")
+    return any(one.get("type") == "Capping" and one.get("status") == "True" for one in found)
 
 
 def _with_ancestors(name: str, by_name: Mapping[str, Manifest]) -> Iterable[str]:

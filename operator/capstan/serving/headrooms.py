@@ -16,7 +16,7 @@ from capstan.model.headroom import OUTSIDE, DomainSeen, Place
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
 from capstan.powercap import levels
-from capstan.powercap.domains import Domain, Level
+from capstan.powercap.domains import Domain, Level, Strategy
 from capstan.serving import manifest
 from capstan.serving.cluster import Node
 from capstan.serving.manifest import Manifest
@@ -62,6 +62,12 @@ class Headrooms:
         name, domain = manifest.key(raw), self._parsed[_key(raw)]
         if domain is None:  # `power` says what is wrong with it; here nothing may be drawn more
             return DomainSeen(name, 1.0, Missing(Reason.INVALID_SPEC), self._above(name))
+        if manifest.text(raw, "status", "strategy") == Strategy.GUARANTEED:
+            # What limits allow beyond what is drawn needs nobody's leave and is no threshold's reserve.
+            supplies = domain.supply_efficiency_ratio
+            return DomainSeen(
+                name, domain.budget_w, _headroom_w(raw), self._above(name), supply_efficiency_ratio=supplies
+            )
         caps = levels.caps_at(domain, Level(manifest.text(raw, "status", "state")))  # at their tightest
         return DomainSeen(
             name,

@@ -203,6 +203,12 @@ class KubeClient:
         self._count("update", resource, None)
         return written
 
+    async def delete(self, resource: Resource, name: str, *, resource_version: str) -> None:
+        """Delete an object that is still at `resource_version`; Conflict where not, NotFound where it is gone."""
+        options: Manifest = {"preconditions": {"resourceVersion": resource_version}}
+        await self._wire.call("DELETE", resource.path(None, name), {}, options)
+        self._count("delete", resource, None)
+
     async def scale(
         self, resource: Resource, namespace: str, name: str, replicas: int, *, resource_version: str
     ) -> None:

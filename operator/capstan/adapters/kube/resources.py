@@ -46,10 +46,11 @@ POLICIES = Resource(OURS, "v1alpha1", "servingpolicies", "ServingPolicy")
 DOMAINS = Resource(OURS, "v1alpha1", "powerdomains", "PowerDomain", namespaced=False)
 PROFILES = Resource(OURS, "v1alpha1", "servingprofiles", "ServingProfile", namespaced=False)
 NODE_CAPS = Resource(OURS, "v1alpha1", "nodecaps", "NodeCap", namespaced=False)
+LEDGERS = Resource(OURS, "v1alpha1", "powerledgers", "PowerLedger", namespaced=False)
 
 ALL = (
     PODS, NODES, NAMESPACES, SERVICES, DEPLOYMENTS, BUDGETS, AUTOSCALERS, LEASES, EVENTS, SCALED_OBJECTS, POLICIES,
-    DOMAINS, PROFILES, NODE_CAPS,
+    DOMAINS, PROFILES, NODE_CAPS, LEDGERS,
 )  # fmt: skip
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in ALL}
 

@@ -78,7 +78,15 @@ def report(answer: Mapping[str, object]) -> ports.AgentReport:
         gpus=gpus,
         problems=tuple(problems),
         caps=_caps(answer.get("caps")),
+        kept=_kept(answer),
     )
+
+
+def _kept(answer: Mapping[str, object]) -> tuple[int, int] | None:
+    """Return which NodeCap a node keeps; None from an agent that does not say. Raises Malformed."""
+    if "keptEpoch" not in answer:
+        return None
+    return int(agents.number(answer, "keptEpoch")), int(agents.number(answer, "keptSequence"))
 
 
 def _gpu(gpu: Mapping[str, object], problems: list[str]) -> ports.GpuReport:

@@ -7,7 +7,7 @@ import logging
 from capstan.adapters.metrics import Metrics
 from capstan.model.reasons import Reason
 from capstan.power.judge import Verdict
-from capstan.powercap.domains import Level
+from capstan.powercap.domains import Level, Strategy
 
 PER_TICK = (
     "capstan_domain_power_watts", "capstan_domain_budget_watts", "capstan_domain_utilization_ratio",
@@ -16,7 +16,7 @@ PER_TICK = (
     "capstan_domain_armed", "capstan_domain_beyond_brake", "capstan_domain_rise_ratio_max",
     "capstan_domain_telemetry_age_seconds", "capstan_domain_telemetry_coverage_ratio",
     "capstan_domain_telemetry_disagreement_ratio", "capstan_domain_unconfirmed_watts", "capstan_domain_lost_feeds",
-    "capstan_domain_release_blocked", "capstan_capped_gpus",
+    "capstan_domain_release_blocked", "capstan_domain_grant_watts", "capstan_capped_gpus",
 )  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Figures:
         for verdict in verdicts:
             self._watts(verdict)
             self._machine(verdict)
+            self._grants(verdict)
             self._telemetry(verdict)
             self._count(verdict)
         self._metrics.set("capstan_agents", float(answering), "answering")
@@ -79,7 +80,8 @@ class Figures:
             ("low", at.low_ratio), ("high", at.high_ratio), ("brake", at.brake_ratio),
             ("hysteresis", at.hysteresis_ratio),
         ):  # fmt: skip
-            put("capstan_domain_threshold_ratio", ratio, name, word)
+            if verdict.strategy is Strategy.STATISTICAL:
+                put("capstan_domain_threshold_ratio", ratio, name, word)
         put("capstan_domain_armed", float(verdict.armed), name)
         put("capstan_domain_beyond_brake", float(verdict.step.beyond_brake), name)
         put("capstan_domain_release_blocked", float(verdict.held), name)
@@ -87,6 +89,17 @@ class Figures:
         put("capstan_domain_rise_ratio_max", verdict.worst_rise_ratio, name, "week")
         for priority, count in verdict.capped.items():
             put("capstan_capped_gpus", float(count), name, priority)
+
+    def _grants(self, verdict: Verdict) -> None:
+        book, name, binds = verdict.book, verdict.declared.name, verdict.capped.get("grant", 0) > 0
+        if book is None:
+            return
+        undrawn_w = max(book.held_w - (verdict.step.measured_w or 0.0), 0.0)
+        for kind, watts in (
+            ("granted", book.granted_w), ("held", book.held_w), ("silent", book.silent_w),
+            ("stranded", undrawn_w if binds else 0.0),
+        ):  # fmt: skip
+            self._metrics.set("capstan_domain_grant_watts", watts, name, kind)
 
     def _telemetry(self, verdict: Verdict) -> None:
         put, name, step = self._metrics.set, verdict.declared.name, verdict.step
@@ -101,7 +114,7 @@ class Figures:
 
     def _count(self, verdict: Verdict) -> None:
         add, name, step, passed_s = self._metrics.add, verdict.declared.name, verdict.step, verdict.passed_s
-        over_w = max(-step.headroom_w, 0.0)
+        over_w = max(step.projected_w - verdict.budget.budget_w, 0.0)
         add("capstan_domain_overbudget_seconds_total", passed_s if over_w > 0 else 0.0, name)
         add("capstan_domain_overbudget_joules_total", over_w * passed_s, name)
         for priority, count in verdict.capped.items():

@@ -25,6 +25,7 @@ from capstan.app.power.agents import Agents
 from capstan.app.power.api import Api
 from capstan.app.power.caches import Caches
 from capstan.app.power.figures import Figures
+from capstan.app.power.ledgers import Ledgers
 from capstan.power.cycle import Ports
 from capstan.power.meters import SlowMeters
 from capstan.power.site import Site
@@ -74,7 +75,7 @@ class Process:
         self._meters = SlowMeters(readers.reader(self._prometheus))
         wired = Ports(
             self._caches, Agents(self._calls), Api(self._client), self._meters, Figures(self._metrics),
-            time.monotonic, time.time,
+            time.monotonic, time.time, Ledgers(self._client),
         )  # fmt: skip
         self._site = Site(wired, shards=given.shards, timers=Timers().over(given.timer_factor))
         self._ticked_s: float | None = None
