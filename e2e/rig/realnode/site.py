@@ -198,7 +198,8 @@ class Site:
         self.state = State.create(folder / "nvml.state", scene.uuids())
         stack.callback(self.state.close)
         self._folder = folder
-        self.plant = stack.enter_context(Plant({NODE: self.state}, Monitor({scene.RACK: (NODE,)})))
+        rack = {scene.RACK: (NODE,)}
+        self.plant = stack.enter_context(Plant({NODE: self.state}, Monitor(rack), Monitor(rack)))
         self.plant.load(QUIET)
 
     def _install(self) -> None:
