@@ -239,7 +239,7 @@ def test_a_constant_load_reaches_a_fixed_point_and_stays() -> None:
     assert len(pools) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(st.floats(0, 60), st.none()), min_size=1, max_size=25),
     st.integers(0, 4),
@@ -255,7 +255,7 @@ def test_no_history_leaves_the_bounds(rates: list[float | None], low: int, sprea
         assert pool.clock_cap_mhz is None or P.clocks.min_mhz <= pool.clock_cap_mhz < P.clocks.max_mhz
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 20), min_size=2, max_size=4))
 def test_the_order_of_policies_is_irrelevant(rates: list[float]) -> None:
     policies = tuple(policy(f"llm/p{i}") for i in range(len(rates)))

@@ -197,7 +197,7 @@ def test_a_ttft_that_decode_cannot_help_is_no_alarm_there() -> None:
 # --- limits ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     st.lists(st.tuples(st.floats(0.1, 60.0), st.floats(50, 4000), st.floats(2, 600)), min_size=1, max_size=3),
     st.sampled_from((8, 16, 28, 64)),

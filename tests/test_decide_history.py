@@ -180,7 +180,7 @@ def test_memory_is_believed_over_a_later_reading_of_the_past() -> None:
     assert replaced.horizon_slots == 5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(0.0, 9 * CAPACITY_RPS), min_size=1, max_size=12), st.floats(0.0, DAY_S))
 def test_no_load_makes_a_plan_that_leaves_its_bounds_or_a_forecast_below_what_is_seen(
     rates_rps: list[float], at_s: float

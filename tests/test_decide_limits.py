@@ -39,7 +39,7 @@ def replicas(decided: plan.PolicyDecision) -> int:
 # --- limits ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(mixes(), min_size=1, max_size=8), st.sampled_from((8, 16, 24, 44)), st.sampled_from((None, 1, 2, 3)))
 def test_no_history_takes_more_gpus_than_the_bounds_say(
     history: list[tuple[fleet.ClassDemand, ...]], most: int, count: int | None
@@ -55,7 +55,7 @@ def test_no_history_takes_more_gpus_than_the_bounds_say(
         assert gpus(decided) <= max(most, 4 * (count or 1))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(mixes(20.0), min_size=1, max_size=8), st.integers(0, 5), st.integers(0, 8), st.sampled_from((1, 2, 3)))
 def test_no_history_leaves_the_bounds_of_replicas(
     history: list[tuple[fleet.ClassDemand, ...]], low: int, spread: int, count: int
@@ -68,7 +68,7 @@ def test_no_history_leaves_the_bounds_of_replicas(
         assert low <= replicas(decided) <= max(bounds.max_replicas, count)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(mixes(5.0), min_size=1, max_size=6), st.floats(2000.0, 12000.0), st.sampled_from((1, 3)))
 def test_no_plan_is_expected_to_draw_more_than_its_budget(
     history: list[tuple[fleet.ClassDemand, ...]], budget_w: float, count: int
@@ -182,7 +182,7 @@ def test_a_policy_whose_large_replicas_stay_pending_is_planned_smaller_ones() ->
 # --- order and stillness -----------------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.lists(mixes(8.0), min_size=2, max_size=4), st.randoms(use_true_random=False))
 def test_the_order_of_policies_changes_nobodys_plan(mixed: list[tuple[fleet.ClassDemand, ...]], chance: object) -> None:
     policies = [subject(key=f"llm/p{i}", pools=Pools(by_class=i % 2 == 0)) for i in range(len(mixed))]
@@ -225,7 +225,7 @@ def test_the_same_cycle_decided_twice_is_the_same_decision() -> None:
 # --- more never hurts --------------------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(mixes(6.0), st.floats(2500.0, 8000.0), st.floats(1.05, 3.0))
 def test_more_watts_never_lengthen_what_is_expected(
     mix: tuple[fleet.ClassDemand, ...], budget_w: float, factor: float
@@ -244,7 +244,7 @@ def test_more_watts_never_lengthen_what_is_expected(
         assert many.tpot_s <= max(few.tpot_s * 1.001, 0.1)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(mixes(6.0), st.sampled_from((8, 12, 16)), st.sampled_from((4, 8, 16)))
 def test_more_gpus_never_break_a_limit_that_fewer_kept(
     mix: tuple[fleet.ClassDemand, ...], most: int, more: int

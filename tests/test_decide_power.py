@@ -137,7 +137,7 @@ def test_blind_gives_up_its_own_caps_whatever_domains_grant() -> None:
     assert decided.pools[0].clock_cap_mhz is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-2000, 20_000), st.floats(0, 8000))
 def test_more_headroom_never_plans_fewer_gpus(left_w: float, more_w: float) -> None:
     """And nobody shrinks for want of it."""
@@ -148,7 +148,7 @@ def test_more_headroom_never_plans_fewer_gpus(left_w: float, more_w: float) -> N
         assert 8 <= few.gpus(key) <= many.gpus(key)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-2000, 20_000), st.booleans())
 def test_the_order_of_policies_changes_nothing(left_w: float, capped: bool) -> None:
     domain = rack(left_w=left_w, low_mhz=1560 if capped else None)

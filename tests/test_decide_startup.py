@@ -118,7 +118,7 @@ def test_a_measurement_is_of_its_degree_and_of_the_slowest_pool() -> None:
     assert measured == told
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0.0, 3600.0), st.floats(0.0, 3600.0), st.floats(0.5, 20.0))
 def test_whoever_takes_longer_is_asked_for_no_later(one_s: float, other_s: float, high_rps: float) -> None:
     rates_rps = [high_rps * (1 + cycle / 12) / 2 for cycle in range(13)]

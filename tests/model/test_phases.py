@@ -6,7 +6,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.model import latency, phases, steady
@@ -58,7 +58,6 @@ def test_the_batch_is_the_one_that_its_own_steps_make() -> None:
     assert latency.decode_step_s(TP4, found.batch, found.batch * 1100, 1.0) == pytest.approx(step_s, rel=1e-6)
 
 
-@settings(deadline=None)
 @given(rate_rps=st.floats(0.01, 12.0), x=st.floats(0.4, 1.0), experts_s=st.sampled_from((0.0, 0.02)))
 def test_the_batch_is_the_least_that_follows_from_itself(rate_rps: float, x: float, experts_s: float) -> None:
     """As a plain iteration from nothing finds it, step by step; also where experts bend the steps the other way."""

@@ -98,7 +98,7 @@ def test_without_a_history_nothing_is_touched() -> None:
     assert foresight.of(cases, (), short, None) == foresight.Foresight(cases, None, None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.0, 1.0), st.floats(0.0, 40.0))
 def test_pools_together_are_ready_for_the_whole(share: float, rps: float) -> None:
     """However classes are shared, and whatever is seen now: no request of the peak is without a place."""

@@ -46,7 +46,7 @@ def test_the_answer_is_as_cheap_as_the_best_of_all_fleets(rate_rps: float) -> No
     assert found.cost_w <= min(answer.cost_w for answer in every) * 1.03
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.floats(0.1, 20.0), st.integers(1, 8), st.sampled_from((None, 4, 8, 16, 30)), st.floats(0.0, 200.0),
     st.sampled_from(((), ((4, 1),), ((4, 1), (8, 1)))),
@@ -63,7 +63,7 @@ def test_an_answer_keeps_every_limit_and_carries_the_peak(
     assert fleets.capacity_rps(found.fleet, mix.capacities_rps(asked)) >= asked.peak_rps * (1 - 1e-6)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(0.1, 15.0))
 def test_an_answer_is_never_dearer_than_the_smallest_fleet_of_one_degree(rate_rps: float) -> None:
     asked = question(rate_rps)

@@ -35,14 +35,14 @@ def answered(rps: float, per_gpu_w: float, *, peak: float = 1.3) -> mix.Answer:
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(loads, dear_w, dear_w)
 def test_dearer_gpus_are_never_more_gpus(rps: float, one_w: float, two_w: float) -> None:
     cheap, dear = sorted((one_w, two_w))
     assert fleets.gpus(answered(rps, dear).fleet) <= fleets.gpus(answered(rps, cheap).fleet)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(loads, dear_w)
 def test_whoever_counts_gpus_draws_no_less_than_whoever_counts_joules(rps: float, per_gpu_w: float) -> None:
     least, found = answered(rps, 0.0), answered(rps, per_gpu_w)

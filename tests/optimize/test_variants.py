@@ -95,7 +95,7 @@ def test_degrees_and_clocks_outside_the_bounds_are_not_looked_at() -> None:
     assert (chosen.tp, chosen.x_ratio) == (8, 1.0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0.0, 1.0), st.floats(0.1, 8.0), st.lists(st.floats(0.5, 1.0), min_size=1, max_size=3))
 def test_whatever_is_asked_quality_slo_and_gpus_are_kept(quality: float, rate: float, qualities: list[float]) -> None:
     offers = [offer(f"v{i}", each, weights=1 / (i + 1)) for i, each in enumerate(qualities)]
@@ -108,7 +108,7 @@ def test_whatever_is_asked_quality_slo_and_gpus_are_kept(quality: float, rate: f
         assert BOUNDS.min_replicas <= chosen.replicas <= BOUNDS.max_replicas
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.floats(0.0, 0.84))
 def test_a_lower_bar_never_draws_more(quality: float) -> None:
     strict, loose = (cheapest(PLAIN, SMALLER, quality=bar) for bar in (max(quality, 0.8), min(quality, 0.8)))

@@ -204,7 +204,7 @@ async def test_a_leader_loosens_what_a_standby_tightened_without_need() -> None:
     assert len(site.api.caps["gpu-2"]) == written
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.sampled_from([100, 400, 460, 500, 690])), max_size=25))
 def test_whatever_happens_a_standby_is_never_ahead_and_never_loosens(
     seconds: list[tuple[bool, bool, int]],

@@ -181,5 +181,5 @@ class Tree(RuleBasedStateMachine):
             assert self.enforced_sum_w(domain) <= max(budget_w, floors_w) + 1e-2
 
 
-Tree.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+Tree.TestCase.settings = settings(max_examples=80, stateful_step_count=50)
 TestTree = Tree.TestCase

@@ -188,7 +188,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+TestLife.settings = settings(max_examples=30, stateful_step_count=15)
 
 
 def test_the_safe_setting_of_this_rack_holds_with_one_node_lost() -> None:

@@ -60,7 +60,7 @@ def test_a_crowd_counts_whose_windows_overlap_while_one_is_inside() -> None:
     assert demand.of(requests, flat(requests), chunk_tokens=512).crowd.tolist() == [2, 2, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 80)), min_size=1, max_size=40))
 def test_no_crowd_is_below_the_overlap_at_any_arrival(load: list[tuple[float, int]]) -> None:
     rows = sorted(load)
@@ -89,7 +89,7 @@ chunks = st.integers(0, 500)
 ratios = st.sampled_from([330 / 1980, 0.4, 0.55, 0.75, 0.9, 1.0])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PHYSICS, batches, chunks, st.integers(0, 300_000), st.integers(0, 8000), ratios)
 def test_more_tokens_never_make_a_step_shorter_or_cheaper(
     p: Profile, batch: int, chunk: int, context: int, prior: int, x: float
@@ -108,7 +108,7 @@ def test_more_tokens_never_make_a_step_shorter_or_cheaper(
         assert more[1] >= here[1] * (1 - 1e-12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(PHYSICS, batches, st.integers(1, 500), ratios, st.floats(0, 1))
 def test_joules_are_concave_in_the_contexts(p: Profile, batch: int, chunk: int, x: float, share: float) -> None:
     """Off the floor under a prompt's step; the corner of a box knows where that ends (`_kinks`)."""
@@ -120,7 +120,7 @@ def test_joules_are_concave_in_the_contexts(p: Profile, batch: int, chunk: int, 
         assert between_j >= (1 - share) * low[0] + share * high[0] - 1e-9 * high[0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PHYSICS, st.integers(0, 20), st.integers(1, 60), st.floats(0, 1), st.floats(0, 1))
 def test_no_place_of_a_box_is_below_every_price_that_its_corners_hold(
     p: Profile, batch: int, chunk: int, near: float, far: float
@@ -191,7 +191,7 @@ def plays(requests: Requests, profiles: tuple[Profile, ...], plan: Plan, limits:
     return trial.energy_j if trial.slo_met else math.inf
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     st.lists(st.tuples(st.floats(0, 0.6), st.integers(1, 400), st.integers(1, 60)), min_size=3, max_size=36),
     st.sampled_from([None, 330.0, 990.0, 1155.0, 1485.0]),

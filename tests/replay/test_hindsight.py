@@ -42,7 +42,7 @@ def gpus(plan: Plan) -> float:
     return float(plan.fleets[0].gpus)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 20))
 def test_the_smallest_count_is_found_from_any_guess_and_its_neighbour_was_run(
     needs: int, guess: int, most: int

@@ -136,7 +136,7 @@ def test_one_that_loses_its_cache_computes_its_prompt_where_it_decodes() -> None
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1e7, 1e9, 450e9]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_request_ends_once_and_no_token_is_lost_or_made_twice(seed: int, link_bytes_per_s: float) -> None:
     rng = np.random.default_rng(seed)
     arrivals_s = np.sort(rng.uniform(0, 2, 15))

@@ -50,7 +50,7 @@ def poisson(count: int, rate_rps: float, *, seed: int = 3) -> Requests:
 
 
 @given(seeds)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_any_world_is_the_step_by_step_world(seed: int) -> None:
     """Tiny caches, few seats, caps, limits, drains; tables, weights, spill, urgency, hand-over: equal to 1e-9."""
     script = worlds.random_script(seed)
@@ -143,7 +143,7 @@ def test_a_busy_service_is_equal_to_the_last_bit_too() -> None:
 
 
 @given(seeds, st.floats(0.05, 20.0))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 def test_watching_does_not_change_the_world(seed: int, tick_s: float) -> None:
     """Times are equal to the last bit for any tick; joules to the rounding of an integral."""
     script = worlds.random_script(seed, requests=40)

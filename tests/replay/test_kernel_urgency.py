@@ -126,7 +126,7 @@ def test_a_draining_replica_that_gives_up_its_last_request_is_gone() -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(list(Order)), st.sampled_from([1.0, 2.0, math.inf]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_request_ends_once_and_nobody_is_given_up_before_its_time(
     seed: int, order: Order, squash_ratio: float
 ) -> None:

@@ -159,7 +159,7 @@ def fluid_j(requests: Requests) -> float:
     return joules
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(1, 50), st.integers(1, 40))
 def test_more_load_never_lowers_the_fluid_oracles_joules(seed: int, more: int) -> None:
     """Of equal requests: shorter ones among them lower the mean length, and with it the quantile of latencies."""

@@ -172,7 +172,7 @@ def test_a_power_limit_slows_the_board_until_it_fits() -> None:
 
 
 @given(loads, caps, limits)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_request_ends_exactly_once_and_every_token_is_counted(load: Load, cap: Cap, limit: Cap) -> None:
     engine = Engine(dataclasses.replace(PROFILE, kv_tokens=8000), now_s=0.0, max_num_seqs=4)
     engine.set_caps(0.0, clock_cap_mhz=cap, power_limit_w=limit)
@@ -190,7 +190,7 @@ def test_every_request_ends_exactly_once_and_every_token_is_counted(load: Load, 
 
 
 @given(loads, st.floats(0.003, 3.0), caps)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_watching_does_not_change_the_world(load: Load, period_s: float, cap: Cap) -> None:
     """Advanced in many small calls or in one, times and joules are equal to the last bit."""
     requests = requests_of(load)
@@ -209,7 +209,7 @@ def test_watching_does_not_change_the_world(load: Load, period_s: float, cap: Ca
 
 
 @given(loads)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_leaving_tokens_out_leaves_first_and_last_as_they_are(load: Load) -> None:
     requests = requests_of(load)
     every = served(Engine(PROFILE, now_s=0.0), requests)
@@ -218,7 +218,7 @@ def test_leaving_tokens_out_leaves_first_and_last_as_they_are(load: Load) -> Non
 
 
 @given(loads, caps, limits)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_energy_is_the_integral_of_power_and_kv_is_never_exceeded(load: Load, cap: Cap, limit: Cap) -> None:
     engine = Engine(dataclasses.replace(PROFILE, kv_tokens=5000), now_s=0.0, max_num_seqs=8)
     engine.set_caps(0.0, clock_cap_mhz=cap, power_limit_w=limit)
@@ -241,7 +241,7 @@ def test_energy_is_the_integral_of_power_and_kv_is_never_exceeded(load: Load, ca
     st.tuples(st.floats(345, 1980), st.floats(345, 1980)),
     st.tuples(st.floats(150, 800), st.floats(150, 800)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_higher_clock_or_limit_never_lengthens_a_step(
     batch: int, chunk: int, two_caps: tuple[float, float], two_limits: tuple[float, float]
 ) -> None:

@@ -58,7 +58,7 @@ def _joules(screen: Screen, setup: Setup, *, prefill: bool) -> float:
     return total
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(most=st.integers(2, 8), gpus=st.integers(8, 32))
 def test_bounds_hold_for_both_pools_together(most: int, gpus: int) -> None:
     screen = setups.screen(bounds=Bounds(1, most, max_gpus=gpus))

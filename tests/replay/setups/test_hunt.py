@@ -39,7 +39,7 @@ def best_of_all(screen: Screen, bears_ratio: float) -> float:
     return 0.99 * min(each)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(bears_ratio=st.sampled_from([0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0]))
 def test_the_best_of_all_is_found_whatever_the_world_bears(bears_ratio: float) -> None:
     """The world may bear a third of what the closed form takes for the limit, or twice: the hunt asks it."""
@@ -52,7 +52,7 @@ def test_the_best_of_all_is_found_whatever_the_world_bears(bears_ratio: float) -
     assert len(world.setups) < 120
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(runs=st.integers(1, 40), max_gpus=st.integers(8, 32))
 def test_runs_and_bounds_are_kept(runs: int, max_gpus: int) -> None:
     hunt, world, screen = hunted(runs=runs, bounds=Bounds(1, 8, max_gpus=max_gpus))

@@ -109,7 +109,7 @@ def test_more_sequences_are_looked_at_only_where_the_scenario_s_own_do_not_do() 
     assert {row.setup.engine.max_num_seqs for row in roomy.rows()} == {256}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(gpus=st.integers(4, 32), more=st.integers(0, 16))
 def test_more_gpus_never_make_the_best_worse(gpus: int, more: int) -> None:
     def least_j(most: int) -> float:
