@@ -128,7 +128,7 @@ def deep(site: Site) -> dict[str, Caps]:
     """Wait for LowDeep and return it: the deep cap on batch's boards and on those that nobody holds, none on chat's."""
     high = site.held("chat")
     wanted = {uuid: STOCK if uuid in high else Caps(DEEP_MHZ, scene.BOARD_W) for uuid in scene.uuids()}
-    site.wait(lambda: site.boards() == wanted, f"LowDeep, without {sorted(high)}", timeout_s=CALM_S)
+    site.wait(lambda: site.rests_at(wanted), f"LowDeep, without {sorted(high)}", timeout_s=CALM_S)
     return wanted
 
 
@@ -147,7 +147,7 @@ def test_the_energy_plan_of_a_pod_reaches_its_own_boards(site: Site) -> None:
     site.wait(lambda: not site.pods(scene.SYSTEM, "operator"), "no operator")
     wanted = deep(site) | dict.fromkeys(site.held("batch"), Caps(PLAN_MHZ, scene.BOARD_W))
     site.apply(scene.plan(site.engine("batch"), PLAN_MHZ), manager="capstan-serving")
-    site.wait(lambda: site.boards() == wanted, "the plan on the boards of its pod", timeout_s=SOON_S)
+    site.wait(lambda: site.rests_at(wanted), "the plan on the boards of its pod", timeout_s=SOON_S)
     site.scale("capstan-operator", 1)
     deep(site)
 
@@ -223,7 +223,7 @@ def test_without_power_the_node_is_in_its_safe_setting(site: Site) -> None:
     safe = site.safe()
     site.scale("capstan-power", 0)
     site.wait(lambda: not site.pods(scene.SYSTEM, "power"), "no power")
-    site.wait(lambda: set(site.boards().values()) == {safe}, f"{safe} on every board", timeout_s=30)
+    site.wait(lambda: site.rests_at(dict.fromkeys(scene.uuids(), safe)), f"{safe} on every board", timeout_s=30)
     site.plant.load(QUIET)
     site.scale("capstan-power", 2)
     site.wait(lambda: all(site.boards()[uuid] == STOCK for uuid in site.held("chat")), "chat's boards released")
@@ -232,7 +232,7 @@ def test_without_power_the_node_is_in_its_safe_setting(site: Site) -> None:
 def test_release_gives_every_board_back(site: Site) -> None:
     """Mode Advise is the explicit release."""
     site.mode("Advise")
-    site.wait(lambda: set(site.boards().values()) == {STOCK}, "every board at stock")
+    site.wait(lambda: site.rests_at(dict.fromkeys(scene.uuids(), STOCK)), "every board at stock")
 
 
 def test_the_agents_page_names_the_pods(site: Site) -> None:

@@ -192,6 +192,7 @@ def test_power_has_a_standby_that_no_drain_takes_with_it(rendered: list[dict[str
     assert power["spec"]["replicas"] == 2
     assert power["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     assert power["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
+    assert power["spec"]["template"]["spec"]["priorityClassName"] == "system-cluster-critical"
     budget = next(d for d in rendered if d["kind"] == "PodDisruptionBudget")
     assert budget["spec"]["selector"] == power["spec"]["selector"]
 

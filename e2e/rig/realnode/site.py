@@ -28,6 +28,7 @@ from rig.realnode.cluster import NODE, ROOT, CallError, Cluster, Document
 
 READY_S = 120.0
 POLL_S = 0.2
+STEADY_S = 3.0  # three turns of the agent
 MIB = 1 << 20
 AGENT_PORT = 9808
 QUIET, FULL = 0.1, 1.0  # loads: far below every threshold; the boards at 700 W
@@ -74,6 +75,13 @@ class Site:
     def boards(self) -> dict[str, Caps]:
         """Return what every board is set to, by uuid, as the driver has it."""
         return {uuid: self.state.caps(index) for index, uuid in enumerate(self.state.uuids)}
+
+    def rests_at(self, wanted: Mapping[str, Caps]) -> bool:
+        """Return whether every board is set to what is wanted of it, and none was set to anything else lately.
+
+        An agent sets one board after the other: a look in between may find by chance what was never meant.
+        """
+        return self.boards() == wanted and not self.changes(wanted, time.monotonic() - STEADY_S)
 
     def pods(self, namespace: str, component: str = "") -> list[Document]:
         """Return the pods of a namespace that nobody deleted; of one component of ours."""
