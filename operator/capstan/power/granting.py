@@ -88,8 +88,8 @@ class Granting:
 
     @property
     def empty(self) -> bool:
-        """Whether the API server has no ledger of this root, or nobody knows."""
-        return self.stored is None or not self.stored.version
+        """Whether the API server has no ledger of this root."""
+        return self.stored is not None and not self.stored.version
 
     def began(self, stored: StoredLedger | None) -> None:
         """Begin with what another leader left; our clock is another one, so every read-back begins anew."""
