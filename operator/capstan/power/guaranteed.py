@@ -73,8 +73,8 @@ class Guaranteed:
         """
         told = []
         for root in sorted({self._root_of.get(verdict.declared.name, "") for verdict in over if verdict.grants}):
-            book = self._roots[root].book if root in self._roots else None
-            entry, one = None if book is None else book.entry(node), self._members.get(root, {}).get(node)
+            entry = self._roots[root].entry(node) if root in self._roots else None
+            one = self._members.get(root, {}).get(node)
             if entry is not None and one is not None:
                 told.append(caps.Granted(root, entry.sequence, entry.grant_w, members.limit_w(one, entry.grant_w)))
             else:
