@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -175,3 +176,18 @@ async def test_only_writes_that_were_done_are_counted() -> None:
     with pytest.raises(errors.Conflict):
         await client.scale(resources.DEPLOYMENTS, "llm", "x", 1, resource_version="1")
     assert wrote == [("apply", "deployments/status")]
+
+
+async def test_a_delete_holds_at_the_version_that_was_decided_on() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"kind": "Status"})
+
+    wrote: list[tuple[str, str]] = []
+    client = adapters.kube(answer, wrote=lambda *what: wrote.append(what))
+    await client.delete(resources.LEDGERS, "row-1", resource_version="41")
+    assert (seen[0].method, seen[0].url.path) == ("DELETE", "/apis/capstan.dev/v1alpha1/powerledgers/row-1")
+    assert json.loads(seen[0].content) == {"preconditions": {"resourceVersion": "41"}}
+    assert wrote == [("delete", "powerledgers")]

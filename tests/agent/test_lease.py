@@ -135,3 +135,23 @@ def test_being_alone_never_loosens(low_mhz: float | None, planned_mhz: float | N
     leased, alone = lease.wanted(held, (BATCH,), 0.0), lease.wanted(held, (BATCH,), 4.0 + now_s)
     assert alone.clock_mhz is not None
     assert leased.clock_mhz is None or alone.clock_mhz <= leased.clock_mhz
+
+
+def test_a_grant_is_the_same_limit_with_a_leader_without_one_and_before_one() -> None:
+    """Its NodeCap names the limit as cap and as safe setting, whose clock caps nothing: grants do not expire."""
+    limit = SafeSetting(10_000, 532)
+    held = lease.granted(lease.Lease(), lease.Granted(1, 1, ClassCaps(power_limit_w=532), frozenset(), limit))
+    assert lease.wanted(held, (CHAT,), 0.0).limit_w == 532, "before the first renewal"
+    held = lease.renewed(held, renewal(), 0.0)
+    assert lease.wanted(held, (CHAT,), 1.0) == lease.Wanted(None, 532)
+    assert lease.wanted(held, (CHAT,), 100.0) == lease.Wanted(10_000, 532)
+    assert lease.wanted(held, (CHAT,), 1.0, joined=False).limit_w == 532, "a GPU that forgot"
+
+
+def test_a_renewal_is_no_nodecap_that_was_taken() -> None:
+    """What frees watts is the NodeCap that a restart would find again, not a call that is lost with the process."""
+    held = lease.granted(lease.Lease(), granted(sequence=3))
+    held = lease.renewed(held, renewal(sequence=9, caps=ClassCaps(power_limit_w=300)), 0.0)
+    assert (held.sequence, held.taken) == (9, (1, 3))
+    assert lease.granted(held, granted(sequence=8)).taken == (1, 3), "older than what was heard"
+    assert lease.granted(held, granted(sequence=9)).taken == (1, 9)

@@ -45,6 +45,11 @@ def test_an_answer_that_verifies_is_read() -> None:
     assert report.problems == ("GPU 0: the clock 1110 is not supported",)
 
 
+def test_a_node_says_which_nodecap_it_keeps() -> None:
+    assert agents.report(answer()).kept is None, "an agent of before grants: its node can hold none"
+    assert agents.report(answer(keptEpoch=3, keptSequence=6)).kept == (3, 6)
+
+
 def test_a_lease_without_caps_is_known_to_be_without() -> None:
     assert agents.report(answer(caps={})).caps == NO_CAPS
 

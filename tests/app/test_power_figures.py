@@ -8,6 +8,8 @@ from capstan.adapters.metrics import Metrics
 from capstan.app.power.figures import PER_TICK, Figures
 from support.power_loop import Site, domain
 
+GRANTS = ("granted", "held", "silent", "stranded")
+
 
 async def scraped(site: Site, seconds: int, *, watts: float = 100) -> dict[str, float]:
     """Return the series of the last tick, by name and labels."""
@@ -69,3 +71,18 @@ async def test_a_domain_that_is_gone_is_gone_from_the_gauges() -> None:
     await site.power_of(site.power)
     left = [line for line in metrics.exposition().decode().splitlines() if "rack-7" in line]
     assert not any(line.startswith(name) for line in left for name in PER_TICK)
+
+
+async def test_a_domain_under_grants_tells_what_is_granted_held_and_stranded() -> None:
+    """All busy: every board is at its limit, and what limits leave of 12,000 W for worse times is stranded."""
+    site = Site(domain(strategy="Guaranteed"))
+    site.fleet.limited = True
+    found = await scraped(site, 30, watts=700)
+    rack = 'domain="rack-7"'
+    grant = {kind: found[f'capstan_domain_grant_watts{{{rack},kind="{kind}"}}'] for kind in GRANTS}
+    drawn_w = found[f'capstan_domain_power_watts{{{rack},source="agents"}}']
+    assert grant["held"] == pytest.approx(12_000, abs=4), "each of four rounded down"
+    assert (grant["granted"], grant["silent"]) == (grant["held"], 0)
+    assert grant["stranded"] == pytest.approx(grant["held"] - drawn_w)
+    assert found[f'capstan_capped_gpus{{{rack},priority="grant"}}'] == 16
+    assert not any(name.startswith("capstan_domain_threshold_ratio") for name in found), "no threshold is in force"

@@ -16,6 +16,9 @@ from capstan.adapters.kube.client import KubeClient, Listing, Scope
 from capstan.adapters.kube.reflector import Reflector
 from capstan.adapters.kube.resources import Resource
 from capstan.adapters.kube.wire import Manifest
+from capstan.app.power.ledgers import Ledgers
+from capstan.power import ports
+from capstan.powercap.ledger import Entry, Ledger
 from support.rig import ApiServer
 
 SERVICE = "v1"
@@ -220,3 +223,23 @@ async def test_a_create_of_what_exists_is_a_conflict(client: KubeClient, namespa
     await client.create(service(namespace, "svc"))
     with pytest.raises(errors.Conflict):
         await client.create(service(namespace, "svc"))
+
+
+async def test_a_power_ledger_is_swapped_at_its_version_alone(client: KubeClient) -> None:
+    """Two leaders that read the same ledger: one of them stores, the other one is refused and reads again."""
+    ledgers = Ledgers(client)
+    entry = Entry("gpu-0", ("rack-of-ledgers",), 1500.0, 1, 2000.0)
+    first = await ledgers.swap("rack-of-ledgers", Ledger(1, (("rack-of-ledgers", 2000.0),), (entry,)), "")
+    try:
+        assert await ledgers.read("rack-of-ledgers") == first
+        second = await ledgers.swap("rack-of-ledgers", Ledger(2, first.ledger.budgets_w, (entry,)), first.version)
+        with pytest.raises(ports.Refused, match="modified"):
+            await ledgers.swap("rack-of-ledgers", Ledger(3, (), ()), first.version)
+        with pytest.raises(ports.Refused, match="exists"):
+            await ledgers.swap("rack-of-ledgers", Ledger(3, (), ()), "")
+        with pytest.raises(ports.Refused):
+            await ledgers.drop("rack-of-ledgers", first.version)
+        assert await ledgers.read("rack-of-ledgers") == second
+    finally:
+        await ledgers.drop("rack-of-ledgers", second.version)
+    assert await ledgers.read("rack-of-ledgers") is None

@@ -55,11 +55,11 @@ def server(
     made.close()
     free = '{"metadata":{"finalizers":[]}}'  # nobody is left to let it go
     kubectl("patch", "powerdomain", "rack-7", "--type=merge", "-p", free, check=False)
-    kubectl("delete", "nodecaps,powerdomains", "--all")
+    kubectl("delete", "nodecaps,powerdomains,powerledgers", "--all")
     kubectl("delete", "node", node.NODE)
 
 
-def domain(rack: str, budget_w: int) -> str:
+def domain(rack: str, budget_w: int, **more: object) -> str:
     """A rack of that one node. 2 GPUs at 700 W and 500 W beside them: (1400 x 1.05 + 500) / 0.94 = 2,096 W at worst."""
     spec = {
         "type": "Rack",
@@ -68,6 +68,7 @@ def domain(rack: str, budget_w: int) -> str:
         "nonGPUWattsPerNode": {"typical": 400, "worstCase": 500},
         "powerSupplyEfficiencyPercent": 94,
         "mode": "Act",
+        **more,
     }
     return json.dumps(
         {"apiVersion": "capstan.dev/v1alpha1", "kind": "PowerDomain", "metadata": {"name": "rack-7"}, "spec": spec}
@@ -174,3 +175,30 @@ def test_a_crash_an_upgrade_and_an_api_outage_cap_nothing_and_delay_no_cap(
             assert "capstan_agent_safe_setting{" in server.metrics()
             assert f'capstan_agent_safe_setting{{node="{node.NODE}"}} 0.0' in server.metrics()
             way.open()
+
+
+def test_a_grant_is_in_the_boards_and_outlives_everybody(
+    api_server: ApiServer, namespace: str, server: node.Node, tmp_path: Path
+) -> None:
+    """1,800 W: (0.94 x 1,800 x 0.97 - 500) / (2 x 1.05) = 543 W a board."""
+    kubectl = api_server.control_plane.kubectl
+
+    def entry() -> dict[str, object]:
+        found = kubectl("get", "powerledger", "rack-7", "-o", "jsonpath={.spec.entries[0]}", check=False).stdout
+        made: dict[str, object] = json.loads(found or "{}")
+        return made
+
+    def held(*limits_w: float) -> bool:
+        return [server.gpus.caps(index).power_limit_w for index in range(2)] == list(limits_w)
+
+    args = (
+        "power", f"--kubeconfig={api_server.kubeconfig}", f"--namespace={namespace}", f"--key-file={tmp_path}/key",
+        "--listen=127.0.0.1:0", "--identity=only",
+    )  # fmt: skip
+    kubectl("apply", "--server-side", "-f", "-", stdin=domain(namespace, 1800, strategy="Guaranteed"))
+    with agent.process(*args, env=dict(os.environ)) as power:
+        eventually(lambda: held(543, 543), "the grant's limit in both boards", timeout_s=60)
+        eventually(lambda: entry().get("heldWatts") == 1800, "the nameplate freed, once the limit was read back")
+        power.send_signal(signal.SIGKILL)
+    time.sleep(5)  # its lease of 4 s is over
+    assert held(543, 543), "grants do not expire"

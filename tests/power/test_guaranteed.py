@@ -91,6 +91,9 @@ async def test_a_stranger_that_fits_counts_at_its_worst_and_is_told_nothing() ->
     assert sum(entry.held_w for entry in entries(site).values()) <= 12_000
     assert "gpu-3" not in site.api.caps
     assert "gpu-3 can hold no grant" in site.message("GrantsInForce")
+    told = [(event.note, event.warning) for event in site.api.events]
+    assert ("gpu-3 can hold no grant: counted at the worst case", True) in told
+    assert ("gpu-0, gpu-1, gpu-2 joined the ledger", False) in told
 
 
 async def test_watts_go_to_who_is_held_by_its_limit_and_are_free_before_they_are_given() -> None:
@@ -262,6 +265,16 @@ async def test_an_entry_of_a_node_that_was_released_meanwhile_is_not_believed() 
     assert held_w(site) == 4 * 3660
 
 
+async def test_a_ledger_that_was_released_while_nobody_led_is_dropped() -> None:
+    site = granting()
+    await site.run(IN_FORCE_S)
+    site.api.edit(domain(strategy="Guaranteed", mode="Advise"))
+    site.start(epoch=4)
+    await site.run(4)
+    assert site.ledgers.stored == {}
+    assert set(limits(site).values()) == {None}
+
+
 async def test_a_standby_moves_nothing() -> None:
     site = granting()
     site.draw(700)
@@ -280,6 +293,9 @@ async def test_advice_writes_nothing_to_nodes_and_says_whether_it_would_fit() ->
     assert not verdict.armed
     assert (site.api.caps, site.ledgers.stored) == ({}, {})
     assert site.api.statuses[-1]["safeSumWatts"] == 4 * FLOOR_W
+    assert said(site, "Capping") == ("False", "AdviseOnly")
+    expected = "in mode Act 4 of 4 nodes would be granted 3000 to 3000 W first, limits of 532 to 532 W a board"
+    assert site.message("Capping") == expected
 
 
 async def test_release_gives_back_limits_and_ledger() -> None:

@@ -249,5 +249,5 @@ class Live(RuleBasedStateMachine):
         assert held_w >= (1 - 2 * grants.DEAD_RATIO) * room_w, "who is short by less than that is not short"
 
 
-Live.TestCase.settings = settings(max_examples=8, stateful_step_count=25)
+Live.TestCase.settings = settings(max_examples=6, stateful_step_count=25)
 TestLive = Live.TestCase

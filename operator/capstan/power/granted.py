@@ -67,6 +67,24 @@ def asked(domain: Domain, samples: Samples, reports: Mapping[str, AgentReport]) 
     )
 
 
+def advice(domain: Domain, samples: Samples, reports: Mapping[str, AgentReport]) -> str:
+    """Return what a domain that only advises would grant first, by its own budget alone; empty before it is known."""
+    found = (members.member(reports[node], (domain,), high=False) for node in domain.nodes if node in reports)
+    joining = [one for one in found if one is not None]
+    inside = samples.of_nodes(domain.nodes)
+    worst_w = dict(zip(inside.nodes, map(float, safety.worst_w(domain, inside)), strict=True))
+    strangers_w = sum(watts for node, watts in worst_w.items() if node not in {one.node for one in joining})
+    first = grants.initial(joining, {domain.name: domain.budget_w - strangers_w})
+    if not first:
+        return ""
+    watts = {one.node: members.whole_down(first[one.node]) for one in joining if one.node in first}
+    limits = [members.limit_w(one, watts[one.node]) for one in joining if one.node in watts]
+    return (
+        f"in mode Act {len(watts)} of {len(domain.nodes)} nodes would be granted {min(watts.values()):.0f} to "
+        f"{max(watts.values()):.0f} W first, limits of {min(limits)} to {max(limits)} W a board"
+    )
+
+
 def counted(domain: Domain, samples: Samples, book: Book | None) -> Samples:
     """Return samples in which a node that is not heard draws what it holds: its limit is in the boards."""
     if book is None:

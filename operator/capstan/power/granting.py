@@ -80,16 +80,26 @@ class Granting:
         self._wanted_w: dict[str, float] = {}
         self._allocated_s: float | None = None
         self._unchecked = True
+        self._index_of: Ledger | None = None
+        self._index: dict[str, Entry] = {}
 
     @property
     def book(self) -> Ledger | None:
         """What the API server had when it last answered."""
         return None if self.stored is None else self.stored.ledger
 
+    def entry(self, node: str) -> Entry | None:
+        """Return a node's entry; None: it has none, or nobody knows."""
+        book = self.book
+        if book is not self._index_of:
+            self._index_of = book
+            self._index = {} if book is None else {entry.node: entry for entry in book.entries}
+        return self._index.get(node)
+
     @property
     def empty(self) -> bool:
-        """Whether the API server has no ledger of this root, or nobody knows."""
-        return self.stored is None or not self.stored.version
+        """Whether the API server has no ledger of this root."""
+        return self.stored is not None and not self.stored.version
 
     def began(self, stored: StoredLedger | None) -> None:
         """Begin with what another leader left; our clock is another one, so every read-back begins anew."""
@@ -159,8 +169,9 @@ class Granting:
     def _deaf_w(self, book: Ledger, look: Look, now_s: float) -> dict[str, float]:
         """Return what nodes enforce that have for some time enforced more than they hold, at most their worst case."""
         found: dict[str, float] = {}
+        entries = {entry.node: entry for entry in book.entries}
         for said in self._read_back(look):
-            known, entry = self._nodes[said.node], book.entry(said.node)
+            known, entry = self._nodes[said.node], entries.get(said.node)
             if entry is None:
                 continue
             known.deaf = known.deaf and said.enforced_w > entry.grant_w + ledger.ROUNDING_W
@@ -217,7 +228,7 @@ def _fits(book: Ledger) -> bool:
 
 def _durable(book: Ledger) -> object:
     """Return the part of a ledger that the API server keeps."""
-    return book.budgets_w, tuple(replace(entry, low_since_s=None) for entry in book.entries)
+    return book.budgets_w, [(one.node, one.domains, one.grant_w, one.sequence, one.held_w) for one in book.entries]
 
 
 def _credible(book: Ledger, look: Look) -> Ledger:
@@ -236,8 +247,10 @@ def _going_on(entry: Entry, known: Entry | None) -> Entry:
 
 def _with_read_backs(before: Ledger, after: Ledger) -> Ledger:
     """Return what is stored, with the read-backs of `after` where they are not done yet."""
+    if after is before:
+        return before
     entries = tuple(
-        replace(old, low_since_s=new.low_since_s) if new.held_w == old.held_w else old
+        replace(old, low_since_s=new.low_since_s) if new is not old and new.held_w == old.held_w else old
         for old, new in zip(before.entries, after.entries, strict=True)
     )
     return replace(before, entries=entries)

@@ -23,6 +23,8 @@ from capstan.powercap.domains import Domain
 from capstan.powercap.grants import Member
 from capstan.powercap.ledger import Ledger, Place
 
+NAMED = 5  # nodes of an Event: a note is a sentence
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,8 +73,8 @@ class Guaranteed:
         """
         told = []
         for root in sorted({self._root_of.get(verdict.declared.name, "") for verdict in over if verdict.grants}):
-            book = self._roots[root].book if root in self._roots else None
-            entry, one = None if book is None else book.entry(node), self._members.get(root, {}).get(node)
+            entry = self._roots[root].entry(node) if root in self._roots else None
+            one = self._members.get(root, {}).get(node)
             if entry is not None and one is not None:
                 told.append(caps.Granted(root, entry.sequence, entry.grant_w, members.limit_w(one, entry.grant_w)))
             else:
@@ -88,12 +90,12 @@ class Guaranteed:
         """Work out what every root's ledger should be; `write` stores it."""
         trees = {tree.root: tree for tree in _trees(verdicts, part)}
         self._root_of = {one.declared.name: tree.root for tree in trees.values() for one in tree.verdicts}
-        for root in trees.keys() | self._roots.keys():
+        for root in trees.keys() | self._roots.keys() | _left(part):
             tree = trees.get(root, _Tree(root, ()))
-            if not tree.verdicts and self._roots[root].empty:
+            granting = self._roots.setdefault(root, Granting())
+            if not tree.verdicts and granting.empty:
                 del self._roots[root]
                 continue
-            granting = self._roots.setdefault(root, Granting())
             look = self._look(tree, part, reports, held)
             proposed = None if look is None else granting.proposed(look, now_s)
             if proposed is not None:
@@ -126,9 +128,7 @@ class Guaranteed:
             members=self._members[tree.root],
             reports={node: report for node, report in reports.items() if node in over},
             told=dict(_told(tree.root, held)),
-            bound=frozenset(
-                node for node, power in part.scene.node_powers.items() if caps.granted_w(power, tree.root) is not None
-            ),
+            bound=_bound(tree.root, over, part),
         )
 
     def _place(self, root: str, node: str, over: list[Domain], worst_w: float, part: Part) -> Place:
@@ -169,9 +169,9 @@ class Guaranteed:
         else:
             await self._ledgers.drop(root, before.version)
             del self._roots[root]
-        for note in _notes(before.ledger, proposed):
-            if root in self._about:
-                event = Transition(self._about[root].declared.raw, note, Reason.GRANTED.value, warning=False)
+        if root in self._about:
+            for note, warning in _notes(before.ledger, proposed, frozenset(self._members.get(root, ()))):
+                event = Transition(self._about[root].declared.raw, note, Reason.GRANTED.value, warning)
                 await self._writer.event(event)
 
 
@@ -197,6 +197,20 @@ def _trees(verdicts: Iterable[Verdict], part: Part) -> Iterator[_Tree]:
     return (_Tree(root, tuple(found)) for root, found in sorted(by_root.items()))
 
 
+def _left(part: Part) -> frozenset[str]:
+    """Return the roots whose ledger some node was told of: one that was released while nobody led is still there."""
+    known = {one.name for one in part.declared}
+    granted = (power for power in part.scene.node_powers.values() if "grants" in power.document)
+    told = (grant.ledger for power in granted for grant in caps.grants_of(power))
+    return frozenset(told) & known
+
+
+def _bound(root: str, nodes: Iterable[str], part: Part) -> frozenset[str]:
+    """Return the nodes whose NodeCap names a grant of a ledger."""
+    stored = part.scene.node_powers
+    return frozenset(node for node in nodes if node in stored and caps.granted_w(stored[node], root) is not None)
+
+
 def _told(root: str, held: Mapping[str, caps.Held]) -> Iterator[tuple[str, Told]]:
     for node, one in held.items():
         for grant in one.wish.grants:
@@ -204,11 +218,17 @@ def _told(root: str, held: Mapping[str, caps.Held]) -> Iterator[tuple[str, Told]
                 yield node, Told((one.epoch, one.sequence), grant.sequence)
 
 
-def _notes(before: Ledger, after: Ledger) -> Iterator[str]:
-    """Yield who came and who went, for people."""
+def _notes(before: Ledger, after: Ledger, members_: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """Yield who came, who can hold no grant and who went, for people; and whether that is a warning."""
     was, now = {entry.node for entry in before.entries}, {entry.node for entry in after.entries}
-    came, went = sorted(now - was), sorted(was - now)
-    for word, names in (("joined", came), ("left", went)):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            yield f"{', '.join(names[:5])}{more} {word} the ledger"
+    came = now - was
+    yield from _note(came & members_, "joined the ledger", warning=False)
+    yield from _note(came - members_, "can hold no grant: counted at the worst case", warning=True)
+    yield from _note(was - now, "left the ledger", warning=False)
+
+
+def _note(nodes: set[str], what: str, *, warning: bool) -> Iterator[tuple[str, bool]]:
+    names = sorted(nodes)
+    if names:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield f"{', '.join(names[:NAMED])}{more} {what}", warning

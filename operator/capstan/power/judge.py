@@ -92,6 +92,7 @@ class Verdict:
         strategy: What holds the budget now.
         grants: Whether its nodes are in its root's ledger: from the change to Guaranteed to the change away from it.
         book: Its part of that ledger; None: there is none, or it was not read yet.
+        advice: What it would grant, where it only advises that.
     """
 
     declared: Declared
@@ -112,6 +113,7 @@ class Verdict:
     strategy: Strategy = Strategy.STATISTICAL
     grants: bool = False
     book: Book | None = None
+    advice: str = ""
 
     @property
     def capped_gpus(self) -> int:
@@ -180,11 +182,18 @@ def judged(declared: Declared, state: State, view: View) -> Verdict:
         strategy=state.strategy,
         grants=state.armed and (state.strategy is Strategy.GUARANTEED or _wants_grants(declared)),
         book=book,
+        advice=_advice(declared, domain, samples, view.heard),
     )  # fmt: skip
 
 
 def _wants_grants(declared: Declared) -> bool:
     return declared.domain.strategy is Strategy.GUARANTEED and not declared.flaws
+
+
+def _advice(declared: Declared, domain: Domain, samples: Samples, heard: Heard) -> str:
+    if declared.acts or domain.strategy is not Strategy.GUARANTEED:
+        return ""
+    return granted.advice(domain, samples, heard.reports(domain.nodes))
 
 
 def counted(domain: Domain, held: ClassCaps, heard: Heard, high: HighPods) -> dict[str, int]:
@@ -285,7 +294,7 @@ def _shadow(
     declared: Declared, domain: Domain, samples: Samples, state: State, in_force: InForce, now_s: float
 ) -> None:
     """Step the machine that an Advise domain only watches."""
-    if declared.asks_to_arm or state.armed:
+    if declared.asks_to_arm or state.armed or domain.strategy is Strategy.GUARANTEED:
         state.shadow, state.advised = DomainMemory(), None
         return
     watched = machine.step(replace(domain, armed=True, safe=None), samples, state.shadow, now_s, meter=in_force.meter)

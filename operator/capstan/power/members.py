@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from capstan.power.ports import AgentReport, GpuReport
 from capstan.powercap import grants
@@ -34,17 +35,23 @@ def member(report: AgentReport, over: Iterable[Domain], *, high: bool) -> Member
     domains, gpus = tuple(over), report.gpus
     if report.kept is None or not joins(gpus) or not domains:
         return None
-    made = Member(
-        node=report.node,
-        domains=tuple(sorted(domain.name for domain in domains)),
-        gpus=len(gpus),
-        non_gpu_worst_w=max(domain.non_gpu_worst_w for domain in domains),
-        supply_efficiency_ratio=min(domain.supply_efficiency_ratio for domain in domains),
-        min_limit_w=max(gpu.min_power_w for gpu in gpus),
-        max_limit_w=max(gpu.max_power_w for gpu in gpus),
-        high=high,
+    return _whole(
+        Member(
+            node=report.node,
+            domains=tuple(sorted(domain.name for domain in domains)),
+            gpus=len(gpus),
+            non_gpu_worst_w=max(domain.non_gpu_worst_w for domain in domains),
+            supply_efficiency_ratio=min(domain.supply_efficiency_ratio for domain in domains),
+            min_limit_w=max(gpu.min_power_w for gpu in gpus),
+            max_limit_w=max(gpu.max_power_w for gpu in gpus),
+            high=high,
+        )
     )
-    return replace(made, min_limit_w=_whole_up(made, made.min_limit_w), max_limit_w=_whole_up(made, made.max_limit_w))
+
+
+@lru_cache(maxsize=65_536)  # each node is asked for by every domain above it, every second
+def _whole(one: Member) -> Member:
+    return replace(one, min_limit_w=_whole_up(one, one.min_limit_w), max_limit_w=_whole_up(one, one.max_limit_w))
 
 
 def limit_w(one: Member, granted_w: float) -> int:

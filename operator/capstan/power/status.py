@@ -154,6 +154,8 @@ def _capping(verdict: Verdict) -> Said:
         binds = verdict.capped_gpus > 0
         told = "limits of grants held boards in the last 30 s" if binds else ""
         return Said("Capping", binds, Reason.POWER_LIMITED if binds else Reason.BELOW_THRESHOLDS, told)
+    if verdict.advice:
+        return Said("Capping", False, Reason.ADVISE_ONLY, verdict.advice)
     if verdict.advised is not None:
         told = f"in mode Act the state would be {verdict.advised}"
         return Said("Capping", capping, Reason.ADVISE_ONLY, told)
