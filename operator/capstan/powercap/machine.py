@@ -57,6 +57,8 @@ class State(NamedTuple):
         confirmed_s: Since when the caps of this level are known to be in force; NaN: they are not yet.
         over_s: Since when Brake has not brought the draw below the budget; NaN: it has.
         hard: Whether Brake holds high priority, too.
+        braked_s: When Brake was last released; NaN: not since the start.
+        rebrakes: How often Brake came back soon after its release; each doubles its hold.
     """
 
     level: int
@@ -69,6 +71,8 @@ class State(NamedTuple):
     confirmed_s: float
     over_s: float
     hard: bool
+    braked_s: float
+    rebrakes: int
 
 
 class Seen(NamedTuple):
@@ -110,7 +114,7 @@ def judged(law: Law, state: State, seen: Seen, calm_s: float, now_s: float) -> t
         return (BRAKE, ABOVE_BRAKE) if heard else (FAIL_SAFE, LOST)
     wanted = demanded(law, seen.ratio)
     if state.level == FAIL_SAFE:
-        return leaving_fail_safe(law, state, wanted, calm_s, now_s)
+        return leaving_fail_safe(law, state, seen, wanted, calm_s, now_s)
     return on_ladder(law, state, seen, wanted, calm_s, now_s)
 
 
@@ -125,11 +129,11 @@ def demanded(law: Law, ratio: float) -> int:
     return NORMAL
 
 
-def leaving_fail_safe(law: Law, state: State, wanted: int, calm_s: float, now_s: float) -> tuple[int, int]:
+def leaving_fail_safe(law: Law, state: State, seen: Seen, wanted: int, calm_s: float, now_s: float) -> tuple[int, int]:
     """Leave FailSafe for the ladder's upper half, from where it steps down as always."""
     if wanted == BRAKE:
         return BRAKE, ABOVE_BRAKE
-    if not dwelt(law, state, calm_s, now_s):
+    if not dwelt(law, state, seen, calm_s, now_s):
         return FAIL_SAFE, LOST
     return max(min(HIGH_CAP, law.top), state.floor), RELEASED
 
@@ -141,7 +145,7 @@ def on_ladder(law: Law, state: State, seen: Seen, wanted: int, calm_s: float, no
         return wanted, reason_of(wanted)
     if current == LOW_DEEP and wanted == LOW_DEEP and law.top >= HIGH_CAP and exhausted(law, state, now_s):
         return HIGH_CAP, ABOVE_HIGH
-    if current != NORMAL and dwelt(law, state, calm_s, now_s):
+    if current != NORMAL and dwelt(law, state, seen, calm_s, now_s):
         return one_down(law, current), RELEASED
     if wanted == current or (current == HIGH_CAP and wanted == LOW_DEEP):
         return current, reason_of(current)
@@ -187,24 +191,42 @@ def release_ratio(law: Law, level: int) -> float:
     if level in (LOW_DEEP, HIGH_CAP):
         return law.high_ratio - law.hysteresis_ratio
     if level == BRAKE:
-        return law.high_ratio
+        return max(law.brake_ratio - law.hysteresis_ratio, law.high_ratio)
     return math.inf  # FailSafe asks only that every node is heard
 
 
-def dwelt(law: Law, state: State, calm_s: float, now_s: float) -> bool:
+def dwelt(law: Law, state: State, seen: Seen, calm_s: float, now_s: float) -> bool:
     """Return whether the level may be released."""
-    return not math.isnan(calm_s) and now_s - max(calm_s, state.since_s) >= wait_s(law, state.level, state.retrips)
+    return not math.isnan(calm_s) and now_s - max(calm_s, state.since_s) >= wait_s(law, state, seen)
 
 
-def wait_s(law: Law, level: int, retrips: int) -> float:
+def wait_s(law: Law, state: State, seen: Seen) -> float:
     """Return the wait before a level is released: its timer, backed off and spread."""
-    if level == BRAKE:
-        base_s = law.brake_hold_s
-    elif level == FAIL_SAFE:
+    times = state.rebrakes if state.level == BRAKE else state.retrips
+    if state.level == BRAKE:
+        base_s = brake_wait_s(law, state, seen)
+    elif state.level == FAIL_SAFE:
         base_s = law.fail_safe_dwells * law.dwell_s
     else:
-        base_s = min(law.dwell_s * 2.0 ** min(retrips, MAX_DOUBLINGS), max(law.dwell_max_s, law.dwell_s))
-    return base_s * (1 + law.spread_ratio * share(law.name, level, retrips))
+        base_s = backed_off_s(law, law.dwell_s, times)
+    return base_s * (1 + law.spread_ratio * share(law.name, state.level, times))
+
+
+def brake_wait_s(law: Law, state: State, seen: Seen) -> float:
+    """Return the wait before Brake is released, without the spread.
+
+    What HighCap would draw cannot be seen from within Brake; a release tries it. The soft brake, entered inside the
+    budget, tries it soon. The hard one does where so little is drawn that high priority could be free; above that what
+    it halts may well be more than the budget has left, so it tries seldom. Staying would be for ever.
+    """
+    if state.hard and seen.ratio >= law.high_ratio:
+        return max(law.dwell_max_s, law.brake_hold_s)
+    return backed_off_s(law, law.brake_hold_s, state.rebrakes)
+
+
+def backed_off_s(law: Law, base_s: float, times: int) -> float:
+    """Return a wait, doubled for each time that a release did not last."""
+    return min(base_s * 2.0 ** min(times, MAX_DOUBLINGS), max(law.dwell_max_s, base_s))
 
 
 def share(name: int, level: int, retrips: int) -> float:
@@ -227,9 +249,11 @@ def moved(law: Law, state: State, seen: Seen, level: int, now_s: float) -> State
     floor, released_s, retrips = (
         (state.floor, state.released_s, state.retrips) if stays else history(law, state, level, now_s)
     )
+    braked_s, rebrakes = (state.braked_s, state.rebrakes) if stays else brakes(law, state, level, now_s)
     return State(
-        level, since_s, calm_s, now_s, floor, released_s, retrips, confirmed_s, began_s if over else math.nan, hard
-    )
+        level, since_s, calm_s, now_s, floor, released_s, retrips, confirmed_s, began_s if over else math.nan, hard,
+        braked_s, rebrakes,
+    )  # fmt: skip
 
 
 def is_hard(law: Law, state: State, seen: Seen, now_s: float) -> bool:
@@ -254,6 +278,16 @@ def history(law: Law, state: State, level: int, now_s: float) -> tuple[int, floa
         return state.floor, math.nan, state.retrips
     again = now_s - state.released_s <= law.retrip_s
     return state.floor, math.nan, state.retrips + 1 if again else 0
+
+
+def brakes(law: Law, state: State, level: int, now_s: float) -> tuple[float, int]:
+    """Return (braked_s, rebrakes) after a move to another level."""
+    if level == BRAKE:
+        again = not math.isnan(state.braked_s) and now_s - state.braked_s <= law.retrip_s
+        return state.braked_s, state.rebrakes + 1 if again else 0
+    if state.level == BRAKE and level < BRAKE:
+        return now_s, state.rebrakes
+    return (math.nan, 0) if level == DISARMED else (state.braked_s, state.rebrakes)
 
 
 def beyond(state: State, now_s: float) -> bool:

@@ -163,7 +163,7 @@ def _law(row: Row, system: System) -> machine.Law:
 
 def _begun() -> machine.State:
     nan = math.nan
-    return machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True)
+    return machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True, nan, 0)
 
 
 def _way(told: loop.Control, count: int, top: int) -> loop.Way:
