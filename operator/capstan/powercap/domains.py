@@ -89,7 +89,7 @@ class Timers:
         settle_s: From LowDeep to HighCap, the time in which LowDeep must have shown its effect.
         dwell_s: Below the release line before one level is released.
         brake_hold_s: The same, for leaving Brake; what the hard brake holds above the high threshold waits
-            `dwell_max_s`.
+            `dwell_max_s` before.
         stale_s: A sample older than this never drives.
         fail_safe_dwells: Dwells with every node heard before FailSafe is left.
         retrip_s: A cap that returns within this time after a release doubles the dwell, a brake its hold, up to

@@ -114,7 +114,7 @@ def judged(law: Law, state: State, seen: Seen, calm_s: float, now_s: float) -> t
         return (BRAKE, ABOVE_BRAKE) if heard else (FAIL_SAFE, LOST)
     wanted = demanded(law, seen.ratio)
     if state.level == FAIL_SAFE:
-        return leaving_fail_safe(law, state, seen, wanted, calm_s, now_s)
+        return leaving_fail_safe(law, state, wanted, calm_s, now_s)
     return on_ladder(law, state, seen, wanted, calm_s, now_s)
 
 
@@ -129,11 +129,11 @@ def demanded(law: Law, ratio: float) -> int:
     return NORMAL
 
 
-def leaving_fail_safe(law: Law, state: State, seen: Seen, wanted: int, calm_s: float, now_s: float) -> tuple[int, int]:
+def leaving_fail_safe(law: Law, state: State, wanted: int, calm_s: float, now_s: float) -> tuple[int, int]:
     """Leave FailSafe for the ladder's upper half, from where it steps down as always."""
     if wanted == BRAKE:
         return BRAKE, ABOVE_BRAKE
-    if not dwelt(law, state, seen, calm_s, now_s):
+    if not dwelt(law, state, calm_s, now_s):
         return FAIL_SAFE, LOST
     return max(min(HIGH_CAP, law.top), state.floor), RELEASED
 
@@ -145,7 +145,7 @@ def on_ladder(law: Law, state: State, seen: Seen, wanted: int, calm_s: float, no
         return wanted, reason_of(wanted)
     if current == LOW_DEEP and wanted == LOW_DEEP and law.top >= HIGH_CAP and exhausted(law, state, now_s):
         return HIGH_CAP, ABOVE_HIGH
-    if current != NORMAL and dwelt(law, state, seen, calm_s, now_s):
+    if current != NORMAL and dwelt(law, state, calm_s, now_s):
         return one_down(law, current), RELEASED
     if wanted == current or (current == HIGH_CAP and wanted == LOW_DEEP):
         return current, reason_of(current)
@@ -178,50 +178,51 @@ def one_down(law: Law, level: int) -> int:
 def calm_since_s(law: Law, state: State, seen: Seen, now_s: float) -> float:
     """Return since when every sample lay under the release line of the level, NaN where this one does not."""
     entered_now = state.seen_s == now_s and state.since_s == now_s  # calm counts from the tick after
-    if not seen.whole or seen.ratio >= release_ratio(law, state.level) or entered_now:
+    if not seen.whole or seen.ratio >= release_ratio(law, state, now_s) or entered_now:
         return math.nan
     paused = now_s - state.seen_s > law.stale_s  # False where `seen_s` is NaN
     return now_s if math.isnan(state.calm_since_s) or paused else state.calm_since_s
 
 
-def release_ratio(law: Law, level: int) -> float:
+def release_ratio(law: Law, state: State, now_s: float) -> float:
     """Return the share of the budget below which a level may be released."""
+    level = state.level
     if level == LOW_BASE:
         return law.low_ratio - law.hysteresis_ratio
     if level in (LOW_DEEP, HIGH_CAP):
         return law.high_ratio - law.hysteresis_ratio
     if level == BRAKE:
-        return max(law.brake_ratio - law.hysteresis_ratio, law.high_ratio)
+        return brake_release_ratio(law, state, now_s)
     return math.inf  # FailSafe asks only that every node is heard
 
 
-def dwelt(law: Law, state: State, seen: Seen, calm_s: float, now_s: float) -> bool:
+def brake_release_ratio(law: Law, state: State, now_s: float) -> float:
+    """Return the same for Brake: its own line less the hysteresis, for HighCap holds whatever lies below that line.
+
+    What HighCap would draw cannot be seen from within Brake; a release tries it. The soft brake was entered inside the
+    budget and may be tried. What the hard one halts may be more than the budget has left: it is tried where so little
+    is drawn that high priority could be free, and above that only after the longest dwell. Staying would be for ever.
+    """
+    if state.hard and now_s - state.since_s < law.dwell_max_s:
+        return law.high_ratio
+    return max(law.brake_ratio - law.hysteresis_ratio, law.high_ratio)
+
+
+def dwelt(law: Law, state: State, calm_s: float, now_s: float) -> bool:
     """Return whether the level may be released."""
-    return not math.isnan(calm_s) and now_s - max(calm_s, state.since_s) >= wait_s(law, state, seen)
+    return not math.isnan(calm_s) and now_s - max(calm_s, state.since_s) >= wait_s(law, state)
 
 
-def wait_s(law: Law, state: State, seen: Seen) -> float:
+def wait_s(law: Law, state: State) -> float:
     """Return the wait before a level is released: its timer, backed off and spread."""
     times = state.rebrakes if state.level == BRAKE else state.retrips
     if state.level == BRAKE:
-        base_s = brake_wait_s(law, state, seen)
+        base_s = backed_off_s(law, law.brake_hold_s, times)
     elif state.level == FAIL_SAFE:
         base_s = law.fail_safe_dwells * law.dwell_s
     else:
         base_s = backed_off_s(law, law.dwell_s, times)
     return base_s * (1 + law.spread_ratio * share(law.name, state.level, times))
-
-
-def brake_wait_s(law: Law, state: State, seen: Seen) -> float:
-    """Return the wait before Brake is released, without the spread.
-
-    What HighCap would draw cannot be seen from within Brake; a release tries it. The soft brake, entered inside the
-    budget, tries it soon. The hard one does where so little is drawn that high priority could be free; above that what
-    it halts may well be more than the budget has left, so it tries seldom. Staying would be for ever.
-    """
-    if state.hard and seen.ratio >= law.high_ratio:
-        return max(law.dwell_max_s, law.brake_hold_s)
-    return backed_off_s(law, law.brake_hold_s, state.rebrakes)
 
 
 def backed_off_s(law: Law, base_s: float, times: int) -> float:
