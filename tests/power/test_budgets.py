@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from capstan.model.reasons import Reason
 from capstan.power.meters import SlowMeters
 from capstan.power.ports import Reading
 from capstan.powercap import budget
@@ -54,6 +55,43 @@ async def test_arming_must_fit_the_least_that_is_declared() -> None:
     verdict = await site.run(2)
     assert not verdict.armed
     assert "4000 W" in site.message("Armed")
+
+
+async def test_a_reduction_below_the_safe_sum_ramps_like_any_and_brakes_where_it_passes_it() -> None:
+    """At the boards' least, 200 W, the rack draws up to (16 x 200 x 1.05 + 2000) / 0.94 = 5,702 W; 5,000 W are left.
+
+    From 1160 on it falls by 5000 / 900 W a second. 200 W a GPU, 5,106 W, are 75 % of 6,808 W at 1375, 85 % of 6,007 W
+    at 1519; at 1574 the budget passes 5,702 W, and only then is the safe setting too much.
+    """
+    site = Site(domain(budget_w=8_000))
+    site.draw(200)
+    await site.run(5)
+    site.api.edit(domain(budget_w=8_000, reductions=[reduction(1700, 1800, 5000)]))
+    await site.run(5)
+    assert conditions(site.api.statuses[-1])["BudgetReduced"] == ("False", "AdmissionFailed")
+    assert "1970-01-01T00:28:20+00:00 leaves 5000 W" in site.message("BudgetReduced")
+    assert conditions(site.api.statuses[-1])["Armed"] == ("True", "Applied")
+    await site.run(563)  # the last tick at 1572
+    assert site.meter.moves[-1][2] is Level.HIGH_CAP
+    await site.run(3)
+    moves = [(move[2], move[3]) for move in site.meter.moves[1:]]
+    assert moves == [
+        (Level.LOW_BASE, Reason.ABOVE_LOW_THRESHOLD),
+        (Level.LOW_DEEP, Reason.ABOVE_HIGH_THRESHOLD),
+        (Level.HIGH_CAP, Reason.ABOVE_HIGH_THRESHOLD),
+        (Level.BRAKE, Reason.ADMISSION_FAILED),
+    ]
+    assert conditions(site.api.statuses[-1])["Armed"] == ("True", "AdmissionFailed")
+    assert conditions(site.api.statuses[-1])["BudgetReduced"] == ("True", "BudgetReduced")
+
+
+async def test_a_reduction_that_the_safe_setting_fits_says_nothing() -> None:
+    site = Site(domain(budget_w=12_000))
+    await site.run(5)
+    site.api.edit(domain(budget_w=12_000, reductions=[reduction(3000, 3600, 5800)]))
+    await site.run(5)
+    assert conditions(site.api.statuses[-1])["BudgetReduced"] == ("False", "Applied")
+    assert site.message("BudgetReduced") == ""
 
 
 FEEDS = [{"name": "a", "query": "feed_a"}, {"name": "b", "query": "feed_b"}]

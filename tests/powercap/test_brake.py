@@ -83,6 +83,48 @@ def test_beyond_the_brake_is_said_after_five_seconds_above_the_budget(ratios: li
     assert [s.beyond_brake for s in lived(ratios)] == beyond
 
 
+@pytest.mark.parametrize(
+    ("ratios", "left_at"),
+    [
+        ([0.98] + [0.80] * 700, 31),
+        ([0.98] + [0.93] * 700, None),
+        ([1.00] + [0.71] * 700, 31),
+        ([1.00] + [0.80] * 700, 630),
+        ([1.00] + [0.93] * 700, None),
+        ([1.00] + ([0.80] * 19 + [0.71]) * 25, None),
+        ([1.00] + [0.80] * 300 + [0.71] * 400, 331),
+    ],
+    ids=[
+        "soft: high priority alone lies above T2, HighCap may be enough", "soft: within the hysteresis of the brake",
+        "hard: below T2", "hard: above T2 it is tried seldom", "hard: within the hysteresis of the brake",
+        "hard: a dip below T2 is no calm", "hard: below T2 later on",
+    ],
+)  # fmt: skip
+def test_the_brake_is_left_below_its_own_hysteresis(ratios: list[float], left_at: int | None) -> None:
+    """T2 0.72, brake 0.97 - 0.05 = 0.92, 30 s of hold; what the hard brake holds above T2 waits 600 s before."""
+    levels = [s.level for s in lived(ratios)]
+    braked = next((second for second, level in enumerate(levels) if level is not Level.BRAKE), None)
+    assert braked == left_at
+    assert left_at is None or levels[braked or 0] is Level.HIGH_CAP
+
+
+def test_a_brake_that_comes_back_is_held_twice_as_long() -> None:
+    """HighCap does not hold this load, which draws 1.0 there and 0.6 in Brake: 30, 60, 120 ... 600 s."""
+    domain, memory, ratio, held = power.domain(), DomainMemory(level=Level.NORMAL), 1.0, []
+    for second in range(2100):
+        done = step(domain, power.drawing(ratio, of=domain), memory, float(second))
+        if done.level is not Level.BRAKE and memory.level is Level.BRAKE:
+            held.append(second - int(memory.since_s))
+        memory, ratio = done.memory, 0.6 if done.level is Level.BRAKE else 1.0
+    assert held == [31, 61, 121, 241, 481, 601]
+
+
+def test_caps_that_flap_do_not_lengthen_a_brake() -> None:
+    memory = DomainMemory(level=Level.NORMAL, released_s=0.0, retrips=5)
+    braked = step(power.domain(), power.drawing(0.98), memory, 1.0).memory
+    assert (braked.retrips, braked.rebrakes) == (6, 0)
+
+
 # --- the high cap ------------------------------------------------------------------------------------
 
 

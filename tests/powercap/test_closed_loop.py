@@ -11,14 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capstan.model.sample import Missing
-from capstan.powercap import derive
-from capstan.powercap.domains import LADDER, Caps, Domain, DomainMemory, Level, Thresholds, Timers
+from capstan.powercap import derive, levels, machine
+from capstan.powercap.domains import LADDER, Caps, Domain, DomainMemory, Level, Scheme, Thresholds, Timers
+from capstan.powercap.step import law
 from support import power
 from support.plant import Plant
 from support.power import step
 
 BUDGET_W = 20_000.0
 BEHIND_S = 10  # P1: the true draw is back below the budget within 10 s
+BEGUN = DomainMemory(level=Level.NORMAL)
 LONG_S = 1e6  # a dwell that no test outlives: nothing is released
 
 
@@ -28,9 +30,11 @@ def rack(at: Thresholds, *, dwell_s: float = 10.0, brake_mhz: float = 210.0) -> 
     return power.domain(budget_w=BUDGET_W, thresholds=at, timers=timers, caps=Caps(brake_mhz=brake_mhz))
 
 
-def lived(domain: Domain, demand: list[float], *, latency_s: int, slope: float) -> tuple[list[float], list[Level]]:
+def lived(
+    domain: Domain, demand: list[float], *, latency_s: int, slope: float, memory: DomainMemory = BEGUN
+) -> tuple[list[float], list[Level]]:
     """Shares of the budget that are drawn, and the levels, one a second."""
-    plant, memory = Plant(domain, latency_s=latency_s, slope=slope), DomainMemory(level=Level.NORMAL)
+    plant = Plant(domain, latency_s=latency_s, slope=slope)
     drawn, levels, ordered = [], [], None
     for second, ratio in enumerate(demand):
         plant.now_s = float(second)
@@ -121,6 +125,51 @@ def test_i13_the_brake_ends_below_the_budget_ten_seconds_after_any_crossing(
     for share in drawn:
         above = above + 1 if share > 1 else 0
         assert above <= BEHIND_S
+
+
+HASTY = Timers(dwell_s=4.0, brake_hold_s=4.0, retrip_s=40.0, dwell_max_s=40.0, spread_ratio=0.0)
+"""The shipped waits over ten, so that a life holds many of them."""
+
+
+def at_rest(domain: Domain, level: Level, ratio: float, *, slope: float) -> float:
+    """The share of the budget that a demand draws once the caps of a level are in force."""
+    plant = Plant(domain, latency_s=0, slope=slope)
+    plant.draw_at(ratio)
+    plant.order(levels.caps_at(domain, level))
+    return plant.draw_w() / domain.budget_w
+
+
+@given(
+    st.floats(0.15, 0.8), st.floats(0.02, 0.15), st.floats(0.9, 1.6), st.floats(0.1, 1.4), st.floats(0.2, 1.0),
+    st.sampled_from(Scheme), st.sampled_from([*LADDER, Level.FAIL_SAFE]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)  # a life of 255 s with a plant: slow where others work, too
+def test_no_level_is_kept_while_the_draw_would_fit_below_it(
+    low: float, apart: float, spike: float, demand: float, slope: float, scheme: Scheme, begun: Level
+) -> None:
+    """After any spike, under any thresholds: whoever rests at a level would not fit under the next gentler one's caps.
+
+    Fitting: below the line that leads up again, less the hysteresis. A level that is tried and left again is no rest.
+    """
+    at = Thresholds(low, low + apart, 0.97, min(0.05, low / 2))
+    domain = dataclasses.replace(rack(at), timers=HASTY, scheme=scheme)
+    memory = DomainMemory(level=begun)
+    _, seen = lived(domain, [spike] * 5 + [demand] * 250, latency_s=2, slope=slope, memory=memory)
+    resting = set(seen[-100:])
+    if len(resting) > 1 or resting == {Level.NORMAL}:
+        return
+    (level,) = resting
+    up = {Level.LOW_BASE: at.low_ratio, Level.BRAKE: at.brake_ratio}.get(level, at.high_ratio)
+    below = LADDER[machine.one_down(law(domain), LADDER.index(level))]
+    assert at_rest(domain, below, demand, slope=slope) >= up - at.hysteresis_ratio - 1e-9
+
+
+def test_a_soft_brake_is_left_though_high_priority_alone_draws_more_than_the_high_threshold() -> None:
+    """0.98 for a second, then 0.96: under HighCap 0.96 (0.5 x 0.932 + 0.5 x 0.809) = 0.836, which fits."""
+    domain = dataclasses.replace(rack(Thresholds(0.20, 0.30, 0.97, 0.05)), timers=HASTY)
+    _, seen = lived(domain, [0.15] * 5 + [0.98] + [0.96] * 100, latency_s=3, slope=0.9)
+    assert Level.BRAKE in seen
+    assert seen[-1] is Level.HIGH_CAP
 
 
 def test_a_brake_that_cannot_reach_the_budget_says_so_after_five_seconds() -> None:

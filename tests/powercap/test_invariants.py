@@ -137,7 +137,7 @@ def test_i6_a_release_is_one_level_after_a_dwell_of_samples_under_the_line(domai
             at = domain.thresholds
             line = {
                 Level.LOW_BASE: at.low_ratio - at.hysteresis_ratio,
-                Level.BRAKE: at.high_ratio,
+                Level.BRAKE: max(at.brake_ratio - at.hysteresis_ratio, at.high_ratio),
             }.get(before.level, at.high_ratio - at.hysteresis_ratio)
             dwell_s = 30 if before.level is Level.BRAKE else int(domain.timers.dwell_s)
             assert second - changed_at >= dwell_s

@@ -48,7 +48,7 @@ SEEN = st.builds(
 )
 LIVES = st.lists(st.tuples(SEEN, st.integers(1, 40)), min_size=1, max_size=8)
 """Stretches of seconds in which the same is seen, so that dwells do pass."""
-FRESH = machine.State(machine.NORMAL, 0.0, math.nan, math.nan, 0, math.nan, 0, math.nan, math.nan, False)
+FRESH = machine.State(machine.NORMAL, 0.0, math.nan, math.nan, 0, math.nan, 0, math.nan, math.nan, False, math.nan, 0)
 
 
 def same(one: tuple[machine.State, int], other: tuple[machine.State, int]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from capstan.power.ports import GpuReport
 from capstan.powercap import safety
@@ -110,6 +111,16 @@ def shortfall(admission: Admission) -> str:
         f"in the safe setting the domain draws up to {admission.safe_sum_w:.0f} W, "
         f"{admission.safe_sum_w - admission.budget_w:.0f} W above {admission.budget_w:.0f} W: "
         "it brakes and stays armed; raise the budget or take nodes out"
+    )
+
+
+def too_deep(admission: Admission, from_s: float) -> str:
+    """Return what an armed domain does about a reduction that is below its safe sum; `from_s` is wall time."""
+    due = datetime.fromtimestamp(from_s, UTC).isoformat(timespec="seconds")
+    return (
+        f"the reduction of {due} leaves {admission.budget_w:.0f} W, in the safe setting the domain draws up to "
+        f"{admission.safe_sum_w:.0f} W: from when its ramp passes that the domain brakes and stays armed; "
+        "raise the reduction's budgetWatts or take nodes out"
     )
 
 

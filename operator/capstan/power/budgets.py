@@ -16,7 +16,7 @@ from capstan.model.reasons import Reason
 from capstan.model.sample import Missing, Sample, graded
 from capstan.power.ports import Meters
 from capstan.powercap import budget
-from capstan.powercap.budget import BudgetMemory, Feeds, FeedsMemory
+from capstan.powercap.budget import BudgetMemory, Feeds, FeedsMemory, Reduction
 from capstan.powercap.domains import Timers
 
 UNREAD: Sample[float] = Missing(Reason.NO_DATA)
@@ -39,6 +39,7 @@ class InForce:
         budget_w: What may be drawn now.
         ahead_w: The least budget that anything declared will bring: what arming and the safe setting must fit, so that
             a ramp rewrites no safe setting.
+        deepest: The reduction that will bring the least, under way or to come; None: there is none.
         feeds: How the redundant feeds are.
         meter: AC watts of the domain's meter.
         problems: Meters that cannot be read, in words.
@@ -46,6 +47,7 @@ class InForce:
 
     budget_w: float
     ahead_w: float
+    deepest: Reduction | None = None
     feeds: Feeds = WHOLE
     meter: Sample[float] = UNREAD
     problems: tuple[str, ...] = ()
@@ -71,9 +73,10 @@ def in_force(
     readings, problems = _feeds(spec, meters, now_s)
     feeds = budget.fed(readings, memory.feeds, now_s, dwell_s=Timers().dwell_s) if readings else WHOLE
     meter, said = _meter(spec, meters, now_s)
-    ahead_w = min([declared_w, *(cut.budget_w for cut in cuts if wall_s < cut.to_s)])
+    deepest = min((cut for cut in cuts if wall_s < cut.to_s), key=lambda cut: cut.budget_w, default=None)
+    ahead_w = declared_w if deepest is None else min(declared_w, deepest.budget_w)
     share = feeds.share_ratio
-    made = InForce(reduced_w * share, ahead_w * share, feeds, meter, (*said, *problems))
+    made = InForce(reduced_w * share, ahead_w * share, deepest, feeds, meter, (*said, *problems))
     return made, Memory(remembered, feeds.memory)
 
 

@@ -225,8 +225,18 @@ def _metered(verdict: Verdict) -> Iterator[Said]:
         else:
             yield Said("FeedsWhole", True, Reason.FOUND)
     if spec.reductions:
-        reduced = in_force.budget_w < float(spec.budget_watts) * in_force.feeds.share_ratio
-        yield Said("BudgetReduced", reduced, Reason.BUDGET_REDUCED if reduced else Reason.APPLIED)
+        yield _reduced(verdict)
+
+
+def _reduced(verdict: Verdict) -> Said:
+    """Say whether a reduction holds the budget down, and ahead of time that one goes below what Brake is sure of."""
+    in_force, sums, declared_w = verdict.budget, verdict.admission, float(verdict.declared.parsed.spec.budget_watts)
+    reduced = in_force.budget_w < declared_w * in_force.feeds.share_ratio
+    short = verdict.armed and sums is not None and sums.safe_sum_w > in_force.ahead_w
+    if sums is None or not short or in_force.deepest is None:
+        return Said("BudgetReduced", reduced, Reason.BUDGET_REDUCED if reduced else Reason.APPLIED)
+    told = admission.too_deep(sums, in_force.deepest.from_s)
+    return Said("BudgetReduced", reduced, Reason.BUDGET_REDUCED if reduced else Reason.ADMISSION_FAILED, told)
 
 
 def _some(names: tuple[str, ...], between: str = ", ") -> str:

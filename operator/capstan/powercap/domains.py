@@ -95,10 +95,12 @@ class Timers:
     Attributes:
         settle_s: From LowDeep to HighCap, the time in which LowDeep must have shown its effect.
         dwell_s: Below the release line before one level is released.
-        brake_hold_s: The same, for leaving Brake.
+        brake_hold_s: The same, for leaving Brake; what the hard brake holds above the high threshold waits
+            `dwell_max_s` before.
         stale_s: A sample older than this never drives.
         fail_safe_dwells: Dwells with every node heard before FailSafe is left.
-        retrip_s: A cap that returns within this time after a release doubles the dwell, up to `dwell_max_s`.
+        retrip_s: A cap that returns within this time after a release doubles the dwell, a brake its hold, up to
+            `dwell_max_s`.
         spread_ratio: Releases wait up to this share of the dwell longer, another share for each domain (Thunderbolt:
             racks that release together rise together).
     """
@@ -246,6 +248,8 @@ class DomainMemory:
         confirmed_s: Since when the caps of this level are known to be in force; None: they are not yet.
         over_s: Since when Brake has not brought the draw below the budget; None: it has.
         hard: Whether Brake holds high priority, too.
+        braked_s: When Brake was last released; None: not since the start.
+        rebrakes: How often Brake came back soon after its release; each doubles its hold.
         meter: What is known of the meter against the agents.
     """
 
@@ -259,6 +263,8 @@ class DomainMemory:
     confirmed_s: float | None = None
     over_s: float | None = None
     hard: bool = True
+    braked_s: float | None = None
+    rebrakes: int = 0
     meter: MeterMemory = MeterMemory()
 
 

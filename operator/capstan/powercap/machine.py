@@ -57,6 +57,8 @@ class State(NamedTuple):
         confirmed_s: Since when the caps of this level are known to be in force; NaN: they are not yet.
         over_s: Since when Brake has not brought the draw below the budget; NaN: it has.
         hard: Whether Brake holds high priority, too.
+        braked_s: When Brake was last released; NaN: not since the start.
+        rebrakes: How often Brake came back soon after its release; each doubles its hold.
     """
 
     level: int
@@ -69,6 +71,8 @@ class State(NamedTuple):
     confirmed_s: float
     over_s: float
     hard: bool
+    braked_s: float
+    rebrakes: int
 
 
 class Seen(NamedTuple):
@@ -174,37 +178,56 @@ def one_down(law: Law, level: int) -> int:
 def calm_since_s(law: Law, state: State, seen: Seen, now_s: float) -> float:
     """Return since when every sample lay under the release line of the level, NaN where this one does not."""
     entered_now = state.seen_s == now_s and state.since_s == now_s  # calm counts from the tick after
-    if not seen.whole or seen.ratio >= release_ratio(law, state.level) or entered_now:
+    if not seen.whole or seen.ratio >= release_ratio(law, state, now_s) or entered_now:
         return math.nan
     paused = now_s - state.seen_s > law.stale_s  # False where `seen_s` is NaN
     return now_s if math.isnan(state.calm_since_s) or paused else state.calm_since_s
 
 
-def release_ratio(law: Law, level: int) -> float:
+def release_ratio(law: Law, state: State, now_s: float) -> float:
     """Return the share of the budget below which a level may be released."""
+    level = state.level
     if level == LOW_BASE:
         return law.low_ratio - law.hysteresis_ratio
     if level in (LOW_DEEP, HIGH_CAP):
         return law.high_ratio - law.hysteresis_ratio
     if level == BRAKE:
-        return law.high_ratio
+        return brake_release_ratio(law, state, now_s)
     return math.inf  # FailSafe asks only that every node is heard
+
+
+def brake_release_ratio(law: Law, state: State, now_s: float) -> float:
+    """Return the same for Brake: its own line less the hysteresis, for HighCap holds whatever lies below that line.
+
+    What HighCap would draw cannot be seen from within Brake; a release tries it. The soft brake was entered inside the
+    budget and may be tried. What the hard one halts may be more than the budget has left: it is tried where so little
+    is drawn that high priority could be free, and above that only after the longest dwell. Staying would be for ever.
+    """
+    if state.hard and now_s - state.since_s < law.dwell_max_s:
+        return law.high_ratio
+    return max(law.brake_ratio - law.hysteresis_ratio, law.high_ratio)
 
 
 def dwelt(law: Law, state: State, calm_s: float, now_s: float) -> bool:
     """Return whether the level may be released."""
-    return not math.isnan(calm_s) and now_s - max(calm_s, state.since_s) >= wait_s(law, state.level, state.retrips)
+    return not math.isnan(calm_s) and now_s - max(calm_s, state.since_s) >= wait_s(law, state)
 
 
-def wait_s(law: Law, level: int, retrips: int) -> float:
+def wait_s(law: Law, state: State) -> float:
     """Return the wait before a level is released: its timer, backed off and spread."""
-    if level == BRAKE:
-        base_s = law.brake_hold_s
-    elif level == FAIL_SAFE:
+    times = state.rebrakes if state.level == BRAKE else state.retrips
+    if state.level == BRAKE:
+        base_s = backed_off_s(law, law.brake_hold_s, times)
+    elif state.level == FAIL_SAFE:
         base_s = law.fail_safe_dwells * law.dwell_s
     else:
-        base_s = min(law.dwell_s * 2.0 ** min(retrips, MAX_DOUBLINGS), max(law.dwell_max_s, law.dwell_s))
-    return base_s * (1 + law.spread_ratio * share(law.name, level, retrips))
+        base_s = backed_off_s(law, law.dwell_s, times)
+    return base_s * (1 + law.spread_ratio * share(law.name, state.level, times))
+
+
+def backed_off_s(law: Law, base_s: float, times: int) -> float:
+    """Return a wait, doubled for each time that a release did not last."""
+    return min(base_s * 2.0 ** min(times, MAX_DOUBLINGS), max(law.dwell_max_s, base_s))
 
 
 def share(name: int, level: int, retrips: int) -> float:
@@ -227,9 +250,11 @@ def moved(law: Law, state: State, seen: Seen, level: int, now_s: float) -> State
     floor, released_s, retrips = (
         (state.floor, state.released_s, state.retrips) if stays else history(law, state, level, now_s)
     )
+    braked_s, rebrakes = (state.braked_s, state.rebrakes) if stays else brakes(law, state, level, now_s)
     return State(
-        level, since_s, calm_s, now_s, floor, released_s, retrips, confirmed_s, began_s if over else math.nan, hard
-    )
+        level, since_s, calm_s, now_s, floor, released_s, retrips, confirmed_s, began_s if over else math.nan, hard,
+        braked_s, rebrakes,
+    )  # fmt: skip
 
 
 def is_hard(law: Law, state: State, seen: Seen, now_s: float) -> bool:
@@ -254,6 +279,16 @@ def history(law: Law, state: State, level: int, now_s: float) -> tuple[int, floa
         return state.floor, math.nan, state.retrips
     again = now_s - state.released_s <= law.retrip_s
     return state.floor, math.nan, state.retrips + 1 if again else 0
+
+
+def brakes(law: Law, state: State, level: int, now_s: float) -> tuple[float, int]:
+    """Return (braked_s, rebrakes) after a move to another level."""
+    if level == BRAKE:
+        again = not math.isnan(state.braked_s) and now_s - state.braked_s <= law.retrip_s
+        return state.braked_s, state.rebrakes + 1 if again else 0
+    if state.level == BRAKE and level < BRAKE:
+        return now_s, state.rebrakes
+    return (math.nan, 0) if level == DISARMED else (state.braked_s, state.rebrakes)
 
 
 def beyond(state: State, now_s: float) -> bool:

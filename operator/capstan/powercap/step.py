@@ -196,6 +196,8 @@ def _state(memory: DomainMemory) -> machine.State:
         _or_nan(memory.confirmed_s),
         _or_nan(memory.over_s),
         memory.hard,
+        _or_nan(memory.braked_s),
+        memory.rebrakes,
     )
 
 
@@ -211,6 +213,8 @@ def _memory(state: machine.State, meter: MeterMemory) -> DomainMemory:
         confirmed_s=_or_none(state.confirmed_s),
         over_s=_or_none(state.over_s),
         hard=state.hard,
+        braked_s=_or_none(state.braked_s),
+        rebrakes=state.rebrakes,
         meter=meter,
     )
 

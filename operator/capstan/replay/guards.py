@@ -115,10 +115,12 @@ class Guards:
         self.marks.append(Mark(now_s, f"budget of {cut.domain} is now {cut.budget_w / 1e3:.1f} kW"))
 
     def _resized(self, domain: domains.Domain, budget_w: float) -> domains.Domain:
-        """Return a domain at another budget, with the safe setting that fits it, as `power` derives it live."""
+        """Return a domain at another budget, with the safe setting that fits it, or comes nearest, as `power` has it.
+
+        The one of the larger budget would brake an armed domain whose lowest limits still fit.
+        """
         unsafe = dataclasses.replace(domain, budget_w=budget_w, safe=None)
-        admission = safety.admit(unsafe, self._plant.samples(domain))
-        return dataclasses.replace(unsafe, safe=admission.safe if admission.fits else domain.safe)
+        return dataclasses.replace(unsafe, safe=safety.admit(unsafe, self._plant.samples(domain)).safe)
 
 
 def _seen(guarded: Guarded, parent: str | None, free_gpus: int) -> DomainSeen:

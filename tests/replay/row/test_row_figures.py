@@ -77,6 +77,8 @@ def test_a_score_holds_only_without_brake_joules_and_slowdown() -> None:
     worse = (
         dataclasses.replace(kept, brakes=1),
         dataclasses.replace(kept, overbudget_j=1.0),
+        dataclasses.replace(kept, left_out=1),
+        dataclasses.replace(kept, refused=1),
         dataclasses.replace(kept, low=score.Slowdown(0.05, 0.0, 0.0)),
         dataclasses.replace(kept, high=score.Slowdown(0.0, 0.05, 0.0)),
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan.powercap import grants
-from capstan.replay.row import generate, limits, physics, play, systems
+from capstan.replay.row import generate, limits, physics, play, score, systems
 from capstan.replay.row.systems import Kind
 from support import rows
 
@@ -43,6 +43,20 @@ def test_what_limits_allow_never_adds_up_to_more_than_the_budget(
         both_w = np.maximum(before_w, limit_w)
         assert sum(map(allowed_w, both_w)) <= budget_w + 1e-6, "nobody is raised before a donor has come down"
         assert (limit_w >= rows.PROFILE.draw.min_limit_w).all()
+
+
+@pytest.mark.parametrize(("name", "out"), [("guaranteed", 1), ("dps-like", 1), ("uniform-cap", 4)])
+def test_a_server_without_a_grant_is_off_and_the_count_does_not_fit(name: str, out: int) -> None:
+    """The least grants of four servers are 16.1 kW, of three 12.0: with 15 kW one is left out, of even parts all."""
+    one = rows.row(count=COUNT, budget_w=15_000, seconds=600)
+    floors_w = sum(member.floor_w for member in limits._members(one, generate.demand(one.kind, COUNT, one.levels)))
+    assert 15_000 < floors_w < 15_000 * COUNT / (COUNT - 1)
+    free, held = play.play(one, systems.UNCAPPED), play.play(one, systems.named((name,))[0])
+    assert held.left_out == out
+    assert np.array_equal(held.tally.arrived, free.tally.arrived), "it is asked for the same"
+    assert held.refused > 0
+    assert held.row_w.max() <= 15_000
+    assert not score.of(held, free, rows.SERVICES, one.budget_w, 0).holds
 
 
 def test_nobody_else_is_limited() -> None:

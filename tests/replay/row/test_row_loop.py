@@ -82,7 +82,7 @@ def test_a_cap_bites_when_its_delay_has_passed_and_the_brake_after_its_own(path:
         np.full((path.cap_s + 2, 2), rows.TOP), np.zeros(path.brake_s + 2, np.int64), np.zeros(1), np.zeros(1),
         np.zeros(1),
     )  # fmt: skip
-    calm = machine.State(machine.NORMAL, 0.0, np.nan, np.nan, 0, np.nan, 0, np.nan, np.nan, False)
+    calm = machine.State(machine.NORMAL, 0.0, np.nan, np.nan, 0, np.nan, 0, np.nan, np.nan, False, np.nan, 0)
     seen = {}
     for second in range(260):
         level = machine.NORMAL if second < 100 else (machine.LOW_DEEP if second < 200 else machine.BRAKE)
@@ -118,6 +118,6 @@ def test_a_meter_that_says_nothing_decides_nothing() -> None:
         np.full(10, np.nan), np.zeros(7, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(4)
     )
     way = loop.Way(np.zeros((2, 2), np.int64), np.zeros(2, np.int64), np.zeros(1), np.zeros(1), np.zeros(1))
-    state = machine.State(machine.LOW_DEEP, 0.0, np.nan, np.nan, 0, np.nan, 0, np.nan, np.nan, False)
+    state = machine.State(machine.LOW_DEEP, 0.0, np.nan, np.nan, 0, np.nan, 0, np.nan, np.nan, False, np.nan, 0)
     law = play._law(rows.row(), rows.always(900))
     assert loop.ticked(law, state, control, way, log, 5, True) == state

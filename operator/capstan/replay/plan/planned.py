@@ -237,7 +237,7 @@ def played(asked: Asked, law: Held, clocks: Clocks, watts: Floats, number: int) 
     boards = seconds.Boards(always_w, asked.low_ratio, clocks.low.kept_ratio, clocks.high.kept_ratio)
     numbers = step.law(replace(law.domain, timers=asked.timers))
     nan = math.nan
-    begun = machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True)
+    begun = machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True, nan, 0)
     _compiled()(watts, boards, work_j, log, way, numbers, begun, told)
     return work_j, log
 

@@ -2,9 +2,11 @@
 
 Who calls it: `experiment`, `app.fit`. Must not know: the scored weeks.
 
-The high threshold is POLCA's rule on this row's own rises within this path's latency (`powercap.derive`). Caps and the
-low threshold are tried on those weeks: of those that keep the brake and the SLOs, the gentlest; where none does, the
-one that comes closest.
+The high threshold is POLCA's rule on this row's own rises within this path's latency (`powercap.derive`). How much
+later than that it may come, and how deep low priority's cap goes, is tried on those weeks. There are two reserves: what
+is left of the SLOs, and of the last watts below the budget. A gentle setting spends the second, a hard one the first;
+the setting whose scarcer reserve is the larger is taken. Other weeks are busier than these, and nothing can be known of
+them but that they need some of both.
 """
 
 from __future__ import annotations
@@ -29,12 +31,15 @@ STEP_DOWN_RATIO = 0.97
 """The low threshold over the high one. POLCA's is 0.90: with 40 s between a cap and its effect the first step must
 come early; in band there is time for a second one."""
 
-LARGEST_PEAK_RATIO = 0.985
-"""The weeks before may come this near to the budget, no nearer: other weeks have other peaks. Ours: what is left is
-half of the brake's own distance from the budget live (97 %)."""
+LAST_RATIO = 0.03
+"""The reserve of watts: of the budget, between where the brake lies live (97 %) and the budget. A peak at 97 % has used
+none of it, one at the budget all."""
 
-DEEP_RATIOS = (0.788, 0.852)  # of the maximum clock: POLCA's 1110 MHz of A100's 1410, and 1200
-HIGH_RATIOS = (0.926, 0.958)  # POLCA's 1305 MHz, and 1350
+DEEP_RATIOS = (0.62, 0.70, 0.788)
+"""Low priority's deep cap, of the maximum clock: POLCA's 1110 of A100's 1410 MHz, and two that are deeper. Its caps may
+go as deep as its SLO allows; the paper's row needs none so deep, because its caps come early and last."""
+
+HIGH_RATIO = 0.926  # POLCA's 1305 MHz
 BASE_RATIO = 0.905  # POLCA's 1275 MHz: no boost
 
 
@@ -61,7 +66,7 @@ def of(row: Row, system: System, free: Played) -> Found:
     tried = [
         Found(one, rise.rise_ratio, _scored(row, one, free), 0) for one in _candidates(row, system, rise.thresholds)
     ]
-    return replace(min(tried, key=_badness), tried=len(tried))
+    return replace(min(tried, key=badness), tried=len(tried))
 
 
 def _rise(watts: Floats, budget_w: float, system: System) -> Derived:
@@ -83,9 +88,8 @@ def _candidates(row: Row, system: System, at: Thresholds) -> Iterator[System]:
         high_ratio = at.high_ratio + later * (1 - at.high_ratio)
         thresholds = Thresholds(high_ratio * STEP_DOWN_RATIO, high_ratio, 1.0, at.hysteresis_ratio)
         for deep in DEEP_RATIOS:
-            for high in HIGH_RATIOS:
-                caps = Caps(grid_mhz(BASE_RATIO), grid_mhz(deep), grid_mhz(high), system.caps.brake_mhz)
-                yield with_law(system, thresholds, caps)
+            caps = Caps(grid_mhz(BASE_RATIO), grid_mhz(deep), grid_mhz(HIGH_RATIO), system.caps.brake_mhz)
+            yield with_law(system, thresholds, caps)
 
 
 def _scored(row: Row, system: System, free: Played) -> Score:
@@ -93,8 +97,8 @@ def _scored(row: Row, system: System, free: Played) -> Score:
     return score.of(played, free, row.kind.services, row.budget_w, generate.WARM_UP_S)
 
 
-def _badness(found: Found) -> tuple[int, float]:
-    """Brakes, and peaks too near to the budget, first; then how much of the closer SLOs is used."""
+def badness(found: Found) -> tuple[int, float]:
+    """Brakes first; then how much of the scarcer reserve is used, watts or the closer SLOs."""
     before = found.before
-    near = before.peak_ratio > LARGEST_PEAK_RATIO
-    return before.brakes + int(near), max(OURS_HIGH.worst(before.high), OURS_LOW.worst(before.low))
+    watts = (before.peak_ratio - (1 - LAST_RATIO)) / LAST_RATIO
+    return before.brakes, max(watts, OURS_HIGH.worst(before.high), OURS_LOW.worst(before.low))

@@ -6,6 +6,7 @@ that shares nothing with the others, so they run in as many processes as there a
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -112,7 +113,7 @@ def pieces(
 def piece(asked: Asked, combination: Combination, seed: int, count: int) -> Piece:
     """Play all systems in one world."""
     levels = generate.level(seed, asked.derived_weeks + asked.scored_weeks)
-    generated, kind = fixed(asked, combination, seed, levels)
+    generated, kind = _fixed(asked, combination, seed)
     row = _row(asked, kind, count, seed, levels)
     free = play.play(row, systems.UNCAPPED)
     cells, found, shown_w, shed = [], None, {"uncapped": _shown(row, free, free)}, {}
@@ -145,6 +146,12 @@ def fixed(asked: Asked, combination: Combination, seed: int, levels: Floats) -> 
     scale = asked.peak_ratio * asked.budget_w / float(row_w.max())
     scaled = replace(kind.server, peak_w=kind.server.peak_w * scale)
     return measure.of(row_w * scale, asked.budget_w), _kind(asked, scaled, kind.services, combination.power_scale)
+
+
+@functools.lru_cache(maxsize=1)
+def _fixed(asked: Asked, combination: Combination, seed: int) -> tuple[Measured, generate.Kind]:
+    """Return the same, kept for the next count of servers: worlds come seed by seed."""
+    return fixed(asked, combination, seed, generate.level(seed, asked.derived_weeks + asked.scored_weeks))
 
 
 def nominal(asked: Asked, combination: Combination) -> generate.Kind:

@@ -2,6 +2,8 @@
 
 Who calls it: `play`, every few seconds. Must not know: requests. All three turn watts of a server into a limit of its
 boards by one formula (`powercap.grants`), so all three hold the budget by arithmetic; they differ in who gets how much.
+A server whose watts are not enough for the lowest limit of its boards takes no part: it is switched off, and what is
+asked of it is refused. A count with such servers does not fit.
 """
 
 from __future__ import annotations
@@ -23,9 +25,15 @@ ROOM_RATIO = 1.10  # dps-like: a server keeps this much above what it drew, as N
 
 
 class Setter(Protocol):
-    """Sets limits of boards, watts by server, in place. `steady`: nothing changes after the first."""
+    """Sets limits of boards, watts by server, in place; 0 is off.
+
+    Attributes:
+        steady: Nothing changes after the first.
+        left_out: Servers that are off: the budget has no grant for them.
+    """
 
     steady: bool
+    left_out: int
 
     @property
     def stranded_ratio(self) -> float:
@@ -42,6 +50,7 @@ class Free:
     """No limit."""
 
     steady = True
+    left_out = 0
     stranded_ratio = 0.0
 
     def first(self, limit_w: Floats) -> None:
@@ -58,7 +67,9 @@ class Even:
 
     def __init__(self, row: Row, demand: loop.Demand) -> None:
         members = _members(row, demand)
-        self._limits_w = _limits_w(members, np.full(len(members), row.budget_w / row.count))
+        even_w = row.budget_w / row.count
+        self._limits_w = _limits_w(members, np.full(len(members), even_w))
+        self.left_out = sum(not grants.joins(member, even_w) for member in members)
 
     @property
     def stranded_ratio(self) -> float:
@@ -85,12 +96,15 @@ class Moving:
     steady = False
 
     def __init__(self, row: Row, demand: loop.Demand, *, steered: bool) -> None:
-        self._members = _members(row, demand)
+        everybody = _members(row, demand)
         self._budget_w = row.budget_w
         self._steered = steered
         self._tables = row.kind.tables
-        begun = grants.initial(self._members, {ROW: row.budget_w})
-        self._grants_w = np.array([begun.get(member.node, 0.0) for member in self._members])
+        begun = grants.initial(everybody, {ROW: row.budget_w})
+        self._members = tuple(member for member in everybody if member.node in begun)
+        self._joined = np.array([i for i, member in enumerate(everybody) if member.node in begun], dtype=np.intp)
+        self._grants_w = np.array([begun[member.node] for member in self._members])
+        self.left_out = row.count - len(self._members)
         self._stranded: list[float] = []
 
     @property
@@ -100,10 +114,14 @@ class Moving:
 
     def first(self, limit_w: Floats) -> None:
         """Set the first division."""
-        limit_w[:] = _limits_w(self._members, self._grants_w)
+        limit_w[:] = 0.0
+        limit_w[self._joined] = _limits_w(self._members, self._grants_w)
 
     def again(self, limit_w: Floats, busy_w: Floats) -> None:
         """Lower who gives, raise who needs from what was free before."""
+        if not len(self._joined):
+            return
+        busy_w = busy_w[self._joined]
         wanted_w = self._steered_w(busy_w) if self._steered else self._asked_w(busy_w)
         spare_w = self._budget_w - float(self._grants_w.sum())  # what was lowered last time is free now
         rises_w = np.maximum(wanted_w - self._grants_w, 0.0)
@@ -111,7 +129,7 @@ class Moving:
         held = busy_w >= grants.NEAR_RATIO * self._grants_w * (1 - grants.TRANSIENT_RATIO)
         self._stranded.append(float(self._budget_w - busy_w.sum()) / self._budget_w if held.any() else 0.0)
         self._grants_w = np.minimum(self._grants_w, wanted_w) + rises_w * share
-        limit_w[:] = _limits_w(self._members, self._grants_w)
+        limit_w[self._joined] = _limits_w(self._members, self._grants_w)
 
     def _asked_w(self, busy_w: Floats) -> Floats:
         boards_w = self._boards_w(busy_w)
@@ -173,4 +191,11 @@ def _members(row: Row, demand: loop.Demand) -> tuple[grants.Member, ...]:
 
 def _limits_w(members: tuple[grants.Member, ...], granted_w: Floats) -> Floats:
     pairs = zip(members, granted_w, strict=True)
-    return np.array([max(grants.limit_w(member, granted), member.min_limit_w) for member, granted in pairs])
+    return np.array([_limit_w(member, granted) for member, granted in pairs])
+
+
+def _limit_w(member: grants.Member, granted_w: float) -> float:
+    """Return the limit of a server's boards; 0 where its grant is below their lowest."""
+    if not grants.joins(member, granted_w):
+        return 0.0
+    return max(grants.limit_w(member, granted_w), member.min_limit_w)

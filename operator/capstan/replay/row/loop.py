@@ -50,7 +50,7 @@ class Way(NamedTuple):
     Attributes:
         clocks: Clocks of low and high priority as sent, a ring of the last seconds, `[second, 2]`.
         brakes: 0: not pulled, 1: for low priority, 2: for all; a ring, `[second]`.
-        limit_w: The limit of each server's boards, `[server]`; inf: none.
+        limit_w: The limit of each server's boards, `[server]`; inf: none; 0: it has no watts, so it is switched off.
         busy_w: The most that each server drew in a second since somebody looked, `[server]`.
         excursion_s: For how long the budget has been exceeded, `[1]`.
     """
@@ -131,7 +131,10 @@ def play(  # noqa: PLR0913 - positional arrays, for the compiler
         for i in range(demand.low.shape[0]):
             cap = low if demand.low[i] == 1 else high
             per_s = demand.per_s[i] * min(max(level * demand.peers[i] - demand.rank[i], 0.0), 1.0)
-            if servers.idle(s, i) and s.rows[i]["mass"] > per_s:
+            if way.limit_w[i] <= 0.0:
+                servers.lost(s, services, tally, i, per_s, counts)
+                drawn_w = 0.0
+            elif servers.idle(s, i) and s.rows[i]["mass"] > per_s:
                 s.rows[i]["mass"] -= per_s
                 drawn_w = plate.idle_w
             else:

@@ -61,6 +61,8 @@ class Played:
         over_j, excursion_s, over_s: Joules, the longest stretch, and all seconds above the budget.
         energy_j: All joules.
         stranded_ratio: Share of the budget that limits kept from being used, mean; 0 where no limits are set.
+        refused: Requests that found a queue full, or a server that is off.
+        left_out: Servers that are off because the budget has no grant for them.
     """
 
     row_w: Floats
@@ -74,6 +76,7 @@ class Played:
     energy_j: float
     stranded_ratio: float
     refused: int
+    left_out: int
     scored_s: int
 
 
@@ -119,6 +122,7 @@ def play(row: Row, system: System, progress: Callable[[float], None] = lambda _:
         energy_j=float(log.over[3]),
         stranded_ratio=setter.stranded_ratio,
         refused=int(state.rows["refused"].sum()),
+        left_out=setter.left_out,
         scored_s=row.end_s - row.score_from_s,
     )
 
@@ -163,7 +167,7 @@ def _law(row: Row, system: System) -> machine.Law:
 
 def _begun() -> machine.State:
     nan = math.nan
-    return machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True)
+    return machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True, nan, 0)
 
 
 def _way(told: loop.Control, count: int, top: int) -> loop.Way:

@@ -158,6 +158,11 @@ def _notes(here: Sequence[Piece]) -> tuple[str, ...]:
         f"No brake in {weeks:g} week{'' if weeks == 1 else 's'}: with 95 % confidence below "
         f"{score.most_brakes(0) / weeks:.2f} a week.",
     ]
+    if any(cell.score.left_out for piece in here for cell in piece.cells):
+        notes.append(
+            "Left out: servers for which the budget has no grant. They are off and what is asked of them is refused: "
+            "the count does not fit, and the other figures are those of fewer servers."
+        )
     laws = Counter(_law(piece.found) for piece in here if piece.found is not None)
     notes += [f"{words}, in {count} of {len(here)} seeds" for words, count in laws.most_common()]
     return tuple(notes)
@@ -187,7 +192,9 @@ def _figures(found: Sequence[experiment.Cell]) -> Iterator[Cell]:
     yield Cell(f"{100 * (1 - float(free)):.0f}")
     kept = all(one.holds for one in scores)
     closer = all(one.holds_ours for one in scores)
-    yield Cell("closer" if closer else ("met" if kept else "missed"), Tone.GOOD if kept else Tone.BAD)
+    out = max(one.left_out for one in scores)
+    verdict = f"{out} left out" if out else ("closer" if closer else ("met" if kept else "missed"))
+    yield Cell(verdict, Tone.GOOD if kept else Tone.BAD)
 
 
 def _slowdown(found: Sequence[score.Slowdown]) -> str:
@@ -267,6 +274,7 @@ def _run(found: Found, cell: experiment.Cell) -> Json:
                 "energy_j": one.energy_j,
                 "stranded_ratio": one.stranded_ratio,
                 "refused": one.refused,
+                "left_out": one.left_out,
                 "slowdown_p50_ratio": {"low": one.low.p50_ratio, "high": one.high.p50_ratio},
                 "slowdown_p99_ratio": {"low": one.low.p99_ratio, "high": one.high.p99_ratio},
                 "ttft_slowdown_p99_ratio": {"low": one.low.ttft_p99_ratio, "high": one.high.ttft_p99_ratio},

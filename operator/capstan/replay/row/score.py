@@ -60,7 +60,8 @@ class Score:
         peak_ratio: Highest second over the budget.
         energy_j: Of the scored time.
         stranded_ratio: Share of the budget that limits kept from being used.
-        refused: Requests that found a queue full.
+        refused: Requests that found a queue full, or a server that is off.
+        left_out: Servers that are off because the budget has no grant for them: this count does not fit.
     """
 
     state_ratio: tuple[tuple[Level, float], ...]
@@ -73,14 +74,17 @@ class Score:
     energy_j: float
     stranded_ratio: float
     refused: int
+    left_out: int
     scored_s: int
     high: Slowdown
     low: Slowdown
 
     @property
     def holds(self) -> bool:
-        """Return whether no brake was pulled and POLCA's own SLOs are met."""
-        return self.brakes == 0 and self.overbudget_j == 0 and POLCA_HIGH.hold(self.high) and POLCA_LOW.hold(self.low)
+        """Return whether all servers take part, no brake was pulled and POLCA's own SLOs are met."""
+        served = self.left_out == 0 and self.refused == 0
+        inside = self.brakes == 0 and self.overbudget_j == 0
+        return served and inside and POLCA_HIGH.hold(self.high) and POLCA_LOW.hold(self.low)
 
     @property
     def holds_ours(self) -> bool:
@@ -110,6 +114,7 @@ def of(played: Played, free: Played, services: tuple[Workload, ...], budget_w: f
         energy_j=played.energy_j,
         stranded_ratio=played.stranded_ratio,
         refused=played.refused,
+        left_out=played.left_out,
         scored_s=played.scored_s,
         high=_slowdown(played, free, [not service.low for service in services]),
         low=_slowdown(played, free, [service.low for service in services]),

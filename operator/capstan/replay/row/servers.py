@@ -204,6 +204,20 @@ def arrive(s: Servers, services: Services, tally: Tally, i: int, now_s: float, c
     s.rows[i]["waiting"] += 1
 
 
+def lost(s: Servers, services: Services, tally: Tally, i: int, per_s: float, counts: bool) -> None:
+    """Let a second pass at a server that is switched off: who arrives finds nobody and is refused."""
+    left = s.rows[i]["mass"] - per_s
+    while left <= 0:
+        w = s.rows[i]["kind"]
+        between(s.rows, i, services.prompt_tokens[w, 0], services.prompt_tokens[w, 1])  # as `arrive` draws them
+        between(s.rows, i, services.output_tokens[w, 0], services.output_tokens[w, 1])
+        left += exponential(s.rows, i)
+        if counts:
+            tally.arrived[w] += 1
+        s.rows[i]["refused"] += 1
+    s.rows[i]["mass"] = left
+
+
 def begin(s: Servers, plate: Plate, i: int) -> None:
     """Begin the next prefill where one waits and a slot is free."""
     if s.rows[i]["waiting"] == 0 or s.rows[i]["batch"] >= plate.slots[s.rows[i]["kind"]]:
