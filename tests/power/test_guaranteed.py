@@ -349,6 +349,21 @@ async def test_to_grants_and_back_one_always_holds() -> None:
     assert {agent.caps.power_limit_w for agent in site.fleet.agents.values()} == {None}
 
 
+async def test_a_status_that_names_no_strategy_is_of_thresholds() -> None:
+    """Armed by a version that knew no other: its caps stay until the grants that are declared now are in force."""
+    site = Site(domain())
+    site.fleet.limited = True
+    site.draw(500)
+    await site.run(5)
+    del site.api.scene_.domains[0]["status"]["strategy"]  # type: ignore[attr-defined]  # raw JSON
+    site.api.edit(domain(strategy="Guaranteed"))
+    site.start(epoch=4)
+    verdict = await site.run(2)
+    assert (verdict.strategy, site.fleet.agents["gpu-2"].caps.low_mhz) == (Strategy.STATISTICAL, 1560)
+    verdict = await site.run(IN_FORCE_S + 4)
+    assert (verdict.strategy, site.fleet.agents["gpu-2"].caps.low_mhz) == (Strategy.GUARANTEED, None)
+
+
 async def test_thresholds_go_on_capping_while_grants_come_and_the_api_server_is_away() -> None:
     """Half way to grants the ledger is in doubt: what was granted stays, and a brake still reaches every node."""
     site = Site(domain())
