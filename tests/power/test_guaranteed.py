@@ -349,6 +349,23 @@ async def test_to_grants_and_back_one_always_holds() -> None:
     assert {agent.caps.power_limit_w for agent in site.fleet.agents.values()} == {None}
 
 
+async def test_a_leader_that_takes_over_half_way_to_grants_takes_no_limit_away() -> None:
+    site = Site(domain())
+    site.fleet.limited = True
+    await site.run(5)
+    site.api.edit(domain(strategy="Guaranteed"))
+    await site.run(3)
+    site.start(epoch=4)
+    written = {node: len(found) for node, found in site.api.caps.items()}
+    verdict = await site.run(1)
+    assert verdict.strategy is Strategy.STATISTICAL
+    await site.run(IN_FORCE_S)
+    for node, count in written.items():
+        limits_w = [power["caps"]["powerLimitWatts"] for power in site.api.caps[node][count:]]  # type: ignore[index]  # raw JSON
+        assert limits_w, "written anew with its epoch"
+        assert set(limits_w) == {532}
+
+
 async def test_a_status_that_names_no_strategy_is_of_thresholds() -> None:
     """Armed by a version that knew no other: its caps stay until the grants that are declared now are in force."""
     site = Site(domain())
