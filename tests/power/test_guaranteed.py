@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from capstan.power import ports
@@ -379,6 +381,17 @@ async def test_a_status_that_names_no_strategy_is_of_thresholds() -> None:
     assert (verdict.strategy, site.fleet.agents["gpu-2"].caps.low_mhz) == (Strategy.STATISTICAL, 1560)
     verdict = await site.run(IN_FORCE_S + 4)
     assert (verdict.strategy, site.fleet.agents["gpu-2"].caps.low_mhz) == (Strategy.GUARANTEED, None)
+
+
+async def test_a_nodecap_that_changes_for_another_reason_delays_no_read_back() -> None:
+    """Pods of high priority come and go every second; what the donor was told is the same."""
+    site = granting()
+    await site.run(2)
+    for second in range(6):
+        pods = () if second % 2 else site.api.scene_.pods[:1] or (ports.PodSeen("llm", "chat-0", "gpu-0", "llm/chat"),)
+        site.api.scene_ = dataclasses.replace(site.api.scene_, pods=pods)
+        await site.run(1)
+    assert entries(site)["gpu-0"].held_w == entries(site)["gpu-0"].grant_w
 
 
 async def test_thresholds_go_on_capping_while_grants_come_and_the_api_server_is_away() -> None:

@@ -128,16 +128,16 @@ def agent_and_setter_stopped(site: Site) -> None:
     site.plant.load(scene.FULL)
     site.wait(lambda: site.granting, "grants in force", MOVED_S)
     with guarded(site, "SIGSTOP of agent and setter") as notes:
-        before = _limits(site.plant.caps())
         for kind in ("agent", "setter"):
             site.control.supervisor.signal(f"{kind}-{name}", signal.SIGSTOP)
+        before_w = site.limit_w(-1)
         try:
             time.sleep(P1_S)
-            site.expect(_limits(site.plant.caps()) == before, "no limit moves")
+            site.expect(site.limit_w(-1) == before_w, "its limit stays")
         finally:
             for kind in ("setter", "agent"):
                 site.control.supervisor.signal(f"{kind}-{name}", signal.SIGCONT)
-        notes.append("no limit moved")
+        notes.append(f"{before_w:.0f} W a board throughout")
 
 
 def driver_reloaded(site: Site) -> None:
