@@ -195,10 +195,17 @@ class Live(RuleBasedStateMachine):
 
     @rule(node=NAMES)
     def forgets(self, node: str) -> None:
-        """An agent starts without its file: the limit stays in the boards, and its NodeCap is read first."""
+        """An agent starts without its file: the limit stays in the boards, and its NodeCap is read first.
+
+        That may be the one before a cut, where the API server refused the newer: what it holds still counts.
+        """
         was = self.fleet.servers[node]
         self.fleet.servers[node] = Server(board_w=was.board_w, shown_w=was.board_w, samples=0, watts=was.watts)
         self.delivered(node)
+        spare_w = self.ledgers.stored["row-1"].ledger.spare_w()
+        for name in ("row-1", NODES[node]):
+            budget_w = dict(self.ledgers.stored["row-1"].ledger.budgets_w)[name]
+            self.allowed_w[name] = max(self.allowed_w[name], budget_w - spare_w[name])
 
     @rule(down=st.booleans())
     def the_api_server(self, down: bool) -> None:

@@ -122,6 +122,37 @@ def agent_stopped(site: Site) -> None:
         site.wait(lambda: _silent_w(site) == 0, "it answers again", SOON_S)
 
 
+def agent_and_setter_stopped(site: Site) -> None:
+    """Both hang at full load: nobody is needed where the limit is in the boards."""
+    name = site.servers[-1].name
+    site.plant.load(scene.FULL)
+    site.wait(lambda: site.granting, "grants in force", MOVED_S)
+    with guarded(site, "SIGSTOP of agent and setter") as notes:
+        for kind in ("agent", "setter"):
+            site.control.supervisor.signal(f"{kind}-{name}", signal.SIGSTOP)
+        before_w = site.limit_w(-1)
+        try:
+            time.sleep(P1_S)
+            site.expect(site.limit_w(-1) == before_w, "its limit stays")
+        finally:
+            for kind in ("setter", "agent"):
+                site.control.supervisor.signal(f"{kind}-{name}", signal.SIGCONT)
+        notes.append(f"{before_w:.0f} W a board throughout")
+
+
+def driver_reloaded(site: Site) -> None:
+    """A driver that was loaded anew has forgotten the limit: the agent sets it again."""
+    name = site.servers[0].name
+    site.plant.load(scene.FULL)
+    site.wait(lambda: site.granting, "grants in force", MOVED_S)
+    with guarded(site, "driver of one server reloaded", cut=True) as notes:
+        before_w = site.limit_w(0)
+        site.plant.reload(name)
+        site.wait(lambda: site.limit_w(0) == scene.STOCK_W, "the limit forgotten", SOON_S)
+        took_s = site.wait(lambda: site.limit_w(0) <= before_w, "the limit set again", P1_S)
+        notes.append(f"set again after {took_s:.1f} s")
+
+
 def budget_cut(site: Site) -> None:
     """At full load the row loses a fifth of its budget: limits follow in seconds, the draw never needs longer."""
     site.plant.load(scene.FULL)
@@ -201,6 +232,8 @@ ALL: dict[str, Scenario] = {
     "everybody-killed": everybody_killed,
     "api-stopped": api_server_stopped,
     "agent-stopped": agent_stopped,
+    "agent-and-setter-stopped": agent_and_setter_stopped,
+    "driver-reloaded": driver_reloaded,
     "budget-cut": budget_cut,
     "strategies-changed": strategies_changed,
     "deleted": deleted,

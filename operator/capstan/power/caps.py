@@ -118,9 +118,9 @@ def with_grants(wish: NodeWish, grants: tuple[Granted, ...]) -> NodeWish:
 
 
 def grants_of(power: NodePower) -> tuple[Granted, ...]:
-    """Return the grants of a stored `spec.power`, each with the limit that all of them came to."""
+    """Return the grants of a stored `spec.power`, each with the limit that all of them, and any brake, came to."""
     listed = power.document.get("grants")
-    limit_w = _whole(power.document.get("safe"), "powerLimitWatts")
+    limit_w = _whole(power.document.get("caps"), "powerLimitWatts")
     found = (one for one in (listed if isinstance(listed, list) else []) if isinstance(one, dict))
     return tuple(
         Granted(str(one.get("ledger")), sequence, float(watts), limit_w)

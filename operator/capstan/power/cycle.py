@@ -110,8 +110,9 @@ class Loop:
             self._guaranteed.books(now_s),
         )
         verdicts = tuple(self._judge(declared, part, view) for declared in part.declared)
+        self._guaranteed.see(verdicts, part)
         self._wish(verdicts, part, now_s)
-        self._guaranteed.step(verdicts, part, reports, self._held, now_s)
+        self._guaranteed.step(part, reports, self._held, now_s)
         self._newest = verdicts
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(verdicts, part, now_s))

@@ -59,14 +59,16 @@ class _Node:
     Attributes:
         peaks_w: (time, the most that one of its boards drew), newest last.
         heard_s: When it answered last.
-        kept: Which NodeCap it said that it keeps, and of which sample that was the first word.
+        told: Which NodeCap first carried what it was granted last, and the sample with which it said that it keeps that
+            one, or one after it; None: it has not said so.
         deaf_since_s: Since when it enforces more than it holds; None: it does not.
         deaf: That lasted, and it has not come down to its grant since.
     """
 
     peaks_w: deque[tuple[float, float]] = field(default_factory=deque)
     heard_s: float | None = None
-    kept: tuple[tuple[int, int], int] = ((0, 0), 0)
+    told: Told | None = None
+    kept_at: int | None = None
     deaf_since_s: float | None = None
     deaf: bool = False
 
@@ -152,8 +154,18 @@ class Granting:
             known.peaks_w.append((now_s, max(boards_w, default=0.0)))
             while now_s - known.peaks_w[0][0] > MEMORY_S:
                 known.peaks_w.popleft()
-            if report.kept is not None and report.kept != known.kept[0]:
-                known.kept = (report.kept, report.sample_sequence)
+            self._keep(known, look.told.get(node), report)
+
+    @staticmethod
+    def _keep(known: _Node, told: Told | None, report: AgentReport) -> None:
+        """Note since which sample a node keeps what it was told; later NodeCaps with the same grant change nothing."""
+        if told is not None and (known.told is None or told.sequence != known.told.sequence):
+            known.told, known.kept_at = told, None
+        keeps = known.told is not None and report.kept is not None and report.kept >= known.told.number
+        if not keeps:
+            known.kept_at = None
+        elif known.kept_at is None or report.sample_sequence < known.kept_at:  # fewer: its agent began anew
+            known.kept_at = report.sample_sequence
 
     def _read_back(self, look: Look) -> Iterable[ReadBack]:
         """Yield what the enforced limits of nodes amount to, of samples taken after what they obey was kept."""
@@ -161,10 +173,10 @@ class Granting:
             if node not in look.members or node not in self._nodes or report.age_s > STALE_S:
                 continue
             enforced_w = members.enforced_w(look.members[node], report.gpus)
-            told, (kept, since) = look.told.get(node), self._nodes[node].kept
-            obeys = told is not None and kept >= told.number and report.sample_sequence > since
+            known = self._nodes[node]
+            obeys = known.kept_at is not None and report.sample_sequence > known.kept_at
             if enforced_w is not None:
-                yield ReadBack(node, enforced_w, told.sequence if told is not None and obeys else None)
+                yield ReadBack(node, enforced_w, known.told.sequence if known.told is not None and obeys else None)
 
     def _deaf_w(self, book: Ledger, look: Look, now_s: float) -> dict[str, float]:
         """Return what nodes enforce that have for some time enforced more than they hold, at most their worst case."""

@@ -54,6 +54,7 @@ class Guaranteed:
         self._proposed: dict[str, Ledger] = {}
         self._about: dict[str, Verdict] = {}
         self._root_of: dict[str, str] = {}
+        self._trees: dict[str, _Tree] = {}
 
     # --- look --------------------------------------------------------------------------------------
 
@@ -83,15 +84,15 @@ class Guaranteed:
 
     # --- decide ------------------------------------------------------------------------------------
 
-    def step(
-        self, verdicts: Iterable[Verdict], part: Part, reports: Mapping[str, AgentReport],
-        held: Mapping[str, caps.Held], now_s: float,
-    ) -> None:  # fmt: skip
+    def see(self, verdicts: Iterable[Verdict], part: Part) -> None:
+        """Take in which domains grant now, before anybody asks what a node is granted."""
+        self._trees = {tree.root: tree for tree in _trees(verdicts, part)}
+        self._root_of = {one.declared.name: tree.root for tree in self._trees.values() for one in tree.verdicts}
+
+    def step(self, part: Part, reports: Mapping[str, AgentReport], held: Mapping[str, caps.Held], now_s: float) -> None:
         """Work out what every root's ledger should be; `write` stores it."""
-        trees = {tree.root: tree for tree in _trees(verdicts, part)}
-        self._root_of = {one.declared.name: tree.root for tree in trees.values() for one in tree.verdicts}
-        for root in trees.keys() | self._roots.keys() | _left(part):
-            tree = trees.get(root, _Tree(root, ()))
+        for root in self._trees.keys() | self._roots.keys() | _left(part):
+            tree = self._trees.get(root, _Tree(root, ()))
             granting = self._roots.setdefault(root, Granting())
             if not tree.verdicts and granting.empty:
                 del self._roots[root]

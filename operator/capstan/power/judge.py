@@ -141,7 +141,7 @@ def state_of(
     )
     feeds = FeedsMemory(lost=tree.lost_feeds_before(declared.raw))
     safe = caps.safe_of(stored) if armed else None
-    strategy = tree.strategy_before(declared.raw) or declared.domain.strategy
+    strategy = tree.strategy_before(declared.raw) or Strategy.STATISTICAL  # a status of before there was another
     return State(memory, armed, strategy, safe, budget=budgets.Memory(feeds=feeds))
 
 

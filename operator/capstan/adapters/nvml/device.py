@@ -81,7 +81,6 @@ class Nvml:
         self._gpus: dict[int, _Gpu] = {}
         self._stale: set[int] = set()
         self._failing: dict[int, str] = {}
-        self._persistent: set[str] = set()
 
     def count(self) -> int:
         """Return how many GPUs the node has now. Raises NvmlError."""
@@ -102,7 +101,6 @@ class Nvml:
         found = _describe(index)
         self._gpus[index] = found
         self._stale.discard(index)
-        self._persistent.discard(found.uuid)
 
     def read(self, index: int) -> GpuSample:
         """Return one GPU as it is now; what cannot be read is None."""
@@ -203,14 +201,16 @@ class Nvml:
         return str(_call("DeviceGetUUID", lambda: pynvml.nvmlDeviceGetUUID(board)))
 
     def _persist(self, gpu: _Gpu) -> None:
-        """Keep the driver loaded: without persistence a board forgets its limit with its last client."""
-        if gpu.uuid not in self._persistent:
-            try:
-                _call("SetPersistenceMode", lambda: pynvml.nvmlDeviceSetPersistenceMode(gpu.handle, 1))
-            except NvmlError as error:
-                self._say(gpu.index, f"{error.word}: {error}; its limit may go with its last client")
-            else:
-                self._persistent.add(gpu.uuid)
+        """Keep the driver loaded: without persistence a board forgets its limit with its last client.
+
+        The mode is asked for, not remembered: a driver that was loaded anew has forgotten it.
+        """
+        if _quiet("GetPersistenceMode", lambda: pynvml.nvmlDeviceGetPersistenceMode(gpu.handle)):
+            return
+        try:
+            _call("SetPersistenceMode", lambda: pynvml.nvmlDeviceSetPersistenceMode(gpu.handle, 1))
+        except NvmlError as error:
+            self._say(gpu.index, f"{error.word}: {error}; its limit may go with its last client")
 
     def _of(self, uuid: str) -> _Gpu:
         found = next((gpu for _, gpu in self._known() if gpu.uuid == uuid), None)
