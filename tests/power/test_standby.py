@@ -169,6 +169,21 @@ async def test_a_spike_that_only_the_standby_saw_tightens_nothing() -> None:
         assert all(agent.caps == NO_CAPS for agent in site.fleet.agents.values())
 
 
+async def test_who_takes_over_stands_where_the_last_leader_stood_whatever_its_own_shadow_saw() -> None:
+    """A peak above the budget that only the standby saw: its Brake would hold for ten minutes above 72 %."""
+    site = Site(domain())
+    site.draw(500)
+    standby = await beside(site)
+    site.draw(690)
+    await site.power_of(standby)
+    site.draw(500)
+    await site.run(10, site.power, standby)
+    assert site.fleet.agents["gpu-2"].caps.low_mhz == 1560
+    standby.lead(0, 4)
+    await site.run(5, standby)
+    assert site.fleet.agents["gpu-2"].caps.low_mhz == 1560, "LowDeep, as before"
+
+
 async def test_a_rise_that_lasts_is_left_to_a_leader_that_lives_for_two_seconds() -> None:
     site = Site(domain())
     standby = await beside(site)

@@ -22,6 +22,7 @@ from capstan.model.reasons import Reason
 from capstan.power import budgets, caps, tree
 from capstan.power.cycle import Ports
 from capstan.power.heard import Heard
+from capstan.power.judge import RANK
 from capstan.power.ports import LeaseCall, NodePower, Outdated
 from capstan.power.shards import Part
 from capstan.power.tree import Declared
@@ -128,10 +129,8 @@ class Standby:
         """Return the shadow of a domain; the first begins at the level that its leader published."""
         if declared.name in self._shadows:
             return self._shadows[declared.name]
-        level = tree.level_before(declared.raw) or Level.NORMAL
-        ladder = Level.HIGH_CAP if level is Level.FAIL_SAFE else level
         feeds = FeedsMemory(lost=tree.lost_feeds_before(declared.raw))
-        return _Shadow(DomainMemory(ladder, since_s=now_s), budgets.Memory(feeds=feeds))
+        return _Shadow(DomainMemory(_published(declared), since_s=now_s), budgets.Memory(feeds=feeds))
 
     def _asked(
         self, declared: Declared, node_powers: Mapping[str, NodePower], now_s: float, wall_s: float
@@ -148,22 +147,48 @@ class Standby:
             return NO_CAPS  # nobody was heard: whoever is alone is in its safe setting
         done = machine.step(domain, _at_safe(domain, samples, safe), shadow.memory, now_s, meter=in_force.meter)
         shadow.memory = done.memory
-        return done.caps if done.reason in DEMANDED else NO_CAPS
+        if done.reason in DEMANDED:
+            return done.caps
+        if self._loosened(declared, done.caps, node_powers):
+            shadow.memory = _following(done.memory, _published(declared), now_s)
+        return NO_CAPS
+
+    def _loosened(self, declared: Declared, held: ClassCaps, node_powers: Mapping[str, NodePower]) -> bool:
+        """Return whether all nodes of a domain hold looser caps than its shadow: only a leader that lives loosens."""
+        each = [self._holds(node, node_powers) for node in declared.nodes]
+        return all(tightest(one, held) != one for one in each)
 
     def _due(self, node: str, asked: ClassCaps, part: Part, now_s: float) -> bool:
         """Return whether a node has for long enough been held looser than the shadow asks."""
-        report = self._heard.reports([node]).get(node)
-        stored = caps.caps_of(part.scene.node_powers.get(node))
-        holds = stored if report is None or report.caps is None else report.caps
+        holds = self._holds(node, part.scene.node_powers)
         if tightest(holds, asked) == holds:
             self._looser_s.pop(node, None)
             return False
         return now_s - self._looser_s.setdefault(node, now_s) >= GRACE_S
 
+    def _holds(self, node: str, node_powers: Mapping[str, NodePower]) -> ClassCaps:
+        """Return the caps of a node as it says itself, else as its NodeCap has them."""
+        report = self._heard.reports([node]).get(node)
+        stored = caps.caps_of(node_powers.get(node))
+        return stored if report is None or report.caps is None else report.caps
+
 
 def _granted(declared: Declared) -> bool:
     """Return whether grants hold a domain's budget: then nothing needs to be tightened, whoever lives."""
     return tree.strategy_before(declared.raw) is Strategy.GUARANTEED
+
+
+def _published(declared: Declared) -> Level:
+    """Return the level that a domain's leader published, on the ladder."""
+    level = tree.level_before(declared.raw) or Level.NORMAL
+    return Level.HIGH_CAP if level is Level.FAIL_SAFE else level
+
+
+def _following(memory: DomainMemory, level: Level, now_s: float) -> DomainMemory:
+    """Return a memory that went down to its leader's level: two that sample at other moments do not brake alike."""
+    if RANK[level] >= RANK[memory.level]:
+        return memory
+    return replace(memory, level=level, since_s=now_s, calm_since_s=None, hard=False)
 
 
 def _at_safe(domain: Domain, samples: Samples, safe: SafeSetting) -> Samples:
