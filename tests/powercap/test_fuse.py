@@ -137,6 +137,18 @@ def test_a_reading_of_a_spike_that_came_when_it_was_over_is_no_gain() -> None:
     assert memory.factor_ratio == 1.0
 
 
+@pytest.mark.parametrize("age_s", [0.0, 1.0, 2.0])
+def test_a_reading_of_a_rise_that_the_agents_tell_two_seconds_later_is_no_gain(age_s: float) -> None:
+    """A meter that is asked every 5 s, for the first time after a rise by half when that is `age_s` ago."""
+    rise_s, memory = 31 - age_s, MeterMemory()
+    for second in range(60):
+        asked_s = 5 * ((second - 1) // 5) + 1
+        agents_w, meter_w = (9000.0 if at_s >= rise_s else 6000.0 for at_s in (second - 2, asked_s - age_s))
+        reading = Fresh(meter_w, second - asked_s + age_s)
+        memory = fused(agents_w, reading, most_w=MOST_W, memory=memory, now_s=float(second)).memory
+    assert memory.factor_ratio == 1.0
+
+
 def test_agents_that_swing_around_what_a_slow_meter_averages_are_not_a_gain() -> None:
     """The draw swings by 20 % within seconds; a meter that says its mean once a minute agrees with it."""
     memory = MeterMemory()

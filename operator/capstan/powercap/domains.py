@@ -222,6 +222,7 @@ class MeterMemory:
         mean_w: Mean of the agents' sum over the last minute.
         mean_s: Of which tick; None: the mean begins anew.
         peak_w: The most that the agents said lately, forgotten as fast as the mean follows.
+        before_ratio: The factor before the newest reading.
     """
 
     factor_ratio: float = 1.0
@@ -232,6 +233,7 @@ class MeterMemory:
     mean_w: float = 0.0
     mean_s: float | None = None
     peak_w: float = 0.0
+    before_ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

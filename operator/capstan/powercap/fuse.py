@@ -26,6 +26,9 @@ MOST_RATIO = 1.25  # gains of +5 % per board and a tenth of fans and losses; wha
 LEAST_RATIO = 0.9  # a confirmed meter lowers the sum by no more: boards' gain error is 5 %, and supplies' another few
 CONFIRMING = 30  # readings; with the usual meter of one a minute, half an hour
 MEAN_S = 60.0  # BMCs and PDUs average over seconds to a minute (facts/polca.md 2.6)
+HEARD_S = 3.0
+"""By then the agents have said what a reading saw: a sample and a call, a second each, and one to spare. One that is
+younger is ahead of them: what it raises is taken back where they explain it after all."""
 NEAR_RATIO = 0.02  # readings that are this near to one another say the same
 
 
@@ -71,12 +74,20 @@ def fused(
         return Fused(
             agents_w * memory.factor_ratio, None, agrees, replace(memory, mean_w=mean_w, mean_s=now_s, peak_w=peak_w)
         )
-    learnt = _learnt(meter.value, peak_w, mean_w, memory, now_s - meter.age_s)
+    learnt = _learnt(meter.value, peak_w, mean_w, memory, now_s - meter.age_s, now_s)
     corrected_w = agents_w * learnt.factor_ratio
     agrees = _near(meter.value, (corrected_w, mean_w * learnt.factor_ratio, peak_w * learnt.factor_ratio))
     differing = memory.differing + 1 if isinstance(meter, Fresh) and not agrees else 0
     after = MeterMemory(
-        learnt.factor_ratio, differing, learnt.agreeing, learnt.last_ratio, learnt.read_s, mean_w, now_s, peak_w
+        learnt.factor_ratio,
+        differing,
+        learnt.agreeing,
+        learnt.last_ratio,
+        learnt.read_s,
+        mean_w,
+        now_s,
+        peak_w,
+        learnt.before_ratio,
     )
     trusted = differing >= DIFFER_SAMPLES
     return Fused(max(corrected_w, meter.value) if trusted else corrected_w, meter.value, agrees, after)
@@ -100,17 +111,22 @@ def _followed(known_w: float, agents_w: float, memory: MeterMemory, now_s: float
     return known_w - math.expm1((memory.mean_s - now_s) / MEAN_S) * (agents_w - known_w)
 
 
-def _learnt(meter_w: float, peak_w: float, mean_w: float, memory: MeterMemory, read_s: float) -> MeterMemory:
+def _learnt(
+    meter_w: float, peak_w: float, mean_w: float, memory: MeterMemory, read_s: float, now_s: float
+) -> MeterMemory:
     """Return the memory after a reading: up at once, down when `CONFIRMING` readings said the same."""
-    if memory.read_s is not None and read_s <= memory.read_s + 1e-3:
-        return memory  # the same reading, seen again
+    fresh = memory.read_s is not None and now_s - memory.read_s <= HEARD_S
+    before_ratio = memory.before_ratio if fresh else memory.factor_ratio
+    held = max(before_ratio, _bounded(meter_w / max(peak_w, 1.0)))
+    if memory.read_s is not None and read_s <= memory.read_s + 1e-3:  # the same reading, seen again
+        explained = fresh and held < memory.factor_ratio and memory.agreeing < CONFIRMING
+        return replace(memory, factor_ratio=held) if explained else memory
     ratio = meter_w / max(mean_w, 1.0)
-    before = memory.last_ratio
-    same = before is not None and abs(ratio - before) <= NEAR_RATIO * before
+    last = memory.last_ratio
+    same = last is not None and abs(ratio - last) <= NEAR_RATIO * last
     agreeing = memory.agreeing + 1 if same else 1
-    held = max(memory.factor_ratio, _bounded(meter_w / max(peak_w, 1.0)))
     factor_ratio = _bounded(ratio) if agreeing >= CONFIRMING else held
-    return MeterMemory(factor_ratio, 0, agreeing, before if same else ratio, read_s)
+    return MeterMemory(factor_ratio, 0, agreeing, last if same else ratio, read_s, before_ratio=before_ratio)
 
 
 def _bounded(ratio: float) -> float:
