@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,17 +26,15 @@ TIERED = Slo(2.0, 0.1, 0.99, ((256, 0.25), (1024, 0.4)))
 STILL = dataclasses.replace(QUICK, cluster_period_s=300.0, pool_period_s=300.0, instance_period_s=60.0)
 
 
-def subject(**changes: object) -> Policy:
+def subject(**changes: Any) -> Policy:
     """Everything moves, over two degrees."""
     base = policy(slo=TIERED, bounds=Bounds(1, 24, tensor_parallel=(4, 8)), knobs=EVERYTHING, pools=APART)
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # the point of a builder
+    return dataclasses.replace(base, **changes)
 
 
-def asked(
-    rate_rps: float = 20.0, prompt: float = 900.0, output: float = 200.0, **more: object
-) -> fleet.ServiceObserved:
+def asked(rate_rps: float = 20.0, prompt: float = 900.0, output: float = 200.0, **more: Any) -> fleet.ServiceObserved:
     lengths = {"prompt_tokens": Fresh(prompt, 1.0), "output_tokens": Fresh(output, 1.0), "prompt_cv2_ratio": 0.5}
-    return service(rate=rate_rps, **{**lengths, **more})  # type: ignore[arg-type]  # the point of a builder
+    return service(rate=rate_rps, **{**lengths, **more})
 
 
 def settled(seen: fleet.ServiceObserved, times: int = 12, **changes: object) -> tuple[Loop, plan.PolicyDecision]:
@@ -159,8 +158,8 @@ def test_without_a_profile_each_pool_goes_on_as_what_it_is() -> None:
 
 
 def lane(name: str, **figures: float) -> fleet.ServiceObserved:
-    seen = {field: Fresh(value, 1.0) for field, value in figures.items()}
-    return dataclasses.replace(fleet.ServiceObserved("llm/chat", (), lane=name), **seen)  # type: ignore[arg-type]
+    seen: dict[str, Any] = {field: Fresh(value, 1.0) for field, value in figures.items()}
+    return dataclasses.replace(fleet.ServiceObserved("llm/chat", (), lane=name), **seen)
 
 
 @pytest.mark.parametrize("late", ["prefill", "decode"])

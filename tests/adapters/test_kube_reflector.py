@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -24,8 +25,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reflector, "SHORT_WATCH_S", 0.01)
 
 
-def tier(raw: wire.Manifest) -> str:
-    return raw["metadata"]["labels"].get("tier", "")  # type: ignore[index,no-any-return]  # raw JSON
+def tier(raw: dict[str, Any]) -> str:
+    return str(raw["metadata"]["labels"].get("tier", ""))
 
 
 @asynccontextmanager

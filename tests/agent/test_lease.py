@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 
 from capstan.agent import lease
 from capstan.agent.ports import PlannedClock, Pod
-from capstan.powercap.domains import ClassCaps, SafeSetting
+from capstan.powercap.domains import NO_CAPS, ClassCaps, SafeSetting
 
 CHAT, BATCH, OTHER = Pod("llm", "chat-1"), Pod("llm", "batch-1"), Pod("llm", "other-1")
 SAFE = SafeSetting(1110, 400)
 OPTIONAL_MHZ = st.none() | st.floats(210, 1980)
 
 
-def granted(epoch: int = 1, sequence: int = 1, caps: ClassCaps = ClassCaps(), **more: object) -> lease.Granted:  # noqa: B008 - frozen
-    high = more.get("high", frozenset({CHAT}))
-    return lease.Granted(epoch, sequence, caps, high, SAFE)  # type: ignore[arg-type]  # a builder
+def granted(
+    epoch: int = 1, sequence: int = 1, caps: ClassCaps = NO_CAPS, high: frozenset[Pod] = frozenset({CHAT})
+) -> lease.Granted:
+    return lease.Granted(epoch, sequence, caps, high, SAFE)
 
 
 def renewal(epoch: int = 1, sequence: int = 1, caps: ClassCaps = ClassCaps()) -> lease.Renewal:  # noqa: B008 - frozen

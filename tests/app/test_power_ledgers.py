@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ class Server:
     """One object at a time, as the API server keeps it."""
 
     def __init__(self) -> None:
-        self.stored: dict[str, object] | None = None
+        self.stored: dict[str, Any] | None = None
         self.version = 0
         self.down = False
 
@@ -86,7 +87,7 @@ async def test_an_object_that_somebody_broke_is_no_ledger() -> None:
     ledgers = Ledgers(adapters.kube(server))
     await ledgers.swap("row-1", BOOK, "")
     assert server.stored is not None
-    server.stored["spec"]["entries"][0]["grantWatts"] = "many"  # type: ignore[index]  # raw JSON
+    server.stored["spec"]["entries"][0]["grantWatts"] = "many"
     with pytest.raises(ports.Refused, match="grantWatts"):
         await ledgers.read("row-1")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -57,14 +58,14 @@ def deployment(namespace: str, **spec: object) -> Manifest:
     }
 
 
-def name_of(raw: Manifest) -> str:
-    return str(raw["metadata"]["name"])  # type: ignore[index]  # raw JSON
+def name_of(raw: dict[str, Any]) -> str:
+    return str(raw["metadata"]["name"])
 
 
 def at(raw: Manifest, *path: str) -> object:
-    found: object = raw
+    found: Any = raw
     for step in path:
-        found = found[step]  # type: ignore[index]  # raw JSON
+        found = found[step]
     return found
 
 
@@ -186,8 +187,8 @@ async def test_a_wrong_document_is_rejected_with_the_servers_words(
 async def test_an_apply_at_an_older_version_is_a_conflict(client: KubeClient, namespace: str) -> None:
     made = await client.apply(service(namespace, "svc"), manager="capstan-test")
     await client.merge(resources.SERVICES, "svc", {"metadata": {"labels": {"moved": "on"}}}, namespace=namespace)
-    stale = service(namespace, "svc", changed="yes")
-    stale["metadata"]["resourceVersion"] = at(made, "metadata", "resourceVersion")  # type: ignore[index]  # raw JSON
+    stale: dict[str, Any] = service(namespace, "svc", changed="yes")
+    stale["metadata"]["resourceVersion"] = at(made, "metadata", "resourceVersion")
     with pytest.raises(errors.Conflict):
         await client.apply(stale, manager="capstan-test")
 
@@ -195,8 +196,8 @@ async def test_an_apply_at_an_older_version_is_a_conflict(client: KubeClient, na
 async def test_an_apply_for_an_object_that_was_replaced_by_a_namesake_is_a_conflict(
     client: KubeClient, namespace: str
 ) -> None:
-    other = service(namespace, "svc")
-    other["metadata"]["uid"] = "00000000-0000-0000-0000-000000000000"  # type: ignore[index]  # raw JSON
+    other: dict[str, Any] = service(namespace, "svc")
+    other["metadata"]["uid"] = "00000000-0000-0000-0000-000000000000"
     with pytest.raises(errors.Conflict):  # it is gone: a uid keeps an apply from creating
         await client.apply(other, manager="capstan-test")
     await client.apply(service(namespace, "svc"), manager="capstan-test")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,10 +98,10 @@ def test_a_domain_is_armed_held_over_a_crash_capped_and_released(
         eventually(lambda: state() == "Normal", "the domain armed and Normal", timeout_s=60)
         server.until_armed()
         server.until_caps((None, 700), (None, 700))
-        cap = stored("nodecap", node.NODE)
-        power = cap["spec"]["power"]  # type: ignore[index]  # raw JSON
+        cap: dict[str, Any] = stored("nodecap", node.NODE)
+        power = cap["spec"]["power"]
         assert power["safe"] == {"clockMegahertz": 1560, "powerLimitWatts": 700}  # not oversubscribed: the stock limit
-        assert [f["manager"] for f in cap["metadata"]["managedFields"]] == ["capstan-power"]  # type: ignore[index]  # raw JSON
+        assert [f["manager"] for f in cap["metadata"]["managedFields"]] == ["capstan-power"]
         first.send_signal(signal.SIGKILL)
         killed_s = time.monotonic()
         server.until_caps((1560, 700), (1560, 700))

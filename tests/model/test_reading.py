@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,8 @@ from capstan.model.slo import Slo
 INF = math.inf
 
 
-def pod(name: str, **fields: object) -> PodReading:
-    return PodReading("llm", name, **fields)  # type: ignore[arg-type]  # a builder
+def pod(name: str, **fields: Any) -> PodReading:
+    return PodReading("llm", name, **fields)
 
 
 @pytest.mark.parametrize(

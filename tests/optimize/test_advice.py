@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -62,12 +63,12 @@ def decided(
     memory: plan.Memory | None = None,
     begin_s: float = 1000.0,
     periods: decide.Settings = PERIODS,
-    **seen: object,
+    **seen: Any,
 ) -> list[plan.Decision]:
     """Return the decisions of some cycles, each with the memory of the one before."""
     found, memory = [], memory or plan.Memory()
     for cycle in range(cycles):
-        look = observed(*subjects, now_s=begin_s + periods.instance_period_s * cycle, **seen)  # type: ignore[arg-type]  # a test's free choice
+        look = observed(*subjects, now_s=begin_s + periods.instance_period_s * cycle, **seen)
         found.append(decide.decide(look, subjects, BOTH, memory, periods))
         memory = found[-1].memory
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,7 @@ FREE = ladder.PlannedClock()
 SPLIT = (Place("roomy", 4, 2), Place("tight", 4, 2))
 
 
-def case(rate_rps: float, places: tuple[Place, ...], own: Policy | None = None, **changes: object) -> Case:
+def case(rate_rps: float, places: tuple[Place, ...], own: Policy | None = None, **changes: Any) -> Case:
     """A pool of four replicas that has stood for an hour under one rate."""
     own = own or policy()
     rates = tuple((NOW_S - 5.0 * i, rate_rps) for i in reversed(range(130)))
@@ -53,7 +54,7 @@ def case(rate_rps: float, places: tuple[Place, ...], own: Policy | None = None, 
         settings=Settings(),
         allowance=Allowance(growth_gpus=8),
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # the point of a builder
+    return dataclasses.replace(base, **changes)
 
 
 def planned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ NOW_S, HOLD_S = 5000.0, 1800.0
 ROOMY = policy(bounds=Bounds(1, 12, tensor_parallel=(4, 8)), knobs=Knobs(Knob.ACT, Knob.ACT, Knob.ACT))
 
 
-def case(rate_rps: float, standing: plan.Fleet = ((4, 2),), **changes: object) -> Case:
+def case(rate_rps: float, standing: plan.Fleet = ((4, 2),), **changes: Any) -> Case:
     """A pool under a load that has stood still for a quarter of an hour."""
     known = tuple((NOW_S - 5.0 * back, rate_rps) for back in reversed(range(180)))
     memory = plan.PoolMemory(
@@ -39,7 +40,7 @@ def case(rate_rps: float, standing: plan.Fleet = ((4, 2),), **changes: object) -
         memory=memory,
         settings=Settings(cluster_period_s=HOLD_S),
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # the point of a builder
+    return dataclasses.replace(base, **changes)
 
 
 def gpus(found: plan.Needs) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def rates(*spans: tuple[float, float]) -> tuple[tuple[float, float], ...]:
     return tuple((NOW_S - 5.0 * (len(every) - 1 - i), rps) for i, rps in enumerate(every))
 
 
-def case(known: tuple[tuple[float, float], ...], standing: plan.Fleet = ((4, 2),), **changes: object) -> Case:
+def case(known: tuple[tuple[float, float], ...], standing: plan.Fleet = ((4, 2),), **changes: Any) -> Case:
     """A pool that has stood as it does for an hour and looked at its degrees just now."""
     memory = plan.PoolMemory(
         "all", known, LENGTHS, fleet=standing, fleet_since_s=NOW_S - 3600, reshaped_at_s=NOW_S, clock_since_s=0.0
@@ -48,7 +49,7 @@ def case(known: tuple[tuple[float, float], ...], standing: plan.Fleet = ((4, 2),
         memory=memory,
         settings=Settings(),
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # the point of a builder
+    return dataclasses.replace(base, **changes)
 
 
 def parts_rps(one: Case) -> float:

@@ -12,8 +12,8 @@ from support.power_loop import Site, conditions, domain
 async def accepted(site: Site, name: str, seconds: int = 3) -> tuple[str, str, str]:
     """Return (status, reason, message) of a domain's condition Accepted."""
     await site.run(seconds)
-    stored = next(d for d in site.api.scene_.domains if d["metadata"]["name"] == name)  # type: ignore[index]  # raw JSON
-    listed = stored["status"]["conditions"]  # type: ignore[index]  # raw JSON
+    stored = next(d for d in site.api.domains if d["metadata"]["name"] == name)
+    listed = stored["status"]["conditions"]
     found = next(c for c in listed if c["type"] == "Accepted")
     return found["status"], found["reason"], found["message"]
 

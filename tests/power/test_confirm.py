@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from capstan.power import confirm, ports
@@ -9,8 +11,8 @@ from capstan.powercap.domains import ClassCaps, Level
 from support.power_loop import Site, conditions, domain
 
 
-def gpu(clock_mhz: float | None = None, **shown: object) -> ports.GpuReport:
-    return ports.GpuReport(0, "llm", "batch-0", 400, 700, 200, clock_mhz, **shown)  # type: ignore[arg-type]  # a builder
+def gpu(clock_mhz: float | None = None, **shown: Any) -> ports.GpuReport:
+    return ports.GpuReport(0, "llm", "batch-0", 400, 700, 200, clock_mhz, **shown)
 
 
 LOW, LIMIT = ClassCaps(low_mhz=1110), ClassCaps(power_limit_w=350)

@@ -33,7 +33,7 @@ async def test_a_budget_below_the_safe_sum_does_not_arm_and_says_by_how_much() -
     assert site.api.caps == {}
     made = site.api.statuses[-1]
     assert conditions(made)["Armed"] == ("False", "AdmissionFailed")
-    message = next(c["message"] for c in made["conditions"] if c["type"] == "Armed")  # type: ignore[attr-defined]  # raw JSON
+    message = next(c["message"] for c in made["conditions"] if c["type"] == "Armed")
     assert "W above spec.budgetWatts" in message
 
 
@@ -123,7 +123,7 @@ async def test_a_restarted_controller_loosens_nothing_and_fences_the_old_one() -
     assert verdict.step.level in (Level.LOW_DEEP, Level.HIGH_CAP)
     after = site.api.caps["gpu-2"][-1]
     assert after["epoch"] == 4
-    assert after["caps"]["lowMegahertz"] <= before["caps"]["lowMegahertz"]  # type: ignore[index]  # raw JSON
+    assert after["caps"]["lowMegahertz"] <= before["caps"]["lowMegahertz"]
 
 
 async def test_an_explicit_release_gives_the_nodes_back() -> None:
@@ -179,7 +179,7 @@ async def test_high_priority_is_the_domains_to_grant(high: str, pods: int) -> No
     site = Site(domain())
     object.__setattr__(site.api.scene_, "namespaces", {"llm": {"high": high}})
     await site.run(2)
-    assert len(site.api.caps["gpu-0"][-1].get("highPods", ())) == pods  # type: ignore[arg-type]  # raw JSON
+    assert len(site.api.caps["gpu-0"][-1].get("highPods", ())) == pods
 
 
 async def test_a_server_that_joins_an_armed_rack_counts_at_its_worst_and_blinds_nobody() -> None:
@@ -232,7 +232,7 @@ async def test_a_controller_that_restarts_in_fail_safe_keeps_the_brake_that_node
     assert (await site.run(8)).step.level is Level.FAIL_SAFE
     site.start(epoch=4)
     await site.run(2)
-    assert site.api.caps["gpu-2"][-1]["caps"]["lowMegahertz"] == 405  # type: ignore[index]  # raw JSON
+    assert site.api.caps["gpu-2"][-1]["caps"]["lowMegahertz"] == 405
 
 
 async def test_one_refused_nodecap_keeps_no_other_node_from_its_own() -> None:
@@ -252,7 +252,7 @@ async def test_advise_says_what_it_would_do() -> None:
     await site.run(2)
     made = site.api.statuses[-1]
     assert conditions(made)["Capping"] == ("False", "AdviseOnly")
-    message = next(c["message"] for c in made["conditions"] if c["type"] == "Capping")  # type: ignore[attr-defined]  # raw JSON
+    message = next(c["message"] for c in made["conditions"] if c["type"] == "Capping")
     assert message == "in mode Act the state would be LowDeep"
 
 

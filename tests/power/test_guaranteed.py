@@ -319,10 +319,10 @@ async def test_one_tree_has_one_strategy() -> None:
     row = domain("row-1", budget_w=30_000, type="Row", nodeSelector=None, strategy="Statistical")
     site = Site(row, domain(parentName="row-1", strategy="Guaranteed"))
     await site.run(4)
-    by_name = {str(raw["metadata"]["name"]): raw["status"] for raw in site.api.scene_.domains}  # type: ignore[index]  # raw JSON
-    assert conditions(by_name["rack-7"])["Accepted"] == ("False", "InvalidTree")  # type: ignore[arg-type]  # raw JSON
-    assert conditions(by_name["rack-7"])["Armed"][0] == "False"  # type: ignore[arg-type]  # raw JSON
-    assert conditions(by_name["row-1"])["Armed"][0] == "True"  # type: ignore[arg-type]  # raw JSON
+    by_name = {str(raw["metadata"]["name"]): raw["status"] for raw in site.api.domains}
+    assert conditions(by_name["rack-7"])["Accepted"] == ("False", "InvalidTree")
+    assert conditions(by_name["rack-7"])["Armed"][0] == "False"
+    assert conditions(by_name["row-1"])["Armed"][0] == "True"
 
 
 async def test_to_grants_and_back_one_always_holds() -> None:
@@ -363,7 +363,7 @@ async def test_a_leader_that_takes_over_half_way_to_grants_takes_no_limit_away()
     assert verdict.strategy is Strategy.STATISTICAL
     await site.run(IN_FORCE_S)
     for node, count in written.items():
-        limits_w = [power["caps"]["powerLimitWatts"] for power in site.api.caps[node][count:]]  # type: ignore[index]  # raw JSON
+        limits_w = [power["caps"]["powerLimitWatts"] for power in site.api.caps[node][count:]]
         assert limits_w, "written anew with its epoch"
         assert set(limits_w) == {532}
 
@@ -374,7 +374,7 @@ async def test_a_status_that_names_no_strategy_is_of_thresholds() -> None:
     site.fleet.limited = True
     site.draw(500)
     await site.run(5)
-    del site.api.scene_.domains[0]["status"]["strategy"]  # type: ignore[attr-defined]  # raw JSON
+    del site.api.domains[0]["status"]["strategy"]
     site.api.edit(domain(strategy="Guaranteed"))
     site.start(epoch=4)
     verdict = await site.run(2)

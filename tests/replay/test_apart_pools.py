@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,8 @@ def pool(requests: Requests) -> Pool:
     return made
 
 
-def phase(which: Phase, replicas: int = 1, **more: object) -> Want:
-    return dataclasses.replace(Want(KEY, 4, replicas, pool=which, phase=which), **more)  # type: ignore[arg-type]
+def phase(which: Phase, replicas: int = 1, **more: Any) -> Want:
+    return dataclasses.replace(Want(KEY, 4, replicas, pool=which, phase=which), **more)
 
 
 def at(made: Pool, lane: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Folder:
     return small.folder(path)
 
 
-def read(folder: Folder, **asked: object) -> Loaded:
-    options = Options(profiles=folder.path / "profiles", **asked)  # type: ignore[arg-type]  # a test's free choice
+def read(folder: Folder, **asked: Any) -> Loaded:
+    options = Options(profiles=folder.path / "profiles", **asked)
     return load.read(folder.path / "scenario.yaml", options)
 
 

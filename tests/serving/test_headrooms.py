@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from capstan.model.headroom import OUTSIDE
@@ -26,7 +28,7 @@ SPEC = {
 
 def domain(
     name: str, *, rack: str = "", parent: str = "", state: str = "Normal", left: int | None = 9000, **spec: object
-) -> manifest.Manifest:
+) -> dict[str, Any]:
     selector = {"nodeSelector": {"matchLabels": {LABEL: rack}}} if rack else {}
     above = {"parentName": parent} if parent else {}
     return {
@@ -48,7 +50,7 @@ def test_budget_thresholds_and_caps_are_the_domains_own() -> None:
 def test_under_grants_what_the_limits_leave_is_for_everybody() -> None:
     """No threshold reserves a part of it, and no clock is capped."""
     raw = domain("rack-7", rack="7", left=3000)
-    raw["status"]["strategy"] = "Guaranteed"  # type: ignore[index]  # raw JSON
+    raw["status"]["strategy"] = "Guaranteed"
     (seen,) = Headrooms().look((raw,))
     assert [seen.left_w(line) for line in (seen.low_ratio, seen.high_ratio, seen.brake_ratio)] == [3000, 3000, 3000]
     assert (seen.low_mhz, seen.high_mhz) == (None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ PAST = Past("llm/chat", (Block(0.0, 300.0, (1.0, None, 2.5)), Block(86_400.0, 30
 LATER = Past("llm/chat", (PAST.blocks[0], Block(86_400.0, 300.0, (3.0, 4.0))))
 
 
-def asked(raw: object) -> Ask:
-    made = dict(raw)  # type: ignore[call-overload]  # raw JSON
+def asked(raw: Any) -> Ask:
+    made = dict(raw)
     workload = Workload("llm", "assistant", "u", {}, "1", 1, 1, 1, {}, "", "", "")
     return history.ask(Index(Snapshot(workloads=(workload,))).view(made, convert.policy(made)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def view(*pods: Pod) -> View:
     return View(raw, builders.policy(), (Pool("all", 4, "llm/chat-tp4", workload, pods),), targeted=False)
 
 
-def read(name: str, **changes: object) -> reading.PodReading:
+def read(name: str, **changes: Any) -> reading.PodReading:
     base = reading.PodReading(
         namespace="llm",
         pod=name,
@@ -53,7 +54,7 @@ def read(name: str, **changes: object) -> reading.PodReading:
         gpus=4,
         power_age_s=1.0,
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
+    return dataclasses.replace(base, **changes)
 
 
 def sources(*readings: reading.PodReading, errors: tuple[reading.SourceError, ...] = ()) -> observe.Sources:

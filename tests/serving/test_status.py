@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from capstan.model.reasons import Reason
 from capstan.serving import conditions, status
 from capstan.serving.conditions import Condition, Type
 
-BASE = {
+BASE: dict[str, Any] = {
     "observedGeneration": 1,
     "plan": {"summary": "2xtp4@1410MHz", "replicasReason": "NoChangeNeeded"},
     "observed": {"powerWatts": 10_000},
@@ -20,11 +22,11 @@ BASE = {
     ("change", "age_s", "due"),
     [
         ({}, 1e9, False),
-        ({"plan": {**BASE["plan"], "summary": "3xtp4"}}, 0, True),  # type: ignore[dict-item]  # raw JSON
-        ({"plan": {**BASE["plan"], "replicasReason": "CoolingDown"}}, 0, True),  # type: ignore[dict-item]  # raw JSON
+        ({"plan": {**BASE["plan"], "summary": "3xtp4"}}, 0, True),
+        ({"plan": {**BASE["plan"], "replicasReason": "CoolingDown"}}, 0, True),
         ({"observedGeneration": 2}, 0, True),
-        ({"conditions": [{**BASE["conditions"][0], "reason": "AtRisk"}]}, 0, True),  # type: ignore[index]  # raw JSON
-        ({"conditions": [{**BASE["conditions"][0], "message": "other words"}]}, 1e9, False),  # type: ignore[index]  # raw JSON
+        ({"conditions": [{**BASE["conditions"][0], "reason": "AtRisk"}]}, 0, True),
+        ({"conditions": [{**BASE["conditions"][0], "message": "other words"}]}, 1e9, False),
         ({"observed": {"powerWatts": 10_400}}, 1e9, False),
         ({"observed": {"powerWatts": 10_600}}, 59, False),
         ({"observed": {"powerWatts": 10_600}}, 60, True),

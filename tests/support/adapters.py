@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 
@@ -15,11 +16,11 @@ from capstan.adapters.prometheus import client as prometheus
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
-def kube(answer: Answer | httpx.AsyncBaseTransport, **options: object) -> KubeClient:
+def kube(answer: Answer | httpx.AsyncBaseTransport, **options: Any) -> KubeClient:
     """Return a client of an API server that answers so."""
     transport = answer if isinstance(answer, httpx.AsyncBaseTransport) else httpx.MockTransport(answer)
     where = config.Config("http://api", token="t")
-    return KubeClient(where, component="test", transport=transport, **options)  # type: ignore[arg-type]  # a builder
+    return KubeClient(where, component="test", transport=transport, **options)
 
 
 def status(code: int, message: str, **headers: str) -> httpx.Response:
@@ -90,7 +91,7 @@ class LeaseServer:
     """One Lease with resourceVersions; `down` answers 503, `hangs` takes the call and says nothing."""
 
     def __init__(self) -> None:
-        self.stored: dict[str, object] | None = None
+        self.stored: dict[str, Any] | None = None
         self.version = 0
         self.down = False
         self.hangs = False
@@ -113,10 +114,10 @@ class LeaseServer:
         return httpx.Response(200, json=document)
 
     @property
-    def spec(self) -> dict[str, object]:
+    def spec(self) -> Any:
         """Return the Lease's spec."""
         assert self.stored is not None
-        return self.stored["spec"]  # type: ignore[return-value]  # raw JSON
+        return self.stored["spec"]
 
 
 class Clock:
@@ -136,12 +137,12 @@ def vector(*rows: tuple[dict[str, str], str]) -> dict[str, object]:
     return {"status": "success", "data": {"resultType": "vector", "result": result}}
 
 
-def prometheus_of(answer: Answer, **source: object) -> prometheus.Prometheus:
+def prometheus_of(answer: Answer, **source: Any) -> prometheus.Prometheus:
     """Return a client of a Prometheus that answers so."""
-    where = prometheus.Source("http://prometheus", **source)  # type: ignore[arg-type]  # a builder
+    where = prometheus.Source("http://prometheus", **source)
     return prometheus.Prometheus(where, transport=httpx.MockTransport(answer))
 
 
-def prometheus_saying(status_code: int = 200, /, **content: object) -> prometheus.Prometheus:
+def prometheus_saying(status_code: int = 200, /, **content: Any) -> prometheus.Prometheus:
     """Return a client of a Prometheus that always says the same."""
-    return prometheus_of(lambda _: httpx.Response(status_code, **content))  # type: ignore[arg-type]  # a builder
+    return prometheus_of(lambda _: httpx.Response(status_code, **content))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def tape(watts: Floats) -> Tape:
     return Tape(watts, 1.0, len(watts), int(np.isnan(watts).sum()))
 
 
-def asked(watts: Floats, **changes: object) -> Asked:
+def asked(watts: Floats, **changes: Any) -> Asked:
     base = Asked(
         declared=Declared(DOMAIN, thresholds=True, caps=True),
         tape=tape(watts),
@@ -50,4 +51,4 @@ def asked(watts: Floats, **changes: object) -> Asked:
         responses=(ClockResponse.NOMINAL,),
         correlated_only=True,
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
+    return dataclasses.replace(base, **changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from capstan.api import convert_ledger
 from capstan.model.reasons import Reason
@@ -15,8 +16,11 @@ from capstan.powercap.ledger import Ledger
 
 RACK = {"rack": "7"}
 
+Raw = dict[str, Any]
+"""An object as the API server has it: what is inside which key is for the test to say."""
 
-def domain(name: str = "rack-7", budget_w: int = 12_000, mode: str = "Act", **spec: object) -> ports.Document:
+
+def domain(name: str = "rack-7", budget_w: int = 12_000, mode: str = "Act", **spec: object) -> Raw:
     """A rack of 4-GPU servers as the API server has it."""
     return {
         "apiVersion": "capstan.dev/v1alpha1",
@@ -36,7 +40,7 @@ def domain(name: str = "rack-7", budget_w: int = 12_000, mode: str = "Act", **sp
     }
 
 
-def policy(name: str, priority: str) -> ports.Document:
+def policy(name: str, priority: str) -> Raw:
     """A ServingPolicy with targets; only its priority matters here."""
     target = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "tensorParallel": 4}
     return {
@@ -161,29 +165,34 @@ class Api:
     """Records writes; `down` refuses them. What it stores is what the next scene shows."""
 
     scene_: ports.Scene
-    caps: dict[str, list[ports.Document]] = field(default_factory=dict)
-    statuses: list[ports.Document] = field(default_factory=list)
+    caps: dict[str, list[Raw]] = field(default_factory=dict)
+    statuses: list[Raw] = field(default_factory=list)
     events: list[ports.Transition] = field(default_factory=list)
     down: bool = False
     refused: set[str] = field(default_factory=set)
     versions: int = 0
-    granted: Callable[[str, ports.Document], None] = lambda node, power: None
+    granted: Callable[[str, Raw], None] = lambda node, power: None
+
+    @property
+    def domains(self) -> tuple[Raw, ...]:
+        """The PowerDomains that are stored."""
+        return self.scene_.domains
 
     def scene(self) -> ports.Scene:
         """Return what is stored."""
         return self.scene_
 
-    async def node_cap(self, document: ports.Document) -> None:
+    async def node_cap(self, document: Raw) -> None:
         """Store a NodeCap."""
         self._refuse()
-        name = document["metadata"]["name"]  # type: ignore[index]  # raw JSON
+        name = document["metadata"]["name"]
         if name in self.refused:
             raise ports.Refused(f"NodeCap {name} is not valid")
-        seen = document["metadata"].get("resourceVersion", "")  # type: ignore[attr-defined]  # raw JSON
+        seen = document["metadata"].get("resourceVersion", "")
         before = self.scene_.node_powers.get(name)
         if seen and before is not None and seen != before.version:
             raise ports.Refused(f"NodeCap {name} moved on")
-        power = document["spec"]["power"]  # type: ignore[index]  # raw JSON
+        power = document["spec"]["power"]
         self.caps.setdefault(name, []).append(power)
         assert power.get("caps", True), "a real API server refuses an applied `caps: {}` once it held caps of ours"
         self.versions += 1
@@ -191,24 +200,21 @@ class Api:
         self.granted(name, power)
         self.scene_ = replace(self.scene_, node_powers={**self.scene_.node_powers, name: stored})
 
-    async def status(self, domain_: ports.Document, made: ports.Document) -> None:
+    async def status(self, domain_: Raw, made: Raw) -> None:
         """Store a status."""
         self._refuse()
         self.statuses.append(made)
-        name = domain_["metadata"]["name"]  # type: ignore[index]  # raw JSON
-        domains = [
-            {**d, "status": made} if d["metadata"]["name"] == name else d  # type: ignore[index]  # raw JSON
-            for d in self.scene_.domains
-        ]
+        name = domain_["metadata"]["name"]
+        domains = [{**d, "status": made} if d["metadata"]["name"] == name else d for d in self.domains]
         self.scene_ = replace(self.scene_, domains=tuple(domains))
 
-    async def finalizer(self, domain_: ports.Document, *, present: bool) -> None:
+    async def finalizer(self, domain_: Raw, *, present: bool) -> None:
         """Put our finalizer on, or take it away; one that is deleted and has none left is gone."""
         self._refuse()
-        name = domain_["metadata"]["name"]  # type: ignore[index]  # raw JSON
+        name = domain_["metadata"]["name"]
         kept = []
-        for d in self.scene_.domains:
-            meta = dict(d["metadata"])  # type: ignore[call-overload]  # raw JSON
+        for d in self.domains:
+            meta = dict(d["metadata"])
             if meta["name"] == name:
                 meta["finalizers"] = ["capstan.dev/power"] if present else []
                 if not present and meta.get("deletionTimestamp"):
@@ -219,7 +225,7 @@ class Api:
     def delete(self, name: str) -> None:
         """Delete a domain as the API server does: at once, or where a finalizer is on it, once that is gone."""
         left = []
-        for d in self.scene_.domains:
+        for d in self.domains:
             meta = d["metadata"]
             assert isinstance(meta, dict)
             if meta["name"] != name:
@@ -233,15 +239,15 @@ class Api:
         self._refuse()
         self.events.append(transition)
 
-    def edit(self, *domains: ports.Document) -> None:
+    def edit(self, *domains: Raw) -> None:
         """Put new specs, as kubectl apply does: status stays, the generation rises."""
-        before = {d["metadata"]["name"]: d for d in self.scene_.domains}  # type: ignore[index]  # raw JSON
+        before = {d["metadata"]["name"]: d for d in self.domains}
         merged = []
         for new in domains:
-            old = before.get(new["metadata"]["name"], {})  # type: ignore[index]  # raw JSON
+            old = before.get(new["metadata"]["name"], {})
             meta: dict[str, object] = {}
             for version in (old, new):
-                meta |= version.get("metadata", {})  # type: ignore[call-overload]  # raw JSON
+                meta |= version.get("metadata", {})
             merged.append({**new, "metadata": meta, **({"status": old["status"]} if "status" in old else {})})
         self.scene_ = replace(self.scene_, domains=tuple(merged))
 
@@ -324,7 +330,7 @@ class Silent:
 class Site:
     """A leader over fakes, with a clock of its own; `run` lets seconds pass. More processes: `another`."""
 
-    def __init__(self, *domains: ports.Document, epoch: int = 3) -> None:
+    def __init__(self, *domains: Raw, epoch: int = 3) -> None:
         nodes = {f"gpu-{i}": ports.NodeSeen(f"gpu-{i}", RACK, f"127.0.0.{i + 1}:9808") for i in range(4)}
         pods = (
             ports.PodSeen("llm", "chat-0", "gpu-0", "llm/chat"),
@@ -393,7 +399,7 @@ class Site:
         return str(next(c["message"] for c in listed if c["type"] == kind))
 
 
-def conditions(made: ports.Document) -> dict[str, tuple[str, str]]:
+def conditions(made: Raw) -> dict[str, tuple[str, str]]:
     """Return (status, reason) by condition type."""
     listed = made["conditions"]
     assert isinstance(listed, list)

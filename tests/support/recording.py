@@ -11,12 +11,12 @@ from capstan.serving import recorder
 from support.serving import Stage, chat
 
 
-async def recorded(path: Path, ticks: int, *, stage: Stage | None = None, **journal: object) -> recorder.Journal:
+async def recorded(path: Path, ticks: int, *, stage: Stage | None = None, **journal: Any) -> recorder.Journal:
     """Run a stage whose load rises and falls, and record every cycle into `path`."""
     at = stage or Stage()
     if stage is None:
         at.apply(chat())
-    writing = recorder.Journal(path, **{"writer": "one", **journal})  # type: ignore[arg-type]  # a helper's free choice
+    writing = recorder.Journal(path, **{"writer": "one", **journal})
     for i in range(ticks):
         at.telemetry.rps = 12.0 if i % 40 < 20 else 0.5
         await at.tick()

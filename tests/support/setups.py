@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from capstan.model.policy import Bounds
 from capstan.model.slo import Slo
@@ -21,7 +22,7 @@ BUSY, QUIET = Workload(20.0, 900.0, 150.0), Workload(10.0, 900.0, 150.0)
 GRID = Grid(tps=(4, 8), pps=(1, 2), max_num_seqs=(256, 128), chunk_tokens=(512, 1024))
 
 
-def screen(**changes: object) -> Screen:
+def screen(**changes: Any) -> Screen:
     """A busy minute and nine quiet ones, on four servers of eight GPUs."""
     base = Screen(
         profiles=small.BOTH,
@@ -32,7 +33,7 @@ def screen(**changes: object) -> Screen:
         rooms={4: 8, 8: 4},
         measured={4: Measured(sequences=256, chunk_tokens=600)},
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
+    return dataclasses.replace(base, **changes)
 
 
 def played(setup: Setup, *, energy_j: float = 1000.0, slo_met: bool = True, **changes: object) -> Played[Setup]:

@@ -8,6 +8,7 @@ import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable
 from itertools import count
+from typing import Any
 
 from capstan.model.profile import Profile
 from rig.simulator import pods
@@ -31,7 +32,7 @@ def quick_profile(**timing: float) -> Profile:
     return dataclasses.replace(base, timing=dataclasses.replace(base.timing, **{**quick, **timing}))
 
 
-def pod_view(**changes: object) -> PodView:
+def pod_view(**changes: Any) -> PodView:
     """A Ready engine pod of 4 GPUs on `gpu-0`."""
     base = PodView(
         uid="uid-1",
@@ -48,7 +49,7 @@ def pod_view(**changes: object) -> PodView:
         container="engine",
         args=EngineArgs(model=builders.LLM, served_model_name="chat"),
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # a builder's point is the free choice
+    return dataclasses.replace(base, **changes)
 
 
 def pod_object(*args: str, **metadata: object) -> dict[str, object]:
@@ -83,9 +84,9 @@ class Remover:
 
 
 @contextlib.asynccontextmanager
-async def serving(profile: Profile | None = None, **args: object) -> AsyncIterator[tuple[EngineServer, str]]:
+async def serving(profile: Profile | None = None, **args: Any) -> AsyncIterator[tuple[EngineServer, str]]:
     """An engine that serves; yields it with its base URL."""
-    engine_args = EngineArgs(model=builders.LLM, served_model_name="chat", **args)  # type: ignore[arg-type]  # free choice
+    engine_args = EngineArgs(model=builders.LLM, served_model_name="chat", **args)
     server = EngineServer(Replica(profile or quick_profile(), engine_args))
     ip = address()
     await server.start(ip)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ def service(
     rate: Sample[float] | float | None = None,
     pools: tuple[fleet.PoolObserved, ...] = (fleet.PoolObserved("all", 4, 2, 2),),
     policy: str = builders.CHAT,
-    **more: object,
+    **more: Any,
 ) -> fleet.ServiceObserved:
     """A service that is seen in full: the rate is the sum of its classes unless it is said otherwise."""
     total = sum(one.arrival_rps for one in classes)
@@ -57,7 +58,7 @@ def service(
         gpu_product=builders.H100,
         classes=tuple(classes),
     )
-    return dataclasses.replace(base, **more)  # type: ignore[arg-type]  # the point of a builder
+    return dataclasses.replace(base, **more)
 
 
 class Loop:
