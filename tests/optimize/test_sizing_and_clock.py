@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from capstan.model import steady
@@ -141,6 +141,8 @@ def test_a_coarse_load_is_never_lighter_and_at_most_two_percent_heavier(
 
 
 @given(st.floats(0.0, 60.0), st.integers(50, 4000), st.integers(10, 900), st.integers(0, 30))
+@example(rps=2.0, prompt=2881, output=11, near=0)  # one says three, three say one, and two are it
+@example(rps=400.0, prompt=2881, output=11, near=1000)
 def test_the_count_that_stands_is_only_a_place_to_look_first(rps: float, prompt: int, output: int, near: int) -> None:
     load = Workload(0.0, prompt, output)
     one_rps = sizing.capacity_rps(P, load, CHAT, margin=0.9)

@@ -14,7 +14,6 @@ from capstan.model.workload import Workload
 BRACKET_RPS = 4096.0  # no replica of 8 GPUs serves more requests a second than this
 CELLS = 2**30  # of the bracket: far below any rate that matters
 NO_STEADY_STATE = -1.0  # the slack of a load that has none; that of a missed limit is above it
-MOST_GUESSES = 4  # of a count by what each of so many carries; two mostly agree
 REMEMBERED = 1 << 14  # answers: of 500 policies some eight each, of their degrees, counts and lengths (0.7 kB each)
 PATIENCE = 3  # looks in which the bracket must halve; else the next one is its middle
 
@@ -190,12 +189,17 @@ def smallest(profile: Profile, load: Workload, slo: Slo, *, peak_rps: float, nea
         one_rps = capacity_rps(profile, load, slo, margin=margin, replicas=pooled(count))
         return None if one_rps <= 0 else replicas_for(peak_rps, one_rps)
 
-    count, before = max(near, 1), 0
-    for _ in range(MOST_GUESSES):
-        before, found = count, needed(count)
+    count, least, most = max(near, 1), 1, math.inf
+    while least < most:
+        found = needed(count)
         if found is None:
             return None
-        count = found
-        if pooled(count) == pooled(before):
-            return count
-    return max(count, before)
+        if pooled(found) == pooled(count):
+            return found
+        if found > count:  # too few; `found` wait less than they, and are enough
+            least = count + 1
+            count, most = (found, found) if found < most else ((least + int(most)) // 2, most)
+        else:  # enough; fewer than `found` wait more than they, and are too few
+            least, most = max(least, found), count
+            count = least
+    return least
