@@ -46,16 +46,18 @@ def domain(name: str, state: str, *, rack: str = "", parent: str = "", mode: str
 def test_which_domains_cap_a_policy(
     tree: tuple[manifest.Manifest, ...], priority: Priority, capping: tuple[str, ...]
 ) -> None:
-    assert domains.capping(PODS, priority, tree, NODES) == capping
-    assert domains.capped_nodes(PODS, priority, tree, NODES) == (frozenset({"gpu-0"}) if capping else frozenset())
+    assert domains.capping(PODS, priority, tree, NODES) == ({"gpu-0": frozenset(capping)} if capping else {})
 
 
 def test_only_the_nodes_of_a_capping_domain_and_below_it_are_capped() -> None:
     """Rack 7 caps; rack 8 does not, until the row above both of them does."""
     pods = (*PODS, Pod("llm", "b", {}, "gpu-1", 1.0, False, "", ""))
     racks = (domain("r7", "LowBase", rack="7", parent="row"), domain("r8", "Normal", rack="8", parent="row"))
-    assert domains.capped_nodes(pods, Priority.LOW, (*racks, domain("row", "Normal")), NODES) == {"gpu-0"}
-    assert domains.capped_nodes(pods, Priority.LOW, (*racks, domain("row", "LowBase")), NODES) == {"gpu-0", "gpu-1"}
+    normal, above = (
+        domains.capping(pods, Priority.LOW, (*racks, domain("row", s)), NODES) for s in ("Normal", "LowBase")
+    )
+    assert normal == {"gpu-0": {"r7"}}
+    assert above == {"gpu-0": {"r7", "row"}, "gpu-1": {"row"}}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_under_grants_a_domain_caps_where_its_limits_bind(
     said = {"strategy": "Guaranteed", "conditions": [{"type": "Capping", "status": binds}]}
     raw = domain("r7", "Normal", rack="7")
     tree = ({**raw, "status": {"state": "Normal", **said}},)
-    assert domains.capping(PODS, priority, tree, NODES) == capping
+    assert domains.capping(PODS, priority, tree, NODES) == ({"gpu-0": frozenset(capping)} if capping else {})
 
 
 @pytest.mark.parametrize(

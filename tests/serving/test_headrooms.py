@@ -145,7 +145,7 @@ def test_the_condition_says_what_is_advised_while_gpus_are_capped() -> None:
     power = PowerPlan(
         (Share("rack-7", 4, 0.4), Share("rack-8", 4, 1.0)), 0.15, (Move("rack-7", "rack-8", 4),), indebted=True
     )
-    said = domains.power_condition(("rack-7",), power=power, held=True, budgeted=False)
+    said = domains.power_condition({"gpu-0": frozenset({"rack-7"})}, power=power, held=True, budgeted=False)
     assert said.reason is Reason.POWER_LIMITED
     assert said.message == (
         "capped by PowerDomain rack-7: no scale-out into it (advice: route by weights rack-7 0.4, rack-8 1; answer 15% "
@@ -162,5 +162,5 @@ def test_the_condition_says_what_is_advised_while_gpus_are_capped() -> None:
     ],
 )
 def test_the_condition_where_nothing_is_capped(held: bool, budgeted: bool, expected: str) -> None:
-    said = domains.power_condition((), held=held, budgeted=budgeted)
+    said = domains.power_condition({}, held=held, budgeted=budgeted)
     assert (said.holds, said.message) == (held, expected)

@@ -19,6 +19,7 @@ from capstan.power.ledgers import Book
 from capstan.power.ports import AgentReport, GpuReport
 from capstan.powercap import grants, safety
 from capstan.powercap.domains import NO_CAPS, Domain, Level, SafeSetting, Step
+from capstan.powercap.grants import Member
 from capstan.powercap.readings import Samples
 
 BINDS_S = 30.0  # a limit that held a board within so long binds: watts come and go within a second
@@ -49,32 +50,24 @@ def _is_held(gpu: GpuReport) -> bool:
 
 def asked(domain: Domain, samples: Samples, reports: Mapping[str, AgentReport]) -> Admission:
     """Return the sums with which a domain may grant: a floor for every node, its worst case where it can hold none."""
-    inside = samples.of_nodes(domain.nodes)
-    each_w = dict(zip(inside.nodes, map(float, safety.worst_w(domain, inside)), strict=True))
-    found = {node: members.member(reports[node], (domain,), high=False) for node in inside.nodes if node in reports}
-    floors = {node: one.floor_w for node, one in found.items() if one is not None}
-    strangers = [node for node in inside.nodes if node not in floors]
-    least_w = sum(floors.values()) + sum(members.whole_up(each_w[node]) for node in strangers)
-    lowest_w = max((one.min_limit_w for one in found.values() if one is not None), default=0.0)
+    joining, strangers_w = _who(domain, samples, reports)
+    least_w = sum(one.floor_w for one in joining) + sum(map(members.whole_up, strangers_w.values()))
+    lowest_w = max((one.min_limit_w for one in joining), default=0.0)
     return Admission(
         safe=SafeSetting(caps.NO_LIMIT.clock_mhz, lowest_w),
         safe_sum_w=least_w,
         lost_node_w=least_w,
-        nameplate_w=sum(each_w.values()),
+        nameplate_w=safety.worst_sum_w(domain, samples.of_nodes(domain.nodes)),
         budget_w=domain.budget_w,
         resident=True,
-        strangers=tuple(strangers),
+        strangers=tuple(strangers_w),
     )
 
 
 def advice(domain: Domain, samples: Samples, reports: Mapping[str, AgentReport]) -> str:
     """Return what a domain that only advises would grant first, by its own budget alone; empty before it is known."""
-    found = (members.member(reports[node], (domain,), high=False) for node in domain.nodes if node in reports)
-    joining = [one for one in found if one is not None]
-    inside = samples.of_nodes(domain.nodes)
-    worst_w = dict(zip(inside.nodes, map(float, safety.worst_w(domain, inside)), strict=True))
-    strangers_w = sum(watts for node, watts in worst_w.items() if node not in {one.node for one in joining})
-    first = grants.initial(joining, {domain.name: domain.budget_w - strangers_w})
+    joining, strangers_w = _who(domain, samples, reports)
+    first = grants.initial(joining, {domain.name: domain.budget_w - sum(strangers_w.values())})
     if not first:
         return ""
     watts = {one.node: members.whole_down(first[one.node]) for one in joining if one.node in first}
@@ -83,6 +76,16 @@ def advice(domain: Domain, samples: Samples, reports: Mapping[str, AgentReport])
         f"in mode Act {len(watts)} of {len(domain.nodes)} nodes would be granted {min(watts.values()):.0f} to "
         f"{max(watts.values()):.0f} W first, limits of {min(limits)} to {max(limits)} W a board"
     )
+
+
+def _who(domain: Domain, samples: Samples, reports: Mapping[str, AgentReport]) -> tuple[list[Member], dict[str, float]]:
+    """Return the nodes that can hold a grant, and the worst case of those that cannot, AC watts."""
+    inside = samples.of_nodes(domain.nodes)
+    found = (members.member(reports[node], (domain,), high=False) for node in inside.nodes if node in reports)
+    joining = [one for one in found if one is not None]
+    known = {one.node for one in joining}
+    worst_w = zip(inside.nodes, map(float, safety.worst_w(domain, inside)), strict=True)
+    return joining, {node: watts for node, watts in worst_w if node not in known}
 
 
 def counted(domain: Domain, samples: Samples, book: Book | None) -> Samples:

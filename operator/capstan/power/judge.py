@@ -24,6 +24,7 @@ from capstan.powercap import step as machine
 from capstan.powercap.budget import FeedsMemory
 from capstan.powercap.domains import (
     NO_CAPS,
+    RANK,
     ClassCaps,
     Domain,
     DomainMemory,
@@ -36,7 +37,6 @@ from capstan.powercap.domains import (
 from capstan.powercap.readings import Samples
 
 LATENCY_S = 5.0  # facts/polca.md 5.2: sensor, pull, decision, actuation and settling in band, expected 4-5 s
-RANK = {level: number for number, level in enumerate(Level)}
 
 
 @dataclass(slots=True)

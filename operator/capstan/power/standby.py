@@ -22,7 +22,6 @@ from capstan.model.reasons import Reason
 from capstan.power import budgets, caps, tree
 from capstan.power.cycle import Ports
 from capstan.power.heard import Heard
-from capstan.power.judge import RANK
 from capstan.power.ports import LeaseCall, NodePower, Outdated
 from capstan.power.shards import Part
 from capstan.power.tree import Declared
@@ -31,6 +30,7 @@ from capstan.powercap import step as machine
 from capstan.powercap.budget import FeedsMemory
 from capstan.powercap.domains import (
     NO_CAPS,
+    RANK,
     ClassCaps,
     Domain,
     DomainMemory,

@@ -28,6 +28,9 @@ class Level(StrEnum):
 LEVELS = tuple(Level)
 """The levels as `machine` numbers them."""
 
+RANK = {level: number for number, level in enumerate(LEVELS)}
+"""Their numbers: Normal 0, and the higher the harder, but for Disarmed, which is last."""
+
 LADDER = LEVELS[:5]
 """The levels that utilisation alone decides, gentlest first."""
 

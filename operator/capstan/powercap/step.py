@@ -19,6 +19,7 @@ from capstan.model.sample import Missing, Sample
 from capstan.powercap import fuse, levels, machine, safety
 from capstan.powercap.domains import (
     LEVELS,
+    RANK,
     Domain,
     DomainMemory,
     MeterMemory,
@@ -52,8 +53,6 @@ TOP = {
     Scheme.NO_CAP: machine.NORMAL,
 }
 """The highest level below Brake."""
-
-RANK = {level: number for number, level in enumerate(LEVELS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def _read(domain: Domain, samples: Samples, meter: Sample[float], known: MeterMe
     silent = np.isnan(inside.heard_w)
     nodes, count = len(inside.nodes), int(np.count_nonzero(silent))
     whole = not count and nodes == len(domain.nodes)
-    lost_w = _lost_w(domain, inside, silent) if count else 0.0
+    lost_w, too_much = _lost(domain, inside, silent) if count else (0.0, False)
     heard_w = float(inside.heard_w.sum() if not count else inside.heard_w[~silent].sum())
     agents_w = (heard_w + (nodes - count) * domain.non_gpu_typical_w) / domain.supply_efficiency_ratio
     any_heard = count < nodes
@@ -164,19 +163,20 @@ def _read(domain: Domain, samples: Samples, meter: Sample[float], known: MeterMe
         lost_w=lost_w,
         any_heard=any_heard,
         missing=() if whole else _missing(domain, inside, silent),
-        blind=(
-            nodes < len(domain.nodes)
-            or (count > 0 and lost_w > safety.worst_w(domain, inside).max() + 1e-6)  # more than the largest node
-            or (bool(domain.nodes) and not any_heard)
-        ),
+        blind=nodes < len(domain.nodes) or too_much or (bool(domain.nodes) and not any_heard),
         unsafe=unsafe,
     )
 
 
-def _lost_w(domain: Domain, inside: Samples, silent: npt.NDArray[np.bool_]) -> float:
-    """Return what silent nodes count for: their worst case, or what was last seen of them if that is more."""
+def _lost(domain: Domain, inside: Samples, silent: npt.NDArray[np.bool_]) -> tuple[float, bool]:
+    """Return what silent nodes count for, and whether that is more than the largest node.
+
+    Each counts at its worst case, or at what was last seen of it if that is more.
+    """
+    worst_w = safety.worst_w(domain, inside)
     seen_w = (inside.seen_w[silent] + domain.non_gpu_worst_w) / domain.supply_efficiency_ratio
-    return float(np.maximum(safety.worst_w(domain, inside)[silent], seen_w).sum())
+    lost_w = float(np.maximum(worst_w[silent], seen_w).sum())
+    return lost_w, lost_w > worst_w.max() + 1e-6
 
 
 def _missing(domain: Domain, inside: Samples, silent: npt.NDArray[np.bool_]) -> tuple[str, ...]:

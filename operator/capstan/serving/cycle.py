@@ -73,6 +73,7 @@ class _Case:
     view: View
     seen: fleet.ServiceObserved
     found: tuple[Condition, ...]
+    capping: domains.Capping
     past: past.Past | None = None
 
 
@@ -224,7 +225,7 @@ class Cycle:
             findings.feasible(view, case.seen, decided, scene.profiles, self._settings.slo_margin_ratio),
             *findings.drifts(decided),
             domains.power_condition(
-                domains.capping(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes),
+                case.capping,
                 power=decided.power,
                 held=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
                 budgeted=view.policy.power_budget_w is not None,
@@ -237,8 +238,7 @@ class Cycle:
         for c in outcome.refused:
             self._refuse("replicas", c.reason.value, f"{view.key}: {c.message}")
         ready = findings.ready(view, decided, outcome.conditions)
-        capped = domains.capped_nodes(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes)
-        told = latencies.by_cap(view, scene.seen, capped)
+        told = latencies.by_cap(view, scene.seen, case.capping)
         return status.News(view, case.seen, decided, (ready, *found), outcome.scaled, told)
 
     async def _clock(self, news: tuple[status.News, ...], scene: _Scene) -> int:
@@ -354,12 +354,11 @@ def _case(asked: read.Asked, index: Index, scene: _Scene) -> _Case:
     taken = claims.taken(view, scene.owned)
     if taken is not None:
         view = replace(view, policy=claims.withheld(view.policy), taken=taken)
-    capped = bool(domains.capping(view.pods, priority, scene.domains, scene.snapshot.nodes))
-    seen = observe.service(view, scene.seen, now_s=scene.now_s, capped=capped)
+    capping = domains.capping(view.pods, priority, scene.domains, scene.snapshot.nodes)
+    seen = observe.service(view, scene.seen, now_s=scene.now_s, capped=bool(capping))
     lost = observe.lost_pods(view, scene.seen, now_s=scene.now_s)
-    return _Case(
-        view, seen, (granted, asked.followed.condition, observe.metrics_condition(seen, lost, scene.seen.engine_error))
-    )
+    metrics = observe.metrics_condition(seen, lost, scene.seen.engine_error)
+    return _Case(view, seen, (granted, asked.followed.condition, metrics), capping)
 
 
 def _placed(case: _Case, known: headrooms.Headrooms, scene: _Scene) -> _Case:

@@ -19,6 +19,9 @@ from capstan.serving.manifest import Manifest
 CAPS_LOW = frozenset({Level.LOW_BASE, Level.LOW_DEEP, Level.HIGH_CAP, Level.BRAKE, Level.FAIL_SAFE})
 CAPS_HIGH = frozenset({Level.HIGH_CAP, Level.BRAKE, Level.FAIL_SAFE})
 
+Capping = Mapping[str, frozenset[str]]
+"""Names of the domains that cap a policy's GPUs, by node; a node that none caps is left out."""
+
 
 def admits(domains: Iterable[Manifest], namespace_labels: Mapping[str, str]) -> bool:
     """Return whether some domain admits a namespace to high priority."""
@@ -39,48 +42,36 @@ def granted(asked: Priority, *, admitted: bool) -> tuple[Priority, Condition]:
     return Priority.LOW, Condition(Type.PRIORITY_GRANTED, False, Reason.HIGH_NOT_ADMITTED, message)
 
 
-def capping(
-    pods: Iterable[Pod], priority: Priority, domains: Iterable[Manifest], nodes: Mapping[str, Node]
-) -> tuple[str, ...]:
-    """Return the names of the domains that cap GPUs of these pods now, ancestors included."""
+def capping(pods: Iterable[Pod], priority: Priority, domains: Iterable[Manifest], nodes: Mapping[str, Node]) -> Capping:
+    """Return which domains cap GPUs of this priority now on the nodes of these pods, ancestors included."""
     caps = CAPS_HIGH if priority is Priority.HIGH else CAPS_LOW
     by_name = {manifest.text(d, "metadata", "name"): d for d in domains}
+    above = {
+        name: found
+        for name in by_name
+        if (found := tuple(one for one in _with_ancestors(name, by_name) if _caps(by_name[one], caps)))
+    }
+    selectors = {name: manifest.mapping(by_name[name], "spec", "nodeSelector") for name in above}
     labels = {p.node: nodes[p.node].labels for p in pods if p.node in nodes}
-    found: set[str] = set()
-    for name, domain in by_name.items():
-        selector = manifest.mapping(domain, "spec", "nodeSelector")
-        if any(manifest.matches(selector, of_node) for of_node in labels.values()):
-            found.update(_with_ancestors(name, by_name))
-    return tuple(sorted(name for name in found if _caps(by_name[name], caps)))
+    by_node = {
+        node: frozenset(one for name in above if manifest.matches(selectors[name], of_node) for one in above[name])
+        for node, of_node in labels.items()
+    }
+    return {node: found for node, found in by_node.items() if found}
 
 
-def capped_nodes(
-    pods: Iterable[Pod], priority: Priority, domains: Iterable[Manifest], nodes: Mapping[str, Node]
-) -> frozenset[str]:
-    """Return the nodes of these pods on which some domain, or one above it, caps GPUs of this priority now."""
-    caps = CAPS_HIGH if priority is Priority.HIGH else CAPS_LOW
-    by_name = {manifest.text(d, "metadata", "name"): d for d in domains}
-    labels = {p.node: nodes[p.node].labels for p in pods if p.node in nodes}
-    capping_ = [
-        name for name in by_name if any(_caps(by_name[above], caps) for above in _with_ancestors(name, by_name))
-    ]
-    selectors = [manifest.mapping(by_name[name], "spec", "nodeSelector") for name in capping_]
-    return frozenset(node for node, of_node in labels.items() if any(manifest.matches(s, of_node) for s in selectors))
-
-
-def power_condition(
-    capping_domains: tuple[str, ...], *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool
-) -> Condition:
+def power_condition(capping: Capping, *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool) -> Condition:
     """Return PowerConstrained: whether a domain or the policy's own budget holds it down, and what is done about it.
 
     Args:
-        capping_domains: Names of the domains that cap its GPUs now.
+        capping: What caps its GPUs now.
         power: What is done while they do.
         held: Whether the plan is smaller than the load asks for, for want of watts.
         budgeted: Whether the policy has a power budget of its own.
     """
-    if capping_domains:
-        message = f"capped by PowerDomain {', '.join(capping_domains)}: no scale-out into it{_done(power)}"
+    if capping:
+        names = ", ".join(sorted(frozenset().union(*capping.values())))
+        message = f"capped by PowerDomain {names}: no scale-out into it{_done(power)}"
         return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
     if held:
         whose = "spec.powerBudgetWatts holds" if budgeted else "the headroom of its PowerDomains holds"
@@ -101,12 +92,17 @@ def _done(power: PowerPlan) -> str:
     return advice + ("; its SLO cannot be kept until then" if power.indebted else "")
 
 
+def held_by_grants(domain: Manifest) -> bool:
+    """Return whether watt grants hold a domain's budget now, as its status says: they know no levels."""
+    return manifest.text(domain, "status", "strategy") == Strategy.GUARANTEED
+
+
 def _caps(domain: Manifest, caps: frozenset[Level]) -> bool:
     """Return whether a domain acts (one that only advises caps nobody) and is at one of these levels.
 
     Grants know no levels: there the domain says whether its limits bind.
     """
-    if manifest.text(domain, "status", "strategy") == Strategy.GUARANTEED:
+    if held_by_grants(domain):
         return manifest.text(domain, "spec", "mode") == "Act" and _binds(domain)
     return manifest.text(domain, "spec", "mode") == "Act" and manifest.text(domain, "status", "state") in caps
 

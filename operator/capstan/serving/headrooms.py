@@ -16,8 +16,8 @@ from capstan.model.headroom import OUTSIDE, DomainSeen, Place
 from capstan.model.reasons import Reason
 from capstan.model.sample import Fresh, Missing, Sample
 from capstan.powercap import levels
-from capstan.powercap.domains import Domain, Level, Strategy
-from capstan.serving import manifest
+from capstan.powercap.domains import Domain, Level
+from capstan.serving import domains, manifest
 from capstan.serving.cluster import Node
 from capstan.serving.manifest import Manifest
 from capstan.serving.view import View
@@ -62,7 +62,7 @@ class Headrooms:
         name, domain = manifest.key(raw), self._parsed[_key(raw)]
         if domain is None:  # `power` says what is wrong with it; here nothing may be drawn more
             return DomainSeen(name, 1.0, Missing(Reason.INVALID_SPEC), self._above(name))
-        if manifest.text(raw, "status", "strategy") == Strategy.GUARANTEED:
+        if domains.held_by_grants(raw):
             # What limits allow beyond what is drawn needs nobody's leave and is no threshold's reserve.
             supplies = domain.supply_efficiency_ratio
             return DomainSeen(

@@ -6,7 +6,7 @@ for one rate window after a cap comes or goes some of the other kind are among t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from capstan.model import reading
@@ -23,7 +23,7 @@ class Latency:
     tpot_s: float | None
 
 
-def by_cap(view: View, seen: Sources, capped_nodes: Set[str]) -> tuple[Latency, ...]:
+def by_cap(view: View, seen: Sources, capped_nodes: Container[str]) -> tuple[Latency, ...]:
     """Return the latencies of capped pods and of the others; of neither where no pod has fresh readings."""
     ratio = view.policy.slo.percentile_ratio
     found = tuple(_fresh(view, seen))

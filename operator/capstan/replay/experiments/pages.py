@@ -10,12 +10,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import jinja2
-
 from capstan.replay.experiments import findings
 from capstan.replay.experiments.figures import KWH_PER_J
 from capstan.replay.experiments.findings import Found, Line, Reached, Reading
 from capstan.replay.experiments.kinds import Figure
+from capstan.replay.pages import rendering
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.pages.numbers import finite
 from capstan.replay.scores import compare
@@ -66,11 +65,8 @@ class Told:
     @property
     def html(self) -> str:
         """The page."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-        )  # fmt: skip
-        return environment.get_template("experiment.html.j2").render(
+        return rendering.html(
+            "experiment",
             name=self.name,
             question=self.question,
             passed=self.passed,

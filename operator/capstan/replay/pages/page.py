@@ -5,9 +5,7 @@ Who calls it: `pages.report`. Must not know: files.
 
 from __future__ import annotations
 
-import jinja2
-
-from capstan.replay.pages import bills, panels, plots, ranking, shocks, summary, told_apart, words
+from capstan.replay.pages import bills, panels, plots, ranking, rendering, shocks, summary, told_apart, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.scores import compare, limits
 from capstan.replay.scores.compare import Column, Comparison
@@ -17,12 +15,9 @@ from capstan.replay.scores.score import Quantiles
 def of(comparison: Comparison) -> str:
     """Return the HTML."""
     first = comparison.first
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     many = len(comparison.columns) > summary.SIDE_BY_SIDE
-    return environment.get_template("report.html.j2").render(
+    return rendering.html(
+        "report",
         headline=f"{first.run.system} {'held' if first.score.passed else 'failed'}",
         passed=first.score.passed,
         sentence=summary.verdict(first),

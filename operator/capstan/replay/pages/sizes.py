@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from capstan.model.policy import Priority
 from capstan.powercap.domains import Level
-from capstan.replay.pages import document, report, words
+from capstan.replay.pages import document, rendering, report, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.pages.numbers import finite
 from capstan.replay.scores.budget import DomainScore
@@ -199,13 +197,10 @@ def _size(servers: int, score: Score) -> Json:
 
 def page(sizes: Sequence[Size]) -> str:
     """Return the HTML of `servers.html`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     first = sizes[0].comparison
     profiles = dict.fromkeys(p for column in first.columns for s in column.run.services for p in s.profiles)
-    return environment.get_template("servers.html.j2").render(
+    return rendering.html(
+        "servers",
         headline=first.conditions.scenario,
         passed=most(sizes, names(sizes)[0]) is not None,
         sentence=sentence(sizes),

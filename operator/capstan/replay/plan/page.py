@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jinja2
 import numpy as np
 
-from capstan.replay.pages import plots, svg, words
+from capstan.replay.pages import plots, rendering, svg, words
 from capstan.replay.pages.plots import Plot
 from capstan.replay.plan import planned, report, scaling
 from capstan.replay.plan.clocked import Request
@@ -34,14 +33,11 @@ class Shown:
 
 def of(found: Found) -> str:
     """Return the HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     shown = drawn(found)
     with svg.style():
         drawings = (states(found), duration(found, shown), peak_day(shown))
-    return environment.get_template("fit.html.j2").render(
+    return rendering.html(
+        "fit",
         headline=f"{found.asked.declared.domain.name}: how many more servers fit",
         sentence=report.sentence(found),
         provenance=f"Modelled, not measured on GPUs: {words.profile(found.asked.server.profile)}.",

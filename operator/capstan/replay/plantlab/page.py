@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jinja2
 import numpy as np
 
-from capstan.replay.pages import plots, svg, words
+from capstan.replay.pages import plots, rendering, svg, words
 from capstan.replay.pages.plots import Plot
 from capstan.replay.plantlab import draws, layout, report
 from capstan.replay.plantlab.campaign import COMPARED, Campaign
@@ -21,14 +20,11 @@ BEFORE_S, AFTER_S = 5.0, 20.0  # of a power step: what is drawn
 
 def of(found: Campaign) -> str:
     """Return the HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     judged = report.goals(found)
     with svg.style():
         drawn = (hour(found.shown), *((steps(found),) if found.shown_steps else ()))
-    return environment.get_template("plant.html.j2").render(
+    return rendering.html(
+        "plant",
         headline=found.scene.spec.name,
         passed=all(goal.kept is not False for goal in judged),
         sentence=report.sentence(found),

@@ -5,10 +5,9 @@ Who calls it: `app.replay_kinds`. Must not know: files.
 
 from __future__ import annotations
 
-import jinja2
 import numpy as np
 
-from capstan.replay.pages import plots, svg, words
+from capstan.replay.pages import plots, rendering, svg, words
 from capstan.replay.pages.plots import Plot
 from capstan.replay.row import report
 from capstan.replay.row.experiment import Piece
@@ -21,17 +20,14 @@ DRAWN = ("uncapped", "polca", "polca-ours", "guaranteed")
 
 def of(found: Found) -> str:
     """Return the HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     tables = []
     for combination in found.combinations:
         tables += [report.load(found, combination), report.most(found, combination)]
         tables += [report.table(found, combination, servers) for servers in found.counts]
     with svg.style():
         drawn = tuple(peak_day(found, piece) for piece in _shown(found))
-    return environment.get_template("row.html.j2").render(
+    return rendering.html(
+        "row",
         headline=found.name,
         passed=all(report.valid(found, one) is not False for one in found.combinations),
         sentence=sentence(found),

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import jinja2
-
-from capstan.replay.pages import words
+from capstan.replay.pages import rendering, words
 from capstan.replay.pages.cells import Cell, Headed, Row, Titled, Tone
 from capstan.replay.pages.numbers import finite
 from capstan.replay.setups import drawings, pipeline
@@ -22,16 +20,13 @@ FLAT_RATIO = 0.0005  # a change that would print as 0.0 %
 
 def html(found: Found) -> str:
     """Return the page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     met = found.best is not None
     tables = (
         Titled("The best of each layout" if met else "What comes closest", leading(found), notes(found)),
         Titled("Everything that was replayed", everything(found)),
     )
-    return environment.get_template("search.html.j2").render(
+    return rendering.html(
+        "search",
         passed=met,
         word="Found." if met else "Nothing fits.",
         sentence=sentence(found),

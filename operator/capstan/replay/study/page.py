@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jinja2
-
-from capstan.replay.pages import words
+from capstan.replay.pages import rendering, words
 from capstan.replay.study import drawings, finding, tables
 from capstan.replay.study.finding import Finding, Verdict
 from capstan.replay.study.report import Report
@@ -29,11 +27,8 @@ class _Told:
 
 def of(found: Report) -> str:
     """Return the HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("capstan.replay.pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("study.html.j2").render(
+    return rendering.html(
+        "study",
         headline=found.asked.family,
         passed=True,  # the shared style asks for it: a study has no verdict of its own
         lengths=found.asked.lengths,
