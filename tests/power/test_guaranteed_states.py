@@ -20,7 +20,8 @@ from capstan.power.site import Site as Power
 from capstan.powercap import grants
 from capstan.powercap.domains import NO_CAPS, ClassCaps, tightest
 from capstan.powercap.grants import Member
-from support.power_loop import Api, Ledgers, Meters, Silent, domain
+from support.power_api import Api, Ledgers
+from support.power_loop import Meters, Silent, domain
 
 BUDGETS = {"row-1": 11_000, "rack-a": 6_000, "rack-b": 6_000}
 NODES = {"a1": "rack-a", "a2": "rack-a", "b1": "rack-b", "b2": "rack-b"}
