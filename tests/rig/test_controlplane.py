@@ -118,7 +118,7 @@ def test_a_deleted_engine_drains_until_its_kubelet_removes_it_while_a_plain_pod_
         cluster.client.request(
             "DELETE", f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}", json={"gracePeriodSeconds": 0}
         )
-    rig.eventually(lambda: not pods(cluster, "engine"), "the engines' end", timeout_s=2)
+    rig.eventually(lambda: not pods(cluster, "engine"), "the engines' end")
 
 
 @pytest.mark.integration
@@ -127,7 +127,7 @@ def test_an_engine_that_nobody_removes_is_killed_at_the_end_of_its_grace(cluster
     cluster.kubectl("delete", "deployment", "stuck", "--cascade=orphan")
     cluster.kubectl("delete", "replicaset", "-l", "app=stuck", "--cascade=orphan")
     cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=2", "--wait=false")
-    rig.eventually(lambda: len(pods(cluster, "stuck")) == 1, "the end of the pod", timeout_s=6)
+    rig.eventually(lambda: len(pods(cluster, "stuck")) == 1, "the end of the pod")
     cluster.kubectl("delete", "pod", "-l", "app=stuck", "--force", "--grace-period=0")
 
 
@@ -137,7 +137,7 @@ def test_an_engine_that_never_served_goes_at_once(cluster: ControlPlane) -> None
     cluster.kubectl("apply", "-f", "-", stdin=manifest)
     rig.eventually(lambda: sum("podIP" in pod["status"] for pod in pods(cluster, "young")) == 2, "two starting pods")
     cluster.kubectl("delete", "deployment", "young")
-    rig.eventually(lambda: not pods(cluster, "young"), "the pods' end", timeout_s=5)
+    rig.eventually(lambda: not pods(cluster, "young"), "the pods' end")
 
 
 @pytest.mark.integration
