@@ -111,9 +111,10 @@ def test_a_deleted_engine_drains_until_its_kubelet_removes_it_while_a_plain_pod_
     run(cluster, deployment("plain"), "plain")
     cluster.kubectl("delete", "deployment", "engine", "plain")
     rig.eventually(lambda: not pods(cluster, "plain"), "the plain pods' end")
+    rig.eventually(lambda: all("deletionTimestamp" in p["metadata"] for p in pods(cluster, "engine")), "their deletion")
     draining = pods(cluster, "engine")
     assert len(draining) == 2
-    assert all(pod["metadata"]["deletionTimestamp"] and ready(pod) for pod in draining)
+    assert all(ready(pod) for pod in draining)
     for pod in draining:
         cluster.client.request(
             "DELETE", f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}", json={"gracePeriodSeconds": 0}
