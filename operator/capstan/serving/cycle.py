@@ -17,7 +17,7 @@ from capstan import decide
 from capstan.journal import record
 from capstan.model import fleet, past, plan, reading
 from capstan.model.headroom import DomainSeen
-from capstan.model.policy import Knob
+from capstan.model.policy import Knob, Priority
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.serving import (
@@ -216,6 +216,10 @@ class Cycle:
         running = observe.running_by_pod(view.pods, scene.seen)
         outcome = await self._actuator.act(view, decided, scene.snapshot.objects, running)
         tp = decided.pools[0].tp if decided.pools else view.policy.bounds.tensor_parallel[0]
+        capping, closed = (
+            domains.capping(view.pods, priority, scene.domains, scene.snapshot.nodes)
+            for priority in (view.policy.priority, Priority.HIGH)
+        )
         found = (
             *outcome.conditions,
             *case.found,
@@ -224,10 +228,11 @@ class Cycle:
             findings.feasible(view, case.seen, decided, scene.profiles, self._settings.slo_margin_ratio),
             *findings.drifts(decided),
             domains.power_condition(
-                domains.capping(view.pods, view.policy.priority, scene.domains, scene.snapshot.nodes),
+                capping,
                 power=decided.power,
                 held=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
                 budgeted=view.policy.power_budget_w is not None,
+                closed=bool(closed),
             ),
             findings.paused(view),
         )

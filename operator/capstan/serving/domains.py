@@ -69,7 +69,12 @@ def capped_nodes(
 
 
 def power_condition(
-    capping_domains: tuple[str, ...], *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool
+    capping_domains: tuple[str, ...],
+    *,
+    power: PowerPlan = NO_POWER_PLAN,
+    held: bool,
+    budgeted: bool,
+    closed: bool,
 ) -> Condition:
     """Return PowerConstrained: whether a domain or the policy's own budget holds it down, and what is done about it.
 
@@ -78,9 +83,11 @@ def power_condition(
         power: What is done while they do.
         held: Whether the plan is smaller than the load asks for, for want of watts.
         budgeted: Whether the policy has a power budget of its own.
+        closed: Whether nobody may grow there: high priority is capped, too.
     """
     if capping_domains:
-        message = f"capped by PowerDomain {', '.join(capping_domains)}: no scale-out into it{_done(power)}"
+        grows = "no scale-out into it" if closed else "it grows there at that clock, and below the high threshold"
+        message = f"capped by PowerDomain {', '.join(capping_domains)}: {grows}{_done(power)}"
         return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
     if held:
         whose = "spec.powerBudgetWatts holds" if budgeted else "the headroom of its PowerDomains holds"
