@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,17 +13,19 @@ from capstan.model import fleet, plan
 from capstan.model.headroom import DomainSeen, Place
 from capstan.model.policy import Bounds, Policy, Priority
 from capstan.model.reasons import Reason
-from capstan.model.sample import Fresh
+from capstan.model.sample import Fresh, Stale
 from support.builders import policy
 from support.strategies import QUICK, TP4, pools_of, service
 
 BUSY_RPS = 30.0  # some six replicas
 
 
-def rack(name: str = "rack", *, left_w: float, low_mhz: float | None = None) -> DomainSeen:
-    """20 kW; low priority grows below 15 kW, high below 17 kW."""
+def rack(
+    name: str = "rack", *, left_w: float, low_mhz: float | None = None, high_mhz: float | None = None
+) -> DomainSeen:
+    """20 kW; low priority grows below 15 kW, high below 17 kW, and so does low where it alone is capped."""
     ratios = {"low_ratio": 0.75, "high_ratio": 0.85, "brake_ratio": 0.97}
-    return DomainSeen(name, 20_000.0, Fresh(left_w, 1.0), low_mhz=low_mhz, **ratios)  # type: ignore[arg-type]  # three of its floats
+    return DomainSeen(name, 20_000.0, Fresh(left_w, 1.0), low_mhz=low_mhz, high_mhz=high_mhz, **ratios)  # type: ignore[arg-type]  # three of its floats
 
 
 class Racked:
@@ -89,12 +92,41 @@ def test_of_two_equals_with_watts_for_one_replica_one_has_it() -> None:
     assert sorted((both.gpus("llm/a"), both.gpus("llm/b"))) == [8, 12]
 
 
-def test_nothing_grows_into_a_capped_domain_and_all_of_it_into_the_other() -> None:
+@pytest.mark.parametrize(
+    "domain",
+    [
+        rack(left_w=6000.0),
+        rack(left_w=4400.0, low_mhz=1785),
+        rack(left_w=6000.0, low_mhz=1560, high_mhz=1830),
+        rack(left_w=20_000.0, low_mhz=1560, high_mhz=1830),
+        dataclasses.replace(rack(left_w=0.0, low_mhz=1785), headroom_w=Stale(20_000.0, 90.0)),
+        dataclasses.replace(rack(left_w=0.0, low_mhz=1785), headroom_w=fleet.NO_DATA),
+    ],
+    ids=["low would be capped next", "high would be", "high is", "high is, whatever is left", "stale", "unknown"],
+)
+def test_where_low_priority_does_not_grow(domain: DomainSeen) -> None:
+    """It lacks four replicas; 1.4 kW to the high threshold are less than one at the capped clock."""
     one = Racked(LOW)
-    alone = one.cycle(rack(left_w=6000.0, low_mhz=1785), times=3, capped=True).policies[0]
-    assert (one.gpus("llm/low"), alone.replicas_reason) == (8, Reason.POWER_LIMITED)
-    one.cycle(rack(left_w=6000.0, low_mhz=1785), rack("other", left_w=20_000.0), times=3, capped=True)
-    assert one.gpus("llm/low") > 8
+    decided = one.cycle(domain, times=3, capped=domain.low_mhz is not None).policies[0]
+    assert (one.gpus("llm/low"), decided.replicas_reason) == (8, Reason.POWER_LIMITED)
+    one.cycle(domain, rack("other", left_w=20_000.0), times=3, capped=domain.low_mhz is not None)
+    assert one.gpus("llm/low") > 8, "all of it goes where there is room"
+
+
+def test_low_priority_grows_where_it_is_capped_as_far_as_high_is_not_touched() -> None:
+    """14.5 kW are drawn: 2.5 kW to the high threshold are a replica at 1,785 MHz, and not two."""
+    one = Racked(LOW)
+    one.cycle(rack(left_w=5500.0, low_mhz=1785), times=2, capped=True)
+    decided = one.cycle(rack(left_w=3500.0, low_mhz=1785), times=4, capped=True).policies[0]
+    assert (one.gpus("llm/low"), decided.replicas_reason) == (12, Reason.POWER_LIMITED)
+
+
+def test_where_low_priority_is_capped_the_next_replica_of_high_stays_free() -> None:
+    """High asks for nothing. The same 2.5 kW would be a replica of low, or that of high."""
+    both = Racked(HIGH, LOW, rps=BUSY_RPS)
+    both.standing["llm/high"] = (fleet.PoolObserved("all", 4, 12, 12),)
+    both.cycle(rack(left_w=5500.0, low_mhz=1785), times=4, capped=True)
+    assert both.gpus("llm/low") == 8
 
 
 def test_a_clock_rises_no_further_than_on_granted_watts() -> None:
@@ -138,12 +170,12 @@ def test_blind_gives_up_its_own_caps_whatever_domains_grant() -> None:
 
 
 @settings(max_examples=20)
-@given(st.floats(-2000, 20_000), st.floats(0, 8000))
-def test_more_headroom_never_plans_fewer_gpus(left_w: float, more_w: float) -> None:
+@given(st.floats(-2000, 20_000), st.floats(0, 8000), st.sampled_from((None, 1785.0)))
+def test_more_headroom_never_plans_fewer_gpus(left_w: float, more_w: float, low_mhz: float | None) -> None:
     """And nobody shrinks for want of it."""
     few, many = Racked(HIGH, LOW), Racked(HIGH, LOW)
-    few.cycle(rack(left_w=left_w), times=2)
-    many.cycle(rack(left_w=min(left_w + more_w, 20_000)), times=2)
+    few.cycle(rack(left_w=left_w, low_mhz=low_mhz), times=2)
+    many.cycle(rack(left_w=min(left_w + more_w, 20_000), low_mhz=low_mhz), times=2)
     for key in ("llm/high", "llm/low"):
         assert 8 <= few.gpus(key) <= many.gpus(key)
 

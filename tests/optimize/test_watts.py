@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from capstan.model import headroom, plan, power
@@ -17,8 +19,10 @@ from support.strategies import TP4, service
 LOAD = Workload(0.0, 1000.0, 200.0, 0.9)
 
 
-def domain(name: str, left_w: float, *, low_mhz: float | None = None, free: int | None = None) -> DomainSeen:
-    """20 kW at 80 % efficiency; low priority may grow below 16 kW."""
+def domain(
+    name: str, left_w: float, *, low_mhz: float | None = None, high_mhz: float | None = None, free: int | None = None
+) -> DomainSeen:
+    """20 kW at 80 % efficiency; low priority may grow below 16 kW, where it alone is capped below 18 kW."""
     return DomainSeen(
         name,
         20_000.0,
@@ -27,6 +31,7 @@ def domain(name: str, left_w: float, *, low_mhz: float | None = None, free: int 
         high_ratio=0.9,
         supply_efficiency_ratio=0.8,
         low_mhz=low_mhz,
+        high_mhz=high_mhz,
         free_gpus=free,
     )
 
@@ -36,22 +41,45 @@ def subject(*places: Place, gpus: int = 0, clock_w: float = 0.0, load: Workload 
     return Subject(policy(), service((), rate=1.0, places=places), TP4, load, asked)
 
 
-BUSY_W = subject().busy_w
+BUSY_W = subject().busy_w()
+DEEP_W = subject().busy_w(1560)
 
 
 def test_a_busy_gpu_draws_between_idle_and_its_worst_case() -> None:
     """Of unknown requests the worst case is counted."""
     assert power.idle_w(TP4) < BUSY_W < power.worst_case_w(TP4, 1.0)
-    assert subject(load=None).busy_w == power.worst_case_w(TP4, 1.0)
+    assert subject(load=None).busy_w() == power.worst_case_w(TP4, 1.0)
+
+
+def test_at_a_capped_clock_it_draws_less() -> None:
+    """Also what is unknown: no board draws its limit at 1,560 MHz for longer than at 1,980."""
+    assert power.idle_w(TP4) < DEEP_W < BUSY_W
+    assert subject(load=None).busy_w(1560) == power.worst_case_w(TP4, 1560 / TP4.clocks.max_mhz)
 
 
 def test_growth_is_asked_for_where_most_watts_are_left() -> None:
-    """Eight GPUs more; AC is DC over 0.8. The domain that is capped is not asked."""
-    known = watts.ground((domain("a", 9000), domain("b", 18_000), domain("c", 19_000, low_mhz=1560)), Priority.LOW)
+    """Eight GPUs more; AC is DC over 0.8. One that caps comes last, one that caps high priority never."""
+    known = watts.ground(
+        (
+            domain("a", 9000),
+            domain("b", 18_000),
+            domain("c", 19_000, low_mhz=1560),
+            domain("d", 19_000, low_mhz=1560, high_mhz=1830),
+        ),
+        Priority.LOW,
+    )
+    assert known.targets == ("b", "a", "c")
     found = {claim.domain: claim for claim in watts.claims(subject(Place("a", 4, 2), gpus=8), known)}
-    assert set(found) == {"a", "b"}
     assert found["b"].growth_w == pytest.approx(8 * BUSY_W / 0.8)
-    assert found["a"].growth_w == 0
+    assert (found["a"].growth_w, found["c"].growth_w) == (0, 0)
+
+
+def test_growth_into_a_capped_domain_is_asked_for_at_its_clock() -> None:
+    """Where the others have no watts: a replica, and what its start-up is booked at."""
+    known = watts.ground((domain("a", 4000), domain("c", 19_000, low_mhz=1560)), Priority.LOW)
+    found = {one.domain: one for one in watts.claims(subject(Place("c", 4, 1, starting=1), gpus=4), known)}["c"]
+    assert found.growth_w == found.replica_w == pytest.approx(4 * DEEP_W / 0.8)
+    assert found.booked_w == pytest.approx(4 * (DEEP_W - power.idle_w(TP4)) / 0.8)
 
 
 def test_a_clock_is_asked_for_where_the_gpus_are_and_starting_ones_are_booked() -> None:
@@ -79,10 +107,15 @@ def test_grants_are_whole_replicas_and_the_scarcest_domain_rules_the_clock() -> 
     assert found.cap_mhz is None
 
 
-def test_no_scale_out_into_a_capped_domain_nor_past_the_free_gpus_of_the_others() -> None:
-    grants = tuple(Grant(CHAT, name, 0.0, 100 * BUSY_W) for name in "ab")
-    known = (domain("a", 9000, low_mhz=1560, free=16), domain("b", 9000, free=7))
-    assert allowed(*grants, domains=known, places=(Place("a", 4, 1),)).growth_gpus == 4
+@pytest.mark.parametrize(
+    ("high_mhz", "expected"), [(None, 8 + 4), (1830, 4)], ids=["low alone is capped", "high is capped, too"]
+)
+def test_no_scale_out_where_high_is_capped_nor_past_the_free_gpus_of_any(high_mhz: float | None, expected: int) -> None:
+    """Watts for nine GPUs at the capped clock, which are not nine at the full one; four are free in the other."""
+    grants = (Grant(CHAT, "a", 0.0, 9 * DEEP_W / 0.8), Grant(CHAT, "b", 0.0, 100 * BUSY_W))
+    known = (domain("a", 9000, low_mhz=1560, high_mhz=high_mhz, free=16), domain("b", 9000, free=7))
+    assert 9 * DEEP_W < 8.5 * BUSY_W
+    assert allowed(*grants, domains=known, places=(Place("a", 4, 1),)).growth_gpus == expected
 
 
 def test_while_nothing_is_capped_free_gpus_are_the_schedulers_business() -> None:
@@ -139,7 +172,20 @@ def test_several_pools_have_equal_parts() -> None:
     assert watts.UNLIMITED.part(3) == watts.UNLIMITED
 
 
-def test_growth_of_high_priority_has_the_high_line() -> None:
-    known = headroom.by_name((domain("a", 5000),))
-    assert watts.growth_left_w("a", known, Priority.LOW) == pytest.approx(1000)
+@pytest.mark.parametrize(
+    ("low_mhz", "high_mhz", "low_w"),
+    [(None, None, 1000), (1785, None, 3000), (1560, 1830, 1000)],
+    ids=["nobody is capped", "low is", "both are"],
+)
+def test_growth_of_high_priority_has_the_high_line_and_capped_low_has_it_too(
+    low_mhz: float | None, high_mhz: float | None, low_w: float
+) -> None:
+    known = headroom.by_name((domain("a", 5000, low_mhz=low_mhz, high_mhz=high_mhz),))
+    assert watts.growth_left_w("a", known, Priority.LOW) == pytest.approx(low_w)
     assert watts.growth_left_w("a", known, Priority.HIGH) == pytest.approx(3000)
+
+
+def test_an_ancestor_that_caps_high_priority_lets_nobody_grow() -> None:
+    row = dataclasses.replace(domain("row", 9000), low_mhz=1560, high_mhz=1830)
+    known = headroom.by_name((row, dataclasses.replace(domain("a", 9000), parent="row"), domain("b", 9000)))
+    assert [headroom.grows(name, known) for name in "ab"] == [False, True]

@@ -19,10 +19,16 @@ from capstan.powercap import allocate
 HIGH, LOW = Priority.HIGH, Priority.LOW
 
 
-def domain(name: str, left: float | Sample[float], parent: str | None = None) -> DomainSeen:
+Caps = tuple[float | None, float | None]
+"""The clocks that low and high priority are capped at."""
+FREE, LOW_CAP, HIGH_CAP = (None, None), (1785.0, None), (1560.0, 1830.0)
+
+
+def domain(name: str, left: float | Sample[float], parent: str | None = None, caps: Caps = FREE) -> DomainSeen:
     """Of 10 kW: low priority may grow to 6 kW, high to 8 kW, and clocks of high may rise to 9 kW."""
     seen = Fresh(left, 1.0) if isinstance(left, int | float) else left
-    return DomainSeen(name, 10_000.0, seen, parent, low_ratio=0.6, high_ratio=0.8, brake_ratio=0.9)
+    low_mhz, high_mhz = caps
+    return DomainSeen(name, 10_000.0, seen, parent, 0.6, 0.8, 0.9, low_mhz=low_mhz, high_mhz=high_mhz)
 
 
 def grow(policy: str, watts: float, priority: Priority = LOW, at: str = "rack", **more: float) -> Claim:
@@ -54,7 +60,7 @@ def grow(policy: str, watts: float, priority: Priority = LOW, at: str = "rack", 
         # both needs are met, and the 1 kW that is left is offered in halves
         pytest.param(6000, (grow("a", 400), grow("b", 600)), {"a": 900, "b": 1100}, id="the-rest-in-equal-parts"),
         pytest.param(6000, (grow("a", 4000, booked_w=1500),), {"a": 500}, id="starting-replicas-are-booked"),
-        pytest.param(3900, (grow("a", 4000),), {"a": 0}, id="nothing-into-a-capped-domain"),
+        pytest.param(3900, (grow("a", 4000),), {"a": 0}, id="nothing-above-the-low-threshold"),
         pytest.param(-500, (grow("a", 4000, HIGH),), {"a": 0}, id="a-shortfall-grants-nothing"),
         pytest.param(Missing(Reason.NO_DATA), (grow("a", 4000, HIGH),), {"a": 0}, id="unknown-grants-nothing"),
         pytest.param(Stale(6000.0, 90.0), (grow("a", 4000, HIGH),), {"a": 0}, id="stale-grants-nothing"),
@@ -64,6 +70,37 @@ def grow(policy: str, watts: float, priority: Priority = LOW, at: str = "rack", 
 def test_growth(left: float | Sample[float], claims: tuple[Claim, ...], expected: dict[str, float]) -> None:
     found = allocate.allocate((domain("rack", left),), claims)
     assert {grant.policy: grant.growth_w for grant in found} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("left", "caps", "high", "expected_w"),
+    [
+        # 6.1 kW are drawn: 1.9 kW to the high threshold
+        pytest.param(3900, FREE, (), 0, id="not-capped-yet-it-would-be"),
+        pytest.param(3900, LOW_CAP, (), 1900, id="capped-it-ends-where-high-would-be"),
+        pytest.param(1900, LOW_CAP, (), 0, id="nothing-above-the-high-threshold"),
+        pytest.param(3900, HIGH_CAP, (), 0, id="nothing-where-high-is-capped"),
+        pytest.param(Missing(Reason.NO_DATA), LOW_CAP, (), 0, id="unknown-grants-nothing"),
+        # a replica of high is kept free, whether it asks for one or not: 1.9 - 0.5, 1.9 - 0.8 - 0.5
+        pytest.param(3900, LOW_CAP, (grow("h", 0, HIGH, replica_w=500),), 1400, id="a-replica-of-high-stays-free"),
+        pytest.param(3900, LOW_CAP, (grow("h", 800, HIGH, replica_w=500),), 600, id="beyond-what-high-asks-for"),
+        pytest.param(3900, LOW_CAP, (grow("h", 1600, HIGH, replica_w=500),), 0, id="high-needs-the-room"),
+        pytest.param(3900, LOW_CAP, (grow("h", 0, replica_w=500),), 1900, id="nothing-is-kept-for-equals"),
+        pytest.param(3900, LOW_CAP, (grow("h", 0, booked_w=700),), 1200, id="starting-replicas-are-booked"),
+    ],
+)
+def test_growth_of_low_priority_where_it_alone_is_capped(
+    left: float | Sample[float], caps: Caps, high: tuple[Claim, ...], expected_w: float
+) -> None:
+    found = allocate.allocate((domain("rack", left, caps=caps),), (grow("a", 4000), *high))
+    assert {grant.policy: grant.growth_w for grant in found}["a"] == pytest.approx(expected_w)
+
+
+def test_a_rack_that_is_not_capped_itself_ends_at_its_own_low_threshold() -> None:
+    """The row caps low priority, and leaves 1.9 kW to its high threshold; the rack has 1 kW to its low one."""
+    tree = (domain("row", 3900, caps=LOW_CAP), domain("one", 5000, "row"))
+    (found,) = allocate.allocate(tree, (grow("a", 4000, at="one"),))
+    assert found.growth_w == pytest.approx(1000)
 
 
 def test_a_clock_rises_into_the_reserve_that_growth_leaves() -> None:
@@ -118,10 +155,11 @@ CLAIMS = st.lists(
     unique_by=lambda claim: (claim.policy, claim.domain),
 )
 LEFTS = st.fixed_dictionaries(dict.fromkeys(TREE, LEFT))
+CAPPED = st.fixed_dictionaries(dict.fromkeys(TREE, st.sampled_from((FREE, LOW_CAP, HIGH_CAP))))
 
 
-def tree(lefts: dict[str, float]) -> tuple[DomainSeen, ...]:
-    return tuple(domain(name, lefts[name], parent) for name, parent in TREE.items())
+def tree(lefts: dict[str, float], capped: dict[str, Caps]) -> tuple[DomainSeen, ...]:
+    return tuple(domain(name, lefts[name], parent, capped[name]) for name, parent in TREE.items())
 
 
 def total_w(name: str, grants: tuple[Grant, ...], domains: tuple[DomainSeen, ...]) -> float:
@@ -130,43 +168,65 @@ def total_w(name: str, grants: tuple[Grant, ...], domains: tuple[DomainSeen, ...
     return sum(grant.clock_w + grant.growth_w for grant in own)
 
 
-@given(LEFTS, CLAIMS)
-def test_grants_never_exceed_the_headroom_of_any_ancestor(lefts: dict[str, float], claims: list[Claim]) -> None:
+@given(LEFTS, CAPPED, CLAIMS)
+def test_grants_never_exceed_the_headroom_of_any_ancestor(
+    lefts: dict[str, float], capped: dict[str, Caps], claims: list[Claim]
+) -> None:
     """Nor the brake's threshold, which lies a tenth of the budget below it."""
-    domains = tree(lefts)
+    domains = tree(lefts, capped)
     grants = allocate.allocate(domains, claims)
     for name in TREE:
         booked = sum(c.booked_w for c in claims if name in (c.domain, TREE[c.domain]))
         assert total_w(name, grants, domains) <= max(lefts[name] - 1000 - booked, 0) + 1e-6
 
 
-@given(LEFTS, st.sampled_from(sorted(TREE)), st.floats(0, 5000), CLAIMS)
-def test_more_headroom_lowers_nobodys_grant(
-    lefts: dict[str, float], name: str, more_w: float, claims: list[Claim]
+@given(LEFTS, CAPPED, CLAIMS)
+def test_growth_of_low_priority_leaves_room_below_the_line_of_every_ancestor(
+    lefts: dict[str, float], capped: dict[str, Caps], claims: list[Claim]
 ) -> None:
-    before = allocate.allocate(tree(lefts), claims)
-    after = allocate.allocate(tree({**lefts, name: lefts[name] + more_w}), claims)
+    """The low threshold; where it alone is capped the high one, less a replica of high. Needs and starts included."""
+    domains = tree(lefts, capped)
+    grants = allocate.allocate(domains, claims)
+    known = headroom.by_name(domains)
+    for at in domains:
+        inside = [c for c in claims if at in headroom.lineage(c.domain, known)]
+        ends_w = 2000.0 if capped[at.name] is LOW_CAP else 4000.0
+        kept = [c.replica_w for c in inside if c.priority is HIGH] if capped[at.name] is LOW_CAP else []
+        low = {(c.policy, c.domain) for c in inside if c.priority is LOW}
+        growth_w = sum(grant.growth_w for grant in grants if (grant.policy, grant.domain) in low)
+        room_w = max(lefts[at.name] - ends_w - sum(c.booked_w for c in inside), 0)
+        assert growth_w <= max(room_w - max(kept, default=0.0), 0) + 1e-6
+
+
+@given(LEFTS, CAPPED, st.sampled_from(sorted(TREE)), st.floats(0, 5000), CLAIMS)
+def test_more_headroom_lowers_nobodys_grant(
+    lefts: dict[str, float], capped: dict[str, Caps], name: str, more_w: float, claims: list[Claim]
+) -> None:
+    before = allocate.allocate(tree(lefts, capped), claims)
+    after = allocate.allocate(tree({**lefts, name: lefts[name] + more_w}, capped), claims)
     for old, new in zip(before, after, strict=True):
         assert new.clock_w >= old.clock_w - 1e-6
         assert new.growth_w >= old.growth_w - 1e-6
 
 
-@given(LEFTS, CLAIMS.flatmap(lambda claims: st.tuples(st.just(claims), st.permutations(claims))))
+@given(LEFTS, CAPPED, CLAIMS.flatmap(lambda claims: st.tuples(st.just(claims), st.permutations(claims))))
 def test_the_order_of_claims_and_domains_changes_nothing(
-    lefts: dict[str, float], drawn: tuple[list[Claim], list[Claim]]
+    lefts: dict[str, float], capped: dict[str, Caps], drawn: tuple[list[Claim], list[Claim]]
 ) -> None:
     claims, shuffled = drawn
-    assert allocate.allocate(tree(lefts), claims) == allocate.allocate(tree(lefts)[::-1], shuffled)
+    domains = tree(lefts, capped)
+    assert allocate.allocate(domains, claims) == allocate.allocate(domains[::-1], shuffled)
 
 
-@given(LEFTS, CLAIMS, st.floats(0, 6000))
+@given(LEFTS, CAPPED, CLAIMS, st.floats(0, 6000))
 def test_what_low_priority_asks_for_takes_nothing_from_high(
-    lefts: dict[str, float], claims: list[Claim], more_w: float
+    lefts: dict[str, float], capped: dict[str, Caps], claims: list[Claim], more_w: float
 ) -> None:
     """Of what high needs; beyond it there is an equal part of what nobody needs."""
     greedy = [dataclasses.replace(c, growth_w=c.growth_w + more_w) if c.priority is LOW else c for c in claims]
     needs = {(claim.policy, claim.domain): claim for claim in claims if claim.priority is HIGH}
-    pairs = zip(allocate.allocate(tree(lefts), claims), allocate.allocate(tree(lefts), greedy), strict=True)
+    domains = tree(lefts, capped)
+    pairs = zip(allocate.allocate(domains, claims), allocate.allocate(domains, greedy), strict=True)
     for before, after in pairs:
         need = needs.get((before.policy, before.domain))
         if need is not None:

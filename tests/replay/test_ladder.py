@@ -80,6 +80,28 @@ def test_after_the_hour_everything_is_as_before() -> None:
     assert {domain.level[-1] for domain in hour().run.domains} == {"Normal"}
 
 
+# --- one rack, low priority alone capped -----------------------------------------------------------------
+
+
+def test_low_priority_grows_at_its_capped_clock_before_any_of_it_is_refused_for_long() -> None:
+    """A rack of 64 GPUs a little above its low threshold; the load rises by a third, and two replicas more carry it.
+
+    All the while it stays below its high threshold, so that high priority is never capped, and nothing swings.
+    """
+    loads = (
+        Load(HIGH, Priority.HIGH, ((0, 6.0),), most=3),
+        Load(LOW, Priority.LOW, ((0, 36.0), (150.0, 46.0)), replicas=8, most=13),
+    )
+    played = racks.play(loads, (cut(0.0, budget_w=33_000.0),), span_s=330.0, servers=8)
+    last = played.between(LOW, 270.0, 330.0)
+    assert all(cycle.capped for cycle in last)
+    counts = [sum(count for count, _ in cycle.shape) for cycle in played.cycles[LOW]]
+    assert (counts, counts[-1]) == (sorted(counts), 10)
+    assert {cycle.decided.power.shed_ratio for cycle in last} == {0.0}
+    assert played.good(LOW, 270.0, 330.0)[1] > 0.95
+    assert set(played.run.domains[0].level) <= {"Normal", "LowBase", "LowDeep"}
+
+
 # --- two racks, one of them capped ---------------------------------------------------------------------
 
 

@@ -116,7 +116,12 @@ async def grown(*raws: manifest.Manifest) -> Stage:
         ((domain("rack-7", rack="7", left=39_000),), True, "False"),
         ((domain("rack-7", rack="7", left=9_000),), False, "True"),
         ((domain("rack-7", rack="7", left=None),), False, "True"),
-        ((domain("rack-7", rack="7", state="LowBase", left=39_000),), False, "True"),
+        ((domain("rack-7", rack="7", state="LowBase", left=9_000),), True, "True"),
+        ((domain("rack-7", rack="7", state="LowDeep", left=9_000),), True, "True"),
+        ((domain("rack-7", rack="7", state="LowBase", left=6_500),), False, "True"),
+        ((domain("rack-7", rack="7", state="HighCap", left=39_000),), False, "True"),
+        ((domain("rack-7", rack="7", state="Brake", left=39_000),), False, "True"),
+        ((domain("rack-7", rack="7", state="FailSafe", left=39_000),), False, "True"),
         ((domain("rack-8", rack="8", left=0),), True, "False"),
         ((domain("rack-7", rack="7", left=39_000, parent="row"), domain("row", left=0)), False, "True"),
         ((domain("rack-7", rack="7", left=0, mode="Advise"),), True, "False"),
@@ -126,7 +131,12 @@ async def grown(*raws: manifest.Manifest) -> Stage:
         "watts for it",
         "none below the low threshold",
         "nobody knows how many",
-        "capped",
+        "watts for it at the clock that low priority is capped at",
+        "and at its deep one",
+        "none below the high threshold",
+        "high priority is capped",
+        "all are",
+        "blind",
         "another rack",
         "none in the row",
         "advice limits nobody",
@@ -145,12 +155,29 @@ def test_the_condition_says_what_is_advised_while_gpus_are_capped() -> None:
     power = PowerPlan(
         (Share("rack-7", 4, 0.4), Share("rack-8", 4, 1.0)), 0.15, (Move("rack-7", "rack-8", 4),), indebted=True
     )
-    said = domains.power_condition({"gpu-0": frozenset({"rack-7"})}, power=power, held=True, budgeted=False)
+    said = domains.power_condition(
+        {"gpu-0": frozenset({"rack-7"})}, power=power, held=True, budgeted=False, closed=True
+    )
     assert said.reason is Reason.POWER_LIMITED
     assert said.message == (
         "capped by PowerDomain rack-7: no scale-out into it (advice: route by weights rack-7 0.4, rack-8 1; answer 15% "
         "of its requests with 429; move a replica of tp 4 from rack-7 to rack-8); its SLO cannot be kept until then"
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("LowBase", "it grows there at that clock, and below the high threshold"),
+        ("HighCap", "no scale-out into it"),
+        ("FailSafe", "no scale-out into it"),
+    ],
+)
+async def test_the_condition_says_whether_it_may_grow_where_it_is_capped(state: str, said: str) -> None:
+    """Low priority, one replica, in the rack."""
+    stage = await grown(domain("rack-7", rack="7", state=state, left=9_000))
+    assert stage.condition("PowerConstrained")[1] == Reason.POWER_LIMITED
+    assert stage.condition("PowerConstrained")[2].startswith(f"capped by PowerDomain rack-7: {said}")
 
 
 @pytest.mark.parametrize(
@@ -162,5 +189,5 @@ def test_the_condition_says_what_is_advised_while_gpus_are_capped() -> None:
     ],
 )
 def test_the_condition_where_nothing_is_capped(held: bool, budgeted: bool, expected: str) -> None:
-    said = domains.power_condition({}, held=held, budgeted=budgeted)
+    said = domains.power_condition({}, held=held, budgeted=budgeted, closed=False)
     assert (said.holds, said.message) == (held, expected)

@@ -54,6 +54,19 @@ class DomainSeen:
         """Return the clock that a class is capped at by this domain alone."""
         return self.high_mhz if priority is Priority.HIGH else self.low_mhz
 
+    @property
+    def caps_low_alone(self) -> bool:
+        """Whether it caps low priority and not high: what low priority adds then draws no more than at its cap."""
+        return self.low_mhz is not None and self.high_mhz is None
+
+    def growth_ratio(self, priority: Priority) -> float:
+        """Return the share of the budget at which growth of a class ends.
+
+        That of low priority ends at the low threshold, where it would be capped a second later. Once it is, that has
+        happened: it ends at the high one, as that of high priority does, beyond which high priority would be capped.
+        """
+        return self.high_ratio if priority is Priority.HIGH or self.caps_low_alone else self.low_ratio
+
     def left_w(self, line_ratio: float) -> float:
         """Return what may be drawn more below a share of the budget, 0 where that is not known."""
         match self.headroom_w:
@@ -140,6 +153,11 @@ def cap_mhz(name: str, priority: Priority, domains: Mapping[str, DomainSeen]) ->
     """Return the tightest cap of a class in a domain, that of ancestors included; None: there is none."""
     caps = (domain.cap_mhz(priority) for domain in lineage(name, domains))
     return min((cap for cap in caps if cap is not None), default=None)
+
+
+def grows(name: str, domains: Mapping[str, DomainSeen]) -> bool:
+    """Return whether anybody may grow in a domain: nobody may where high priority is capped."""
+    return cap_mhz(name, Priority.HIGH, domains) is None
 
 
 def innermost(domains: Iterable[DomainSeen]) -> tuple[DomainSeen, ...]:

@@ -154,7 +154,7 @@ def _spare_rps(
     if place.domain not in domains:
         return math.inf
     subject = watts.Subject(case.policy, case.seen, profile, case.load(0.0), plan.NO_POWER_MEMORY)
-    busy_w = max(subject.busy_w, 1.0) * place.tp * place.ready / domains[place.domain].supply_efficiency_ratio
+    busy_w = max(subject.busy_w(), 1.0) * place.tp * place.ready / domains[place.domain].supply_efficiency_ratio
     return capacity_rps * watts.growth_left_w(place.domain, domains, case.policy.priority) / busy_w
 
 

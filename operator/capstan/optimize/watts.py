@@ -61,24 +61,25 @@ class Subject:
     load: Workload | None
     asked: plan.PowerMemory
 
-    @property
-    def busy_w(self) -> float:
-        """Watts of one GPU of a replica that serves what it can at full clock."""
+    def busy_w(self, cap_mhz: float | None = None) -> float:
+        """Return the watts of one GPU of a replica that serves what it can at a clock; None: at full clock."""
         lengths = None if self.load is None else self.load.coarse_lengths()
-        return _busy_w(self.profile, lengths, self.policy.slo)
+        return _busy_w(self.profile, lengths, self.policy.slo, self.profile.clocks.ratio(cap_mhz))
 
 
 @functools.lru_cache(maxsize=4096)  # asked for by every policy several times a cycle; lengths are coarse
-def _busy_w(profile: Profile, lengths: Workload | None, slo: Slo) -> float:
-    worst_w = power.worst_case_w(profile, 1.0)
-    most_rps = 0.0 if lengths is None else sizing.capacity_rps(profile, lengths, slo, margin=1.0)
-    at = sizing.point(profile, lengths.at(most_rps).coarse(), slo) if lengths is not None and most_rps > 0 else None
+def _busy_w(profile: Profile, lengths: Workload | None, slo: Slo, x: float) -> float:
+    worst_w = power.worst_case_w(profile, x)
+    most_rps = 0.0 if lengths is None else sizing.capacity_rps(profile, lengths, slo, x=x, margin=1.0)
+    if lengths is None or most_rps <= 0:
+        return worst_w
+    at = sizing.point(profile, lengths.at(most_rps).coarse(), slo, x=x)
     return worst_w if at is None else at.gpu_w
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The domains as every policy of a priority sees them: the roomiest, and the GPUs that growth finds in each."""
+    """The domains as every policy of a priority sees them: those to grow in, and the GPUs that growth finds in each."""
 
     domains: Mapping[str, DomainSeen]
     targets: tuple[str, ...]
@@ -88,16 +89,21 @@ class Ground:
 def ground(domains: Iterable[DomainSeen], priority: Priority) -> Ground:
     """Return the domains of a cycle for a priority, worked out once for all of its policies."""
     known = headroom.by_name(domains)
-    return Ground(known, tuple(roomiest(known, priority)[:TARGETS]), _free(known, priority))
+    targets = sorted(
+        (domain.name for domain in headroom.innermost(known.values()) if headroom.grows(domain.name, known)),
+        key=lambda name: _worse(name, known, priority),
+    )
+    return Ground(known, tuple(targets[:TARGETS]), _free(known, priority))
 
 
 def claims(subject: Subject, at: Ground) -> tuple[Claim, ...]:
     """Return what a policy asks for: growth where there is room, a clock where its replicas are."""
-    places, busy_w, domains = subject.seen.places, subject.busy_w, at.domains
-    growth = _wanted_gpus(subject, at, busy_w)
+    places, domains = subject.seen.places, at.domains
+    growth = _wanted_gpus(subject, at)
     inside = {name: [p for p in places if p.domain == name] for name in {p.domain for p in places if p.domain}}
     gpus = max(sum(place.gpus for place in places), 1)
-    rising_w = max(busy_w - power.idle_w(subject.profile), 0.0)
+    busy = {name: _busy_there_w(subject, name, domains) for name in {*growth, *inside} if name in domains}
+    idle_w = power.idle_w(subject.profile)
     return tuple(
         Claim(
             subject.policy.key,
@@ -106,10 +112,11 @@ def claims(subject: Subject, at: Ground) -> tuple[Claim, ...]:
             clock_w=_ac_w(domains[name], subject.asked.asked_clock_w * _gpus(inside.get(name, ())) / gpus),
             growth_w=_ac_w(domains[name], busy_w * growth.get(name, 0)),
             replica_w=_ac_w(domains[name], busy_w * subject.profile.tp),
-            booked_w=_ac_w(domains[name], rising_w * sum(p.tp * p.starting for p in inside.get(name, ()))),
+            booked_w=_ac_w(
+                domains[name], max(busy_w - idle_w, 0.0) * sum(p.tp * p.starting for p in inside.get(name, ()))
+            ),
         )
-        for name in sorted({*growth, *inside})
-        if name in domains
+        for name, busy_w in sorted(busy.items())
     )
 
 
@@ -120,8 +127,7 @@ def allowance(subject: Subject, at: Ground, grants: Iterable[Grant]) -> Allowanc
     if not domains or (outside and not any(place.domain in domains for place in places)):
         return UNLIMITED
     own = {grant.domain: grant for grant in grants if grant.policy == subject.policy.key}
-    roomy = [own[name] for name in own if headroom.cap_mhz(name, priority, domains) is None]
-    growth_gpus = sum(_placeable(grant, domains[grant.domain], subject, at.free[grant.domain]) for grant in roomy)
+    growth_gpus = sum(_placeable(own[name], subject, at) for name in own if headroom.grows(name, domains))
     caps = [headroom.cap_mhz(place.domain, priority, domains) for place in places]
     known = [cap for cap in caps if cap is not None]
     return Allowance(
@@ -146,23 +152,34 @@ def roomiest(domains: Mapping[str, DomainSeen], priority: Priority) -> list[str]
     """Return the innermost domains in which a class is not capped, those with most watts below its line first."""
     named = headroom.innermost(domains.values())
     roomy = [domain.name for domain in named if headroom.cap_mhz(domain.name, priority, domains) is None]
-    return sorted(roomy, key=lambda name: (-growth_left_w(name, domains, priority), name))
+    return sorted(roomy, key=lambda name: _worse(name, domains, priority))
+
+
+def _worse(name: str, domains: Mapping[str, DomainSeen], priority: Priority) -> tuple[bool, float, str]:
+    """Return what sorts domains to grow in: those that do not cap, most watts first; then those that do."""
+    capped = headroom.cap_mhz(name, priority, domains) is not None
+    return capped, -growth_left_w(name, domains, priority), name
 
 
 def growth_left_w(name: str, domains: Mapping[str, DomainSeen], priority: Priority) -> float:
     """Return the AC watts that a class may grow by in a domain, were it alone."""
     line = headroom.lineage(name, domains)
-    ratios = (domain.high_ratio if priority is Priority.HIGH else domain.low_ratio for domain in line)
-    return min((domain.left_w(ratio) for domain, ratio in zip(line, ratios, strict=True)), default=0.0)
+    return min((domain.left_w(domain.growth_ratio(priority)) for domain in line), default=0.0)
 
 
-def _wanted_gpus(subject: Subject, at: Ground, busy_w: float) -> dict[str, int]:
+def _busy_there_w(subject: Subject, name: str, domains: Mapping[str, DomainSeen]) -> float:
+    """Return the watts of a busy GPU at the clock that a domain caps its class at."""
+    return subject.busy_w(headroom.cap_mhz(name, subject.policy.priority, domains))
+
+
+def _wanted_gpus(subject: Subject, at: Ground) -> dict[str, int]:
     """Return the GPUs that are asked for per domain: all that fit in the roomiest, then on; the rest in the first."""
     priority, left, tp = subject.policy.priority, subject.asked.asked_gpus, subject.profile.tp
     domains, targets = at.domains, at.targets
     found = dict.fromkeys(targets, 0)
     for name in targets:
-        fits = int(growth_left_w(name, domains, priority) * domains[name].supply_efficiency_ratio / busy_w)
+        left_w = growth_left_w(name, domains, priority) * domains[name].supply_efficiency_ratio
+        fits = int(left_w / _busy_there_w(subject, name, domains))
         fits = _whole(min(fits, at.free[name]), tp)
         found[name] = min(fits, left)
         left -= found[name]
@@ -171,10 +188,11 @@ def _wanted_gpus(subject: Subject, at: Ground, busy_w: float) -> dict[str, int]:
     return found
 
 
-def _placeable(grant: Grant, domain: DomainSeen, subject: Subject, free_gpus: float) -> int:
+def _placeable(grant: Grant, subject: Subject, at: Ground) -> int:
     """Return the GPUs that a grant powers, in whole replicas that there is room for."""
-    powered = int(grant.growth_w * domain.supply_efficiency_ratio / subject.busy_w)
-    return _whole(min(powered, free_gpus), subject.profile.tp)
+    granted_w = grant.growth_w * at.domains[grant.domain].supply_efficiency_ratio
+    powered = int(granted_w / _busy_there_w(subject, grant.domain, at.domains))
+    return _whole(min(powered, at.free[grant.domain]), subject.profile.tp)
 
 
 def _on_places_w(places: Sequence[Place], domains: Mapping[str, DomainSeen], granted_w: Mapping[str, float]) -> float:

@@ -3,9 +3,10 @@
 Who calls it: `decide`, once a cycle, with what policies asked for in the last one. Must not know: pools, levels.
 
 Two things are asked for. *Clock*: watts of a higher clock on GPUs that are there; *growth*: watts of more replicas.
-Growth of low priority ends at the low threshold, where its domain would cap it a second later. Clocks of low priority
-and growth of high end at the high threshold, clocks of high at the brake's: what lies between a line and the next is
-the reserve that growth leaves to clocks. Safe direction when blind: where headroom is not known nothing is granted.
+Growth of low priority ends at the low threshold, where its domain would cap it a second later; where it is capped
+already, at the high one, less a replica of high priority. Clocks of low priority and growth of high end at the high
+threshold, clocks of high at the brake's: what lies between a line and the next is the reserve that growth leaves to
+clocks. Safe direction when blind: where headroom is not known nothing is granted.
 
 Clocks of equals share by need. Growth comes in whole replicas, one each in turn, the largest need first: a share of a
 replica is of no use to anybody, and two who lack one each would both wait for ever. A need counts in full at every
@@ -81,7 +82,17 @@ class _Book:
         """Return what those before leave at a rank's own line, and at every line above that."""
         line = _line_ratio(self.domain, rank)
         lines = {_line_ratio(self.domain, other) for other in range(len(ORDER))}
-        return min(self._below_w(above, before) for above in lines if above >= line)
+        kept_w = self._kept_w() if rank == len(ORDER) - 1 else 0.0
+        return max(min(self._below_w(above, before) for above in lines if above >= line) - kept_w, 0.0)
+
+    def _kept_w(self) -> float:
+        """Return what growth of low priority leaves to high beyond what that asks for: where low is capped, a replica.
+
+        Where it is not it ends at the low threshold, and what lies above that is the reserve.
+        """
+        if not self.domain.caps_low_alone:
+            return 0.0
+        return max((claim.replica_w for claim in self.claims if claim.priority is Priority.HIGH), default=0.0)
 
     def _below_w(self, line_ratio: float, rank: int) -> float:
         """Return what the booked watts and the needs before a rank leave below a line."""
@@ -139,7 +150,7 @@ def _line_ratio(domain: DomainSeen, rank: int) -> float:
     priority, ask = ORDER[rank]
     if priority is Priority.HIGH:
         return domain.brake_ratio if ask is Ask.CLOCK else domain.high_ratio
-    return domain.high_ratio if ask is Ask.CLOCK else domain.low_ratio
+    return domain.high_ratio if ask is Ask.CLOCK else domain.growth_ratio(priority)
 
 
 def _need_w(claim: Claim, rank: int) -> float:

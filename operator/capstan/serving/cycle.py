@@ -17,7 +17,7 @@ from capstan import decide
 from capstan.journal import record
 from capstan.model import fleet, past, plan, reading
 from capstan.model.headroom import DomainSeen
-from capstan.model.policy import Knob
+from capstan.model.policy import Knob, Priority
 from capstan.model.profile import Profile
 from capstan.model.reasons import Reason
 from capstan.serving import (
@@ -217,6 +217,7 @@ class Cycle:
         running = observe.running_by_pod(view.pods, scene.seen)
         outcome = await self._actuator.act(view, decided, scene.snapshot.objects, running)
         tp = decided.pools[0].tp if decided.pools else view.policy.bounds.tensor_parallel[0]
+        closed = domains.capping(view.pods, Priority.HIGH, scene.domains, scene.snapshot.nodes)
         found = (
             *outcome.conditions,
             *case.found,
@@ -229,6 +230,7 @@ class Cycle:
                 power=decided.power,
                 held=Reason.POWER_LIMITED in (decided.replicas_reason, decided.clock_reason),
                 budgeted=view.policy.power_budget_w is not None,
+                closed=bool(closed),
             ),
             findings.paused(view),
         )

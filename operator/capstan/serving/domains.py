@@ -60,7 +60,9 @@ def capping(pods: Iterable[Pod], priority: Priority, domains: Iterable[Manifest]
     return {node: found for node, found in by_node.items() if found}
 
 
-def power_condition(capping: Capping, *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool) -> Condition:
+def power_condition(
+    capping: Capping, *, power: PowerPlan = NO_POWER_PLAN, held: bool, budgeted: bool, closed: bool
+) -> Condition:
     """Return PowerConstrained: whether a domain or the policy's own budget holds it down, and what is done about it.
 
     Args:
@@ -68,10 +70,12 @@ def power_condition(capping: Capping, *, power: PowerPlan = NO_POWER_PLAN, held:
         power: What is done while they do.
         held: Whether the plan is smaller than the load asks for, for want of watts.
         budgeted: Whether the policy has a power budget of its own.
+        closed: Whether nobody may grow there: high priority is capped, too.
     """
     if capping:
         names = ", ".join(sorted(frozenset().union(*capping.values())))
-        message = f"capped by PowerDomain {names}: no scale-out into it{_done(power)}"
+        grows = "no scale-out into it" if closed else "it grows there at that clock, and below the high threshold"
+        message = f"capped by PowerDomain {names}: {grows}{_done(power)}"
         return Condition(Type.POWER_CONSTRAINED, True, Reason.POWER_LIMITED, message)
     if held:
         whose = "spec.powerBudgetWatts holds" if budgeted else "the headroom of its PowerDomains holds"
