@@ -116,11 +116,48 @@ def test_what_is_shed(lacking: float, before: float, expected: float) -> None:
 
 
 @given(st.floats(0.5, 80.0), st.integers(1, 4), st.integers(0, 4))
-def test_what_is_left_of_low_priority_loads_no_replica_above_nine_tenths(rate: float, tight: int, roomy: int) -> None:
+def test_where_latencies_are_not_known_low_priority_loads_no_replica_above_nine_tenths(
+    rate: float, tight: int, roomy: int
+) -> None:
     places = (Place("roomy", 4, roomy), Place("tight", 4, tight))
     found = planned(rate, places)
     assert rate * (1 - found.shed_ratio) <= 0.9 * capacity_rps(places) * 1.001
     assert found.shed_ratio <= max(1 - 0.9 * capacity_rps(places) / rate, 0) + ladder.SHED_STEP_RATIO
+
+
+@pytest.mark.parametrize(
+    ("utilisation", "ttft_s", "tpot_s", "requests", "shed"),
+    [
+        (0.97, 0.4, 0.05, 500.0, 0.0),
+        (1.005, 0.4, 0.05, 500.0, 0.0),
+        (1.03, 0.4, 0.05, 500.0, 0.05),
+        (0.97, 1.1, 0.05, 500.0, 0.1),
+        (0.97, 0.4, 0.095, 500.0, 0.1),
+        (0.97, 0.4, 0.05, 150.0, 0.1),
+        (0.97, None, 0.05, 500.0, 0.1),
+        (0.89, None, None, 500.0, 0.0),
+    ],
+    ids=[
+        "in time",
+        "a queue that stays below half of the limit until the next window",
+        "one that does not",
+        "past half of the limit",
+        "tokens near theirs",
+        "too few to know",
+        "nobody knows",
+        "there is room",
+    ],
+)
+def test_nobody_is_refused_while_who_waits_is_in_time(
+    utilisation: float, ttft_s: float | None, tpot_s: float | None, requests: float, shed: float
+) -> None:
+    """Limits of 2 s and 100 ms: at 0.4 s a queue may grow by (1 - 0.4) / 60 s, 1 %, until the next window shows it."""
+    quantiles = {"ttft_s": ttft_s, "tpot_s": tpot_s, "sample_requests": requests}
+    one = case(utilisation * capacity_rps(SPLIT), SPLIT)
+    known: dict[str, Any] = {name: Fresh(value, 1.0) for name, value in quantiles.items() if value is not None}
+    one = dataclasses.replace(one, seen=dataclasses.replace(one.seen, **known))
+    found = ladder.power_plan(one, BOTH, plan.NO_POWER_MEMORY, clock=FREE, moves=False)
+    assert found.shed_ratio == pytest.approx(shed)
 
 
 @given(st.floats(0.5, 80.0), st.integers(1, 4))

@@ -78,6 +78,16 @@ def test_a_clock_falls_only_to_where_a_little_more_load_would_not_raise_it_again
         assert tune.choose(case(known, memory=stands), ((4, 2),)).cap_mhz == fallen.cap_mhz
 
 
+def test_where_a_domain_caps_a_clock_that_nobody_needs_falls_as_anywhere_else() -> None:
+    """Held up it would keep its domain capped, and watts from whoever could grow with them."""
+    known = rates((700, 1.4))
+    lately = dataclasses.replace(case(known).memory, lower_clock_votes=9, clock_since_s=NOW_S - 60)
+    free, capped = (case(known, memory=lately, seen=service((), rate=1.4, capped=one)) for one in (False, True))
+    fallen, under_cap = (tune.choose(one, ((4, 2),)) for one in (free, capped))
+    assert fallen.reason is under_cap.reason is Reason.LEAST_ENERGY
+    assert under_cap.cap_mhz == fallen.cap_mhz
+
+
 def test_a_burst_raises_the_clock_at_once() -> None:
     low = dataclasses.replace(case(rates((700, 1.0))).memory, clock_cap_mhz=600.0, rates=rates((700, 1.0), (5, 5.0)))
     risen = tune.choose(case(low.rates, memory=low), ((4, 2),))

@@ -3,7 +3,8 @@
 Who calls it: `decide`, for each policy that is capped. Must not know: who routes, who answers 429. DESIGN 4.
 
 Capping an open system without shedding is unstable (facts/polca.md, fact 9): the queue grows without end, every request
-is late, and what was refused at once would have been served elsewhere. High priority is never shed.
+is late, and what was refused at once would have been served elsewhere. High priority is never shed, and of low priority
+nobody while those who wait are in time.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from capstan.forecast import peak
-from capstan.model import headroom, plan, saturated
+from capstan.model import headroom, plan, sample, saturated
 from capstan.model.headroom import DomainSeen, Place
 from capstan.model.policy import Priority
 from capstan.model.profile import Profile
 from capstan.model.workload import Workload
 from capstan.optimize import sizing, watts
-from capstan.optimize.case import Case
+from capstan.optimize.case import MIN_SAMPLE_REQUESTS, Case
 
-FULL_RATIO = 0.9  # DESIGN 4: low priority is shed before the utilisation of capped replicas exceeds it
+FULL_RATIO = 0.9  # DESIGN 4: the utilisation of capped replicas that low priority is shed to, and others may owe from
 HALF_RATIO = 0.5
 """What utilisation is a share of: the rate at which half of the requests would be late, which is where queues begin to
 grow (tests/replay/test_ladder.py: a tenth above it every request is late in the end). Nine tenths of the rate at which
 the SLO's own percentile is late would refuse many who could be answered in time."""
+HALFWAY_RATIO = 0.5  # of the limit of first tokens: the other half is for those who wait when refusing begins
 LEAST_RATIO = 0.1  # of its even share: a capped replica that gets nothing draws its idle watts all the same
 SHED_STEP_RATIO = 0.05  # what is shed moves in such steps, and down only by two: a rate wavers by as much as one
 WEIGHT_STEPS = 10  # weights in tenths: no router is told of less, nor of one step more or less
@@ -83,14 +85,31 @@ def power_plan(
     groups = () if load is None else groups_of(case, domains, load, clock)
     if load is None or not groups or all(group.roomy for group in groups):
         return plan.NO_POWER_PLAN
-    lacking_ratio = 1 - FULL_RATIO * sum(group.capacity_rps for group in groups) / max(load.arrival_rps, 1e-9)
+    carried_ratio = sum(group.capacity_rps for group in groups) / max(load.arrival_rps, 1e-9)
+    lacking_ratio = 1 - FULL_RATIO * carried_ratio
     low = case.policy.priority is Priority.LOW
     return plan.PowerPlan(
         shares=_settled(shares(case, groups, load), memory.shares),
-        shed_ratio=shed_ratio(lacking_ratio, memory.shed_ratio) if low else 0.0,
+        shed_ratio=shed_ratio(1 - _full_ratio(case) * carried_ratio, memory.shed_ratio) if low else 0.0,
         moves=_moves(case, groups, domains) if moves and lacking_ratio > 0 else (),
         indebted=not all(group.keeps for group in groups) or (lacking_ratio > 0 and not low),
     )
+
+
+def _full_ratio(case: Case) -> float:
+    """Return the utilisation up to which nobody is refused: `FULL_RATIO` once latencies near their limits, or unknown.
+
+    Above 1 a queue grows, and the wait in it, by what is above 1 in every second. While first tokens come in less than
+    half of their limit it may: by so much that the wait is at that half when the next window has shown it.
+    Example: first tokens after 2 s of 10 s, latencies of the last 60 s: 1 + (5 - 2) / 60 = 1.05.
+    """
+    ttft, tpot, counted = case.seen.ttft_s, case.seen.tpot_s, case.seen.sample_requests
+    if not (isinstance(ttft, sample.Fresh) and isinstance(tpot, sample.Fresh) and isinstance(counted, sample.Fresh)):
+        return FULL_RATIO
+    if counted.value < MIN_SAMPLE_REQUESTS or tpot.value > case.margin * case.slo.tpot_s:
+        return FULL_RATIO
+    room_s = HALFWAY_RATIO * case.slo.ttft_s - ttft.value
+    return 1 + room_s / case.settings.rate_window_s if room_s > 0 else FULL_RATIO
 
 
 def _level_rps(case: Case) -> float:

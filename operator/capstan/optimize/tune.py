@@ -250,8 +250,6 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
     if _good_enough(options, standing_mhz, best):
         return Choice(case.memory.clock_cap_mhz, Reason.NO_CHANGE_NEEDED, 0, candidates)
     mhz = best.clock_mhz
-    if mhz < standing_mhz and _keeps_watts(case):
-        return Choice(case.memory.clock_cap_mhz, Reason.COOLING_DOWN, 0, candidates)
     if mhz < standing_mhz:
         mhz = _resting_mhz(case)
         if mhz < standing_mhz:  # else nothing lower is asked for
@@ -263,15 +261,6 @@ def _moved(case: Case, fleet: plan.Fleet, options: tuple[clock.Option, ...], bes
         return Choice(case.memory.clock_cap_mhz, Reason.WAITING_FOR_AGREEMENT, votes, candidates, voted_at_s)
     full = mhz >= case.profiles[0].clocks.max_mhz
     return Choice(None if full else mhz, Reason.LEAST_ENERGY, 0, candidates)
-
-
-def _keeps_watts(case: Case) -> bool:
-    """Return whether a clock may not fall yet: where a power domain caps, watts given up need not be granted again.
-
-    It does fall in the end, or a domain could stay capped by clocks that nobody needs.
-    """
-    since_s = case.memory.clock_since_s
-    return case.seen.capped and since_s is not None and case.now_s - since_s < REST_S
 
 
 def _roomier(case: Case, fleet: plan.Fleet, lower: clock.Option) -> clock.Option:
