@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan.replay.row import derived, generate, play, score, systems
+from capstan.replay.row import derived, experiment, generate, measure, play, report, score, systems
 from capstan.replay.row.derived import FIRST, TRIED, Setting
 from capstan.replay.row.score import Score, Slowdown
 from support import rows
@@ -113,3 +113,23 @@ def test_a_row_is_given_thresholds_and_caps_that_hold_it() -> None:
     assert derived.badness(again) == derived.badness(chosen.before)
     assert chosen.rise_ratio > 0
     assert chosen.system.thresholds.low_ratio < chosen.system.thresholds.high_ratio < 1
+
+
+def test_seeds_with_the_same_law_are_told_together_however_many_settings_it_took() -> None:
+    """Three seeds, two of which were given the paper's law after 8 and 17 settings: two lines and what it took."""
+    other = dataclasses.replace(OURS, caps=dataclasses.replace(OURS.caps, low_deep_mhz=975))
+    found = [derived.Found(system, 0.1, scored(), tried) for system, tried in ((OURS, 8), (OURS, 17), (other, 9))]
+    world, drawn = experiment.Combination(0.5, 0.5), measure.Measured(0.79, 0.07, 0.11, 0.6, 0.5)
+    pieces = tuple(
+        experiment.Piece(
+            world, seed, 4, drawn, drawn, {}, one, (experiment.Cell(world, seed, 4, one.system, one.before),), {}
+        )
+        for seed, one in enumerate(found, start=1)
+    )
+    asked = experiment.Asked(rows.PROFILE, rows.SERVER, 18_000.0, 4, 0.79, 0.5, 1, 1, ())
+    notes = report.table(report.Found("test", "row-1", asked, pieces), world, 4).notes
+    told = [note for note in notes if "polca-ours" in note or "tried" in note]
+    assert [note.rpartition(", in ")[2] for note in told[:2]] == ["2 of 3 seeds", "1 of 3 seeds"]
+    assert "1110 MHz" in told[0]
+    assert "975 MHz" in told[1]
+    assert told[2] == "Settings tried for it, a seed: 8 to 17."
