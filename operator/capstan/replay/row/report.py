@@ -163,16 +163,22 @@ def _notes(here: Sequence[Piece]) -> tuple[str, ...]:
             "Left out: servers for which the budget has no grant. They are off and what is asked of them is refused: "
             "the count does not fit, and the other figures are those of fewer servers."
         )
-    laws = Counter(_law(piece.found) for piece in here if piece.found is not None)
-    notes += [f"{words}, in {count} of {len(here)} seeds" for words, count in laws.most_common()]
-    return tuple(notes)
+    return (*notes, *_derived([piece.found for piece in here if piece.found is not None], len(here)))
+
+
+def _derived(here: Sequence[derived.Found], seeds: int) -> Iterator[str]:
+    """Yield what was derived in how many seeds, and how many settings were tried for it."""
+    laws = Counter(_law(found) for found in here)
+    yield from (f"{words}, in {count} of {seeds} seeds" for words, count in laws.most_common())
+    if here:
+        yield f"Settings tried for it, a seed: {min(one.tried for one in here)} to {max(one.tried for one in here)}."
 
 
 def _law(found: derived.Found) -> str:
     """Return what was derived, in words."""
     at, caps = found.system.thresholds, found.system.caps
     return (
-        f"{found.system.name} (derived on the weeks before, {found.tried} tried): thresholds "
+        f"{found.system.name} (derived on the weeks before): thresholds "
         f"{100 * at.low_ratio:.0f} / {100 * at.high_ratio:.0f} / {100 * at.brake_ratio:.0f} %, low "
         f"{caps.low_base_mhz:.0f} / {caps.low_deep_mhz:.0f} MHz, high {caps.high_mhz:.0f} MHz"
     )
