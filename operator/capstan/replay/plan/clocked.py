@@ -17,7 +17,7 @@ import numpy as np
 
 from capstan.model import latency, power
 from capstan.model.profile import Profile
-from capstan.replay.row import workloads
+from capstan.replay.row import orders, workloads
 from capstan.replay.runs import Floats
 
 LOAD_RATIO = 0.5
@@ -63,9 +63,7 @@ class Clocked:
 
     def index(self, clock_mhz: float | None) -> int:
         """Return the index of the highest clock that is not above one; None is the highest of all."""
-        if clock_mhz is None:
-            return len(self.clocks_mhz) - 1
-        return max(int(np.searchsorted(self.clocks_mhz, clock_mhz + 1e-6)) - 1, 0)
+        return orders.index(self.clocks_mhz, clock_mhz)
 
     def kept(self, clock_mhz: float | None) -> float:
         """Return what is left under a cap of the GPUs' watts above idle."""

@@ -15,7 +15,7 @@ import numpy as np
 from capstan.model.profile import ClockResponse, Profile, with_clock_response
 from capstan.model.reasons import Reason
 from capstan.model.sample import Missing
-from capstan.powercap import levels, machine, readings, safety, step
+from capstan.powercap import machine, readings, safety, step
 from capstan.powercap.domains import LEVELS, Domain, Level, NodeSample, Timers
 from capstan.powercap.safety import Admission
 from capstan.replay.kernel import compiling
@@ -23,7 +23,7 @@ from capstan.replay.plan import clocked, held, scaling, seconds
 from capstan.replay.plan.clocked import Clocked, Clocks, Request
 from capstan.replay.plan.held import Declared, Held
 from capstan.replay.plan.tape import Tape
-from capstan.replay.row import loop, score, servers
+from capstan.replay.row import loop, orders, score, servers
 from capstan.replay.row.score import Slowdown
 from capstan.replay.row.systems import Path
 from capstan.replay.runs import Floats
@@ -231,7 +231,7 @@ def counted(asked: Asked, law: Held, clocks: Clocks, watts: Floats, number: int)
 
 def played(asked: Asked, law: Held, clocks: Clocks, watts: Floats, number: int) -> tuple[Floats, loop.Log]:
     """Return (joules above idle by priority and clock, counts) of one number of servers."""
-    told = control(law.domain, clocks, asked.path)
+    told = orders.control(law.domain, asked.path, low=clocks.low.index, high=clocks.high.index)
     work_j, log, way = seconds.fresh(told, len(clocks.low.clocks_mhz), len(watts))
     always_w = number * asked.server.always_w(law.domain)
     boards = seconds.Boards(always_w, asked.low_ratio, clocks.low.kept_ratio, clocks.high.kept_ratio)
@@ -240,20 +240,6 @@ def played(asked: Asked, law: Held, clocks: Clocks, watts: Floats, number: int) 
     begun = machine.State(machine.NORMAL, 0.0, nan, nan, machine.NORMAL, nan, 0, nan, nan, True, nan, 0)
     _compiled()(watts, boards, work_j, log, way, numbers, begun, told)
     return work_j, log
-
-
-def control(domain: Domain, clocks: Clocks, path: Path) -> loop.Control:
-    """Return how the domain is told and obeyed; the caps of each level are the machine's own (`levels.caps_at`)."""
-    each = [levels.caps_at(domain, level) for level in LEVELS]
-    return loop.Control(
-        budget_w=domain.budget_w,
-        period_s=path.sample_s,
-        lag_s=path.lag_s,
-        actuate_s=path.cap_s,
-        brake_s=path.brake_s,
-        low=np.array([clocks.low.index(caps.low_mhz) for caps in each]),
-        high=np.array([clocks.high.index(caps.high_mhz) for caps in each]),
-    )
 
 
 def admission(server: Server, domain: Domain, number: int) -> Admission:

@@ -14,10 +14,10 @@ from typing import cast
 
 import numpy as np
 
-from capstan.powercap import levels, machine, step
-from capstan.powercap.domains import LEVELS, Domain
+from capstan.powercap import machine, step
+from capstan.powercap.domains import Domain
 from capstan.replay.kernel import compiling
-from capstan.replay.row import generate, limits, loop, servers
+from capstan.replay.row import generate, limits, loop, orders, servers
 from capstan.replay.row.systems import Kind, System
 from capstan.replay.runs import Floats
 
@@ -135,25 +135,10 @@ def empty(services: int) -> servers.Tally:
 
 
 def control(row: Row, system: System) -> loop.Control:
-    """Return how a system is told and obeyed; the caps of each level are the machine's own (`levels.caps_at`)."""
+    """Return how a system is told and obeyed."""
+    index = functools.partial(orders.index, row.kind.tables.clocks_mhz)
     domain = Domain("row", row.budget_w, caps=system.caps, scheme=system.scheme)
-    each = [levels.caps_at(domain, level) for level in LEVELS]
-    path = system.path
-    return loop.Control(
-        budget_w=row.budget_w,
-        period_s=path.sample_s,
-        lag_s=path.lag_s,
-        actuate_s=path.cap_s,
-        brake_s=path.brake_s,
-        low=np.array([_index(row, caps.low_mhz) for caps in each]),
-        high=np.array([_index(row, caps.high_mhz) for caps in each]),
-    )
-
-
-def _index(row: Row, clock_mhz: float | None) -> int:
-    """Return the index of the highest supported clock that is not above one; None is the highest of all."""
-    clocks = row.kind.tables.clocks_mhz
-    return len(clocks) - 1 if clock_mhz is None else max(int(np.searchsorted(clocks, clock_mhz + 1e-6)) - 1, 0)
+    return orders.control(domain, system.path, low=index, high=index)
 
 
 def _law(row: Row, system: System) -> machine.Law:
