@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from html.parser import HTMLParser
 
 import pytest
 
@@ -18,6 +17,7 @@ from capstan.replay.pages.cells import Tone
 from capstan.replay.scores.compare import Estimate
 from capstan.replay.scores.recovery import Recovery
 from capstan.replay.scores.score import Score
+from support.browser import Page
 from support.experiments import cell, experiment, scored
 
 A, B = Row("a & b"), Row("b", beside="a & b")
@@ -184,24 +184,9 @@ def test_the_markdown_is_the_table_of_the_docs() -> None:
     assert lines[-1] == "scenario: small; seeds: 1, 2."
 
 
-class Seen(HTMLParser):
-    """What a page says, and what it would fetch."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text, self.fetched = "", [""][:0]
-        self.feed(page)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.fetched += [value for name, value in attrs if name in {"src", "href"} and value]
-
-
 def test_the_page_stands_alone_and_says_what_the_terminal_says() -> None:
     result = told(TWO, Goal("loss", CHANGE, most=0.12))
-    seen = Seen(result.html)
+    seen = Page(result.html)
     assert seen.fetched == []
     for words in ("What is it?", "a & b", "1.50±6.35", "met in 1 of 2", "A note.", "scenario"):
         assert words in seen.text

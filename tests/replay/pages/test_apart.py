@@ -9,6 +9,7 @@ import pytest
 from capstan.replay.pages import document, page, words
 from capstan.replay.scores.compare import Comparison
 from support import report as made
+from support.browser import Page
 
 
 def services_of(comparison: Comparison) -> Any:
@@ -25,7 +26,7 @@ def test_what_wrong_guesses_cost_stands_in_the_numbers_and_on_the_page() -> None
     assert sum(map(sum, guesses["confusion"])) == chat["requests"]
     assert guesses["shorter"]["requests"] == 0
     assert guesses["longer"]["requests"] == round((1 - guesses["accuracy_ratio"]) * chat["requests"]) > 200
-    text = made.Page(page.of(comparison)).text
+    text = Page(page.of(comparison)).text
     assert "Guessed lengths of answers" in text
     assert "capstan, llm/chat" in text
     assert words.percent(guesses["accuracy_ratio"]) in text
@@ -39,7 +40,7 @@ def test_joules_per_request_stand_in_the_numbers_and_on_the_page() -> None:
     assert batch["request_energy_by_class"] == {}
     assert sum(one["requests"] * one["request_j"] for one in by_class.values()) == pytest.approx(chat["energy_j"])
     assert set(by_class) == set(chat["class_mix"])
-    assert "Joules per request by class" in made.Page(page.of(comparison)).text
+    assert "Joules per request by class" in Page(page.of(comparison)).text
 
 
 def test_without_pools_by_class_neither_table_is_there(html_of_pair: str) -> None:

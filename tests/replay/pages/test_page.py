@@ -11,11 +11,12 @@ from capstan.replay.pages import page, plots
 from capstan.replay.scores import compare
 from capstan.replay.scores.compare import Comparison
 from support import report as made
+from support.browser import Page
 from support.replay import series
 
 
 def test_the_page_fetches_nothing_and_is_well_formed(html_of_pair: str) -> None:
-    parsed = made.Page(html_of_pair)
+    parsed = Page(html_of_pair)
     assert parsed.fetched == []
     assert "http:" not in html_of_pair.replace("http://www.w3.org/", "")
     assert "@import" not in html_of_pair
@@ -23,7 +24,7 @@ def test_the_page_fetches_nothing_and_is_well_formed(html_of_pair: str) -> None:
 
 
 def test_the_verdict_comes_first_and_the_saving_names_its_baseline(html_of_pair: str) -> None:
-    text = " ".join(made.Page(html_of_pair).text.split())
+    text = " ".join(Page(html_of_pair).text.split())
     assert text.index("Held. Capstan met the SLO of llm/chat and llm/batch, and rack-7 kept its budget.") < 400
     # 1,570 kJ against 3,140 kJ; with 108 kJ of idle GPUs on both sides 1,678 / 3,248 = 48 % less
     assert "50 % less GPU energy (free GPUs off; 48 % less with free GPUs idling) against single-pool" in text
@@ -31,7 +32,7 @@ def test_the_verdict_comes_first_and_the_saving_names_its_baseline(html_of_pair:
 
 
 def test_energy_and_attainment_come_before_everything_else(html_of_pair: str) -> None:
-    text = made.Page(html_of_pair).text
+    text = Page(html_of_pair).text
     order = ["Energy and SLO attainment", "Figures", "Latencies by system", "Every system over time", "in detail"]
     places = [text.index(title) for title in order]
     assert places == sorted(places)
@@ -83,7 +84,7 @@ def test_both_colour_schemes_and_paper_are_served(html_of_pair: str) -> None:
 
 
 def test_a_dozen_systems_stand_in_rows_by_energy_and_who_missed_is_marked(many: Comparison) -> None:
-    text = made.Page(page.of(many)).text
+    text = Page(page.of(many)).text
     figures = text[text.index("Figures") :]
     names = ["bound", "capstan", "single-pool", "best-static", "oracle", "autoscaler-with-a-name-0"]
     places = [figures.index(name) for name in names]
@@ -98,13 +99,13 @@ def test_names_cannot_break_out_of_the_page() -> None:
     services = (dataclasses.replace(base.services[0], policy=evil), base.services[1])
     text = page.of(made.compared(dataclasses.replace(base, system=evil, trace=evil, services=services)))
     assert "<script" not in text
-    assert evil in made.Page(text).text
+    assert evil in Page(text).text
 
 
 def test_nothing_served_and_no_samples_still_make_a_report() -> None:
     base = made.unserved(made.run())
     bare = tuple(dataclasses.replace(service, series=series()) for service in base.services)
-    text = made.Page(page.of(made.compared(dataclasses.replace(base, services=bare, domains=(), marks=())))).text
+    text = Page(page.of(made.compared(dataclasses.replace(base, services=bare, domains=(), marks=())))).text
     assert "1,200 requests never finished" in text
     assert "n/a" in text
     assert "Failed." in text
@@ -119,9 +120,9 @@ def test_who_was_not_measured_is_not_said_to_serve_nothing(many: Comparison) -> 
         )
         for one in base.services
     )
-    live = made.Page(page.of(made.compared(dataclasses.replace(base, services=unseen)))).text
+    live = Page(page.of(made.compared(dataclasses.replace(base, services=unseen)))).text
     assert ("nobody measured it" in live, "serves nothing" in live) == (True, False)
-    bound = made.Page(page.of(many)).text
+    bound = Page(page.of(many)).text
     assert ("nobody measured it" in bound, "serves nothing" in bound) == (False, True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import html.parser
 import io
 import json
 from pathlib import Path
@@ -20,6 +19,7 @@ from capstan.replay.study.finding import Verdict
 from capstan.replay.study.loads import ClassLoad
 from capstan.replay.study.report import Asked, Report
 from support import study as made
+from support.browser import Page
 
 KINDS = (
     made.kind("SS", prompt_tokens=120, output_tokens=60, share=0.25),
@@ -45,43 +45,15 @@ def text(found: Report) -> str:
     return page.of(found)
 
 
-class Page(html.parser.HTMLParser):
-    """Checks that tags close, and keeps what a browser would fetch and show."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.fetched: list[str] = []
-        self.shown = ""
-        self._open: list[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "meta":
-            self._open.append(tag)
-        self.fetched += [f"{tag} {k}={v}" for k, v in attrs if k in {"src", "href", "xlink:href"} and v and v[0] != "#"]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self._open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open[-1:] != ["style"]:
-            self.shown += data
-
-
 def test_the_page_needs_no_network_and_says_that_it_is_modelled(text: str) -> None:
     read = Page(text)
     assert read.fetched == []
     for says in ("llm <&> gpu", "modelled", "clock response assumed", "made by hand", "chat: 2,000 ms, 100 ms, p99"):
-        assert says in read.shown, says
+        assert says in read.text, says
 
 
 def test_the_page_shows_every_finding_and_every_drawing(found: Report, text: str) -> None:
-    shown = Page(text).shown.replace("\u00a0", " ")
+    shown = Page(text).text.replace("\u00a0", " ")
     for one in found.findings:
         assert one.statement.paper in shown
         assert one.nominal.sentence in shown
