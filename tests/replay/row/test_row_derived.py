@@ -133,3 +133,5 @@ def test_seeds_with_the_same_law_are_told_together_however_many_settings_it_took
     assert "1110 MHz" in told[0]
     assert "975 MHz" in told[1]
     assert told[2] == "Settings tried for it, a seed: 8 to 17."
+    alone = report.table(report.Found("test", "row-1", asked, pieces[:1]), world, 4).notes
+    assert "Settings tried for it, a seed: 8." in alone

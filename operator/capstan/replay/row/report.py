@@ -171,7 +171,8 @@ def _derived(here: Sequence[derived.Found], seeds: int) -> Iterator[str]:
     laws = Counter(_law(found) for found in here)
     yield from (f"{words}, in {count} of {seeds} seeds" for words, count in laws.most_common())
     if here:
-        yield f"Settings tried for it, a seed: {min(one.tried for one in here)} to {max(one.tried for one in here)}."
+        least, most = min(one.tried for one in here), max(one.tried for one in here)
+        yield f"Settings tried for it, a seed: {least if least == most else f'{least} to {most}'}."
 
 
 def _law(found: derived.Found) -> str:
