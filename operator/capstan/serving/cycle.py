@@ -217,7 +217,7 @@ class Cycle:
         running = observe.running_by_pod(view.pods, scene.seen)
         outcome = await self._actuator.act(view, decided, scene.snapshot.objects, running)
         tp = decided.pools[0].tp if decided.pools else view.policy.bounds.tensor_parallel[0]
-        closed = domains.capping(view.pods, Priority.HIGH, scene.domains, scene.snapshot.nodes)
+        closed = case.capping and domains.capping(view.pods, Priority.HIGH, scene.domains, scene.snapshot.nodes)
         found = (
             *outcome.conditions,
             *case.found,
