@@ -89,11 +89,7 @@ class Ground:
 def ground(domains: Iterable[DomainSeen], priority: Priority) -> Ground:
     """Return the domains of a cycle for a priority, worked out once for all of its policies."""
     known = headroom.by_name(domains)
-    targets = sorted(
-        (domain.name for domain in headroom.innermost(known.values()) if headroom.grows(domain.name, known)),
-        key=lambda name: _worse(name, known, priority),
-    )
-    return Ground(known, tuple(targets[:TARGETS]), _free(known, priority))
+    return Ground(known, tuple(_to_grow_in(known, priority)[:TARGETS]), _free(known, priority))
 
 
 def claims(subject: Subject, at: Ground) -> tuple[Claim, ...]:
@@ -150,15 +146,19 @@ def fitted(allowed: Allowance, wanted: plan.Fleet, standing: plan.Fleet, *, tp: 
 
 def roomiest(domains: Mapping[str, DomainSeen], priority: Priority) -> list[str]:
     """Return the innermost domains in which a class is not capped, those with most watts below its line first."""
-    named = headroom.innermost(domains.values())
-    roomy = [domain.name for domain in named if headroom.cap_mhz(domain.name, priority, domains) is None]
-    return sorted(roomy, key=lambda name: _worse(name, domains, priority))
+    found = _to_grow_in(domains, priority)
+    return [name for name in found if headroom.cap_mhz(name, priority, domains) is None]
 
 
-def _worse(name: str, domains: Mapping[str, DomainSeen], priority: Priority) -> tuple[bool, float, str]:
-    """Return what sorts domains to grow in: those that do not cap, most watts first; then those that do."""
-    capped = headroom.cap_mhz(name, priority, domains) is not None
-    return capped, -growth_left_w(name, domains, priority), name
+def _to_grow_in(domains: Mapping[str, DomainSeen], priority: Priority) -> list[str]:
+    """Return the innermost domains to grow in: first those that do not cap the class, of equals most watts first."""
+
+    def worse(name: str) -> tuple[bool, float, str]:
+        capped = headroom.cap_mhz(name, priority, domains) is not None
+        return capped, -growth_left_w(name, domains, priority), name
+
+    innermost = (domain.name for domain in headroom.innermost(domains.values()))
+    return sorted((name for name in innermost if headroom.grows(name, domains)), key=worse)
 
 
 def growth_left_w(name: str, domains: Mapping[str, DomainSeen], priority: Priority) -> float:
