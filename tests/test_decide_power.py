@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,8 +25,8 @@ def rack(
     name: str = "rack", *, left_w: float, low_mhz: float | None = None, high_mhz: float | None = None
 ) -> DomainSeen:
     """20 kW; low priority grows below 15 kW, high below 17 kW, and so does low where it alone is capped."""
-    ratios = {"low_ratio": 0.75, "high_ratio": 0.85, "brake_ratio": 0.97}
-    return DomainSeen(name, 20_000.0, Fresh(left_w, 1.0), low_mhz=low_mhz, high_mhz=high_mhz, **ratios)  # type: ignore[arg-type]  # three of its floats
+    ratios: dict[str, Any] = {"low_ratio": 0.75, "high_ratio": 0.85, "brake_ratio": 0.97}
+    return DomainSeen(name, 20_000.0, Fresh(left_w, 1.0), low_mhz=low_mhz, high_mhz=high_mhz, **ratios)
 
 
 class Racked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from capstan.power import ports
@@ -81,12 +83,12 @@ async def test_a_child_above_its_parent_is_told_and_armed() -> None:
          "a reduction that raises"],
 )  # fmt: skip
 async def test_an_edit_that_is_not_valid_is_told_by_field_and_the_last_valid_spec_holds(
-    spec: dict[str, object], message: str
+    spec: dict[str, Any], message: str
 ) -> None:
     site = Site(domain())
     await site.run(2)
     site.draw(500)
-    site.api.edit(domain(**spec))  # type: ignore[arg-type]  # that is the point
+    site.api.edit(domain(**spec))
     verdict = await site.run(2)
     assert (verdict.armed, verdict.step.level) == (True, Level.LOW_DEEP)
     status, reason, said = await accepted(site, "rack-7")

@@ -8,7 +8,7 @@ import pytest
 
 from capstan.power import ports
 from capstan.powercap.domains import Level, Strategy
-from support.granting import IN_FORCE_S, entries, granting, held_w, limits, said
+from support.granting import IN_FORCE_S, entries, granting, half_way, held_w, limits, said
 from support.power_loop import Site, conditions, domain
 
 
@@ -49,11 +49,7 @@ async def test_to_grants_and_back_one_always_holds() -> None:
 
 
 async def test_a_leader_that_takes_over_half_way_to_grants_takes_no_limit_away() -> None:
-    site = Site(domain())
-    site.fleet.limited = True
-    await site.run(5)
-    site.api.edit(domain(strategy="Guaranteed"))
-    await site.run(3)
+    site = await half_way()
     site.start(epoch=4)
     written = {node: len(found) for node, found in site.api.caps.items()}
     verdict = await site.run(1)
@@ -93,11 +89,7 @@ async def test_a_nodecap_that_changes_for_another_reason_delays_no_read_back() -
 
 async def test_thresholds_go_on_capping_while_grants_come_and_the_api_server_is_away() -> None:
     """Half way to grants the ledger is in doubt: what was granted stays, and a brake still reaches every node."""
-    site = Site(domain())
-    site.fleet.limited = True
-    await site.run(5)
-    site.api.edit(domain(strategy="Guaranteed"))
-    await site.run(3)
+    site = await half_way()
     assert limits(site)["gpu-2"] == 532
     site.ledgers.lost = True
     site.fleet.silent = {"gpu-3"}

@@ -6,6 +6,7 @@ What may happen is a rule; what must hold is in `_second`. Facts: polca.md 5.3-5
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -136,8 +137,8 @@ class Life(RuleBasedStateMachine):
 
     # --- what must hold ----------------------------------------------------------------------------
 
-    def _declare(self, **changes: object) -> None:
-        self.domain = dataclasses.replace(self.domain, **changes)  # type: ignore[arg-type]  # as support.power.domain
+    def _declare(self, **changes: Any) -> None:
+        self.domain = dataclasses.replace(self.domain, **changes)
         self.plant.domain = self.domain
         self.settled_s = self.second
 

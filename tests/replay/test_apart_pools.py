@@ -122,8 +122,8 @@ def scenario(pools: Pools) -> Scenario:
 class Noting(Capstan):
     """Capstan that keeps what it saw and decided, as the live loop's recorder does."""
 
-    def __init__(self, *args: object, **named: object) -> None:
-        super().__init__(*args, **named)  # type: ignore[arg-type]  # as it is
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
         self.cycles: list[record.Cycle] = []
 
     def decide(self, seen: Seen) -> plan.Decision:

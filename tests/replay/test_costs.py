@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,13 +21,13 @@ from support import api, builders, small
 JOULES, COST, CARBON = Objective
 
 
-def run(**changes: object) -> files.Run:
+def run(**changes: Any) -> files.Run:
     return files.Run.model_validate(api.changed(small.RUN, changes))
 
 
-def options(folder: Path, **asked: object) -> Options:
+def options(folder: Path, **asked: Any) -> Options:
     """Options after a document that says nothing."""
-    return Options(**asked).over(run(), folder)  # type: ignore[arg-type]  # a table
+    return Options(**asked).over(run(), folder)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def seen(
     return FakeService(numbered, staying if desired is None else desired, w, unrouted)
 
 
-def service(replicas: int = 1, **changes: object) -> Service:
+def service(replicas: int = 1, **changes: Any) -> Service:
     """A chat service on the round-numbered engine of 4 GPUs, up to 12 replicas on 48 GPUs."""
     policy = builders.policy(slo=SLO, bounds=Bounds(1, 12, tensor_parallel=(4,)))
     empty = np.zeros(0, dtype=np.int64)
@@ -127,7 +127,7 @@ def service(replicas: int = 1, **changes: object) -> Service:
         most_gpus=48,
         requests=Requests(empty.astype(np.float64), empty, empty),
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # see pod()
+    return dataclasses.replace(base, **changes)
 
 
 def moment(now_s: float, of: FakeService) -> Seen:

@@ -63,7 +63,7 @@ def profile(**changes: Any) -> Profile:
     return dataclasses.replace(base, **changes)
 
 
-def policy(key: str = CHAT, **changes: object) -> Policy:
+def policy(key: str = CHAT, **changes: Any) -> Policy:
     """A chat service that may act on replicas and clock."""
     base = Policy(
         key=key,
@@ -72,4 +72,4 @@ def policy(key: str = CHAT, **changes: object) -> Policy:
         bounds=Bounds(min_replicas=1, max_replicas=12, tensor_parallel=(4,)),
         knobs=ACT,
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # see profile()
+    return dataclasses.replace(base, **changes)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from capstan.powercap.ledger import Entry
 from support.power_loop import Site, conditions, domain
 
@@ -13,9 +15,19 @@ FLOOR_W, CEILING_W, EVEN_W = 1470, 3773, 3000
 IN_FORCE_S = 8
 
 
-def granting(budget_w: int = 12_000, **spec: object) -> Site:
-    site = Site(domain(budget_w=budget_w, strategy="Guaranteed", **spec))  # type: ignore[arg-type]  # as in support
+def granting(budget_w: int = 12_000, **spec: Any) -> Site:
+    site = Site(domain(budget_w=budget_w, strategy="Guaranteed", **spec))
     site.fleet.limited = True
+    return site
+
+
+async def half_way() -> Site:
+    """Thresholds hold, and grants are told and not yet read back."""
+    site = Site(domain())
+    site.fleet.limited = True
+    await site.run(5)
+    site.api.edit(domain(strategy="Guaranteed"))
+    await site.run(3)
     return site
 
 

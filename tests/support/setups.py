@@ -36,7 +36,7 @@ def screen(**changes: Any) -> Screen:
     return dataclasses.replace(base, **changes)
 
 
-def played(setup: Setup, *, energy_j: float = 1000.0, slo_met: bool = True, **changes: object) -> Played[Setup]:
+def played(setup: Setup, *, energy_j: float = 1000.0, slo_met: bool = True, **changes: Any) -> Played[Setup]:
     """A run of 100 requests, all of them good unless the SLO was missed."""
     base = Played(
         setup=setup,
@@ -51,7 +51,7 @@ def played(setup: Setup, *, energy_j: float = 1000.0, slo_met: bool = True, **ch
         completed=100,
         output_tokens=10_000,
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # see screen()
+    return dataclasses.replace(base, **changes)
 
 
 @dataclasses.dataclass

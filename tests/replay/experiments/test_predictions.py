@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ TTFT, TPOT, WATTS = QUANTITIES
 EXPECTED = Effect(power_w=1000.0, ttft_s=1.0, tpot_s=0.05)
 
 
-def promise(from_s: float | None = 0.0, until_s: float | None = 1000.0, **changes: object) -> Promise:
+def promise(from_s: float | None = 0.0, until_s: float | None = 1000.0, **changes: Any) -> Promise:
     made = Promise(builders.CHAT, "all", (), ((4, 1),), None, EXPECTED, from_s, until_s, energy_j=900_000.0)
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]  # fields by name
+    return dataclasses.replace(made, **changes)
 
 
 def kept(ratio: float, *, pool: str = "all", late: bool = False, policy: str = builders.CHAT) -> Kept:
